@@ -1,0 +1,97 @@
+"""Learners from checkpoints, without running anything that a checkpoint brings."""
+
+import importlib
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from meta_hamiltonian.learners import Learner
+from meta_hamiltonian.models import FieldNetwork
+from meta_hamiltonian.systems import HamiltonianSystem
+
+T = TypeVar("T")
+
+SETTINGS_KEY = "meta_hamiltonian"
+"""Where a checkpoint keeps the settings of its system, model and algo, as plain values."""
+
+_PREFIX = "learner."  # of the learner's weights in the LightningModule's state_dict
+_PACKAGES = ("meta_hamiltonian.systems", "meta_hamiltonian.models", "meta_hamiltonian.learners")
+
+
+class CheckpointError(ValueError):
+    """A file that is no checkpoint of ours. The message is one line."""
+
+
+def load(path: str | os.PathLike[str]) -> Learner:
+    """The learner that a training left.
+
+    **Arguments:**
+
+    - `path`: a run's folder (its `checkpoints/best.ckpt`), or one checkpoint file by itself.
+
+    **Returns:**
+
+    The learner, on the CPU, ready for `learner.adapt(x, dxdt)`.
+
+    **Raises:**
+
+    `FileNotFoundError` if there is no such file, [`CheckpointError`][] for one that is not ours. Only tensors and
+    plain values are read (`weights_only=True`), and only classes of this package are built from them.
+    """
+    path = find_checkpoint(path)
+    checkpoint = read_checkpoint(path)
+    learner = build_learner(checkpoint[SETTINGS_KEY])
+    weights = {
+        name.removeprefix(_PREFIX): value for name, value in checkpoint["state_dict"].items() if name.startswith(_PREFIX)
+    }
+    try:
+        learner.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: its weights do not fit its settings: {_one_line(error)}") from error
+    return learner
+
+
+def find_checkpoint(path: str | os.PathLike[str]) -> Path:
+    """The file that [`load`][] reads."""
+    path = Path(path)
+    file = path / "checkpoints" / "best.ckpt" if path.is_dir() else path
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} does not exist; give a run's folder or a checkpoint file")
+    return file
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The checkpoint's tensors and plain values; nothing in it is run."""
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise CheckpointError(f"{path} is not a readable checkpoint: {_one_line(error)}") from error
+    if not isinstance(checkpoint, dict) or not {SETTINGS_KEY, "state_dict"} <= set(checkpoint):
+        raise CheckpointError(f"{path} is a checkpoint of another program: it holds no {SETTINGS_KEY!r} settings")
+    return checkpoint
+
+
+def build_learner(settings: Mapping[str, Any]) -> Learner:
+    """An untrained learner from its settings, `{"system": {...}, "model": {...}, "algo": {...}}`."""
+    system = build(settings["system"], HamiltonianSystem)
+    net = build(settings["model"], FieldNetwork, state_dim=system.state_dim, input_scale=system.state_box)
+    return build(settings["algo"], Learner, net=net)
+
+
+def build(settings: Mapping[str, Any], kind: type[T], **more: Any) -> T:
+    """One object from its settings: `_target_` names the class, the rest are its arguments."""
+    arguments = dict(settings)
+    target = arguments.pop("_target_", None)
+    package, _, name = str(target).rpartition(".")
+    found = getattr(importlib.import_module(package), name, None) if package in _PACKAGES else None
+    if not (isinstance(found, type) and issubclass(found, kind)):
+        raise CheckpointError(f"_target_={target} is not a {kind.__name__} of {', '.join(_PACKAGES)}")
+    return found(**arguments, **more)
+
+
+def _one_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]

@@ -1,0 +1,196 @@
+"""The typed schema of the configuration. The defaults are in `conf/`; the types and the ranges are here."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+
+class ConfigError(ValueError):
+    """A value that is refused before any work begins. The message is one line."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Allowed:
+    """Which values a key takes: a test, and the words for it."""
+
+    words: str
+    test: Callable[[Any], bool]
+
+
+def key(allowed: Allowed | None = None) -> Any:
+    """A field without a default (it is in `conf/`), checked by [`check`][]."""
+    return dataclasses.field(default=MISSING, metadata={"allowed": allowed})
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def integer(at_least: int) -> Allowed:
+    return Allowed(f"an integer of at least {at_least}", lambda v: _is_int(v) and v >= at_least)
+
+
+def integer_or_null(at_least: int) -> Allowed:
+    allowed = integer(at_least)
+    return Allowed(f"{allowed.words}, or null", lambda v: v is None or allowed.test(v))
+
+
+def positive() -> Allowed:
+    return Allowed("a finite number above 0", lambda v: 0 < v < math.inf)
+
+
+def one_of(*names: str | None) -> Allowed:
+    words = ", ".join("null" if name is None else name for name in names)
+    return Allowed(f"one of {words}", lambda v: v in names)
+
+
+def integers(at_least: int) -> Allowed:
+    """One number or a list of different ones."""
+
+    def test(value: Any) -> bool:
+        values = value if isinstance(value, list) else [value]
+        return bool(values) and all(_is_int(v) and v >= at_least for v in values) and len(set(values)) == len(values)
+
+    return Allowed(f"an integer of at least {at_least}, or a list of different ones", test)
+
+
+@dataclasses.dataclass
+class GradientAlgoConfig:
+    """`algo=maml` and `algo=anil`."""
+
+    _target_: str = MISSING
+    lr: float = key(positive())
+    learn_lr: bool = key()
+    scale: str = key(one_of("none", "task"))
+    first_order: bool = key()
+    backend: str = key(one_of("vectorized", "learn2learn"))
+    inner_steps: int = key(integer(1))
+
+
+@dataclasses.dataclass
+class ModelConfig:
+    _target_: str = MISSING
+    width: int = key(integer(1))
+    depth: int = key(integer(1))
+    activation: str = key(one_of("tanh", "softplus", "sin", "silu"))
+
+
+@dataclasses.dataclass
+class PendulumConfig:
+    _target_: str = MISSING
+    gravity: float = key(positive())
+
+
+@dataclasses.dataclass
+class DataConfig:
+    _target_: str = MISSING
+    meta_batch: int = key(integer(1))
+    tasks: int | None = key(integer_or_null(1))
+    train_shots: int = key(integer(1))
+    train_queries: int = key(integer(1))
+    val_tasks: int = key(integer(1))
+    num_workers: int = key(integer(0))
+
+
+@dataclasses.dataclass
+class OptimConfig:
+    """The outer optimizer, Adam with a cosine schedule to zero."""
+
+    lr: float = key(positive())
+    rates_lr: float = key(positive())
+
+
+@dataclasses.dataclass
+class TestConfig:
+    steps: Any = key(integers(0))
+    seed: int = key(integer(0))
+    n_systems: int = key(integer(1))
+
+
+@dataclasses.dataclass
+class TrainerConfig:
+    """Arguments of `lightning.Trainer`."""
+
+    _target_: str = MISSING
+    accelerator: str = key(one_of("cpu", "gpu"))
+    devices: int = key(integer(1))
+    precision: str = key(one_of("32-true", "64-true"))
+    max_steps: int = key(integer(1))
+    gradient_clip_val: float = key(positive())
+    val_check_interval: int = key(integer(1))
+    log_every_n_steps: int = key(integer(1))
+    enable_progress_bar: bool = key()
+
+
+@dataclasses.dataclass
+class LoggerConfig:
+    _target_: str | None = MISSING
+
+
+@dataclasses.dataclass
+class WandbConfig(LoggerConfig):
+    project: str = key()
+    mode: str | None = key(one_of(None, "online", "offline"))
+
+
+@dataclasses.dataclass
+class Config:
+    """The whole configuration. The groups' own schemas are named in the files of `conf/`."""
+
+    algo: Any = MISSING
+    model: Any = MISSING
+    system: Any = MISSING
+    data: DataConfig = MISSING
+    optim: OptimConfig = dataclasses.field(default_factory=OptimConfig)
+    test: TestConfig = dataclasses.field(default_factory=TestConfig)
+    trainer: TrainerConfig = MISSING
+    logger: Any = MISSING
+    seed: int = key(integer(0))
+    shots: Any = key(integers(1))
+    inner_steps: int = key(integer(1))
+    ckpt_path: str | None = key()
+    resume: bool = key()
+
+
+# Where a file in `conf/` names its group's schema, e.g. `- gradient_schema` in conf/algo/maml.yaml.
+SCHEMAS: Mapping[str | None, Mapping[str, type]] = {
+    None: {"schema": Config},
+    "algo": {"gradient_schema": GradientAlgoConfig},
+    "model": {"model_schema": ModelConfig},
+    "system": {"pendulum_schema": PendulumConfig},
+    "data": {"data_schema": DataConfig},
+    "trainer": {"trainer_schema": TrainerConfig},
+    "logger": {"logger_schema": LoggerConfig, "wandb_schema": WandbConfig},
+}
+
+
+def check(config: DictConfig) -> None:
+    """Checks every value against its range.
+
+    **Raises:** [`ConfigError`][] that names the first bad key, what was given and what is allowed.
+    """
+    _check_ranges(config, prefix="")
+    if config.data.tasks is not None and config.data.meta_batch > config.data.tasks:
+        raise ConfigError(
+            f"data.meta_batch={config.data.meta_batch} is not allowed: a meta-batch holds different tasks, "
+            f"at most data.tasks={config.data.tasks}; lower the first, raise the second or set it to null"
+        )
+
+
+def _check_ranges(node: DictConfig, prefix: str) -> None:
+    schema = OmegaConf.get_type(node)
+    if schema is None or not dataclasses.is_dataclass(schema):
+        return
+    for field in dataclasses.fields(schema):
+        name, value = f"{prefix}{field.name}", node[field.name]
+        if isinstance(value, DictConfig):
+            _check_ranges(value, f"{name}.")
+            continue
+        value = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+        allowed = field.metadata.get("allowed")
+        if allowed is not None and not allowed.test(value):
+            given = "null" if value is None else value
+            raise ConfigError(f"{name}={given} is not allowed: give {allowed.words}")

@@ -1,0 +1,54 @@
+"""The errors of a prediction, fixed so that numbers can be compared for years."""
+
+import dataclasses
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from meta_hamiltonian.evaluation.testset import TestSet
+from meta_hamiltonian.learners import AdaptedSystems
+
+
+@dataclasses.dataclass(frozen=True)
+class Errors:
+    """One value a test system. Always finite."""
+
+    field_mse: Float[Tensor, " systems"]
+    field_rel: Float[Tensor, " systems"]
+    state_mse: Float[Tensor, " systems"]
+    energy_mse: Float[Tensor, " systems"]
+    diverged: Bool[Tensor, " systems"]
+
+
+def measure(adapted: AdaptedSystems, test: TestSet) -> Errors:
+    """Compares adapted systems with the true ones.
+
+    - `field_mse`: mean over the grid of ‖f̂ − f‖².
+    - `field_rel`: that over the mean of ‖f‖².
+    - `state_mse`: mean over the instants of ‖x̂(t) − x(t)‖², q not wrapped.
+    - `energy_mse`: mean over the instants of (H_true(x̂(t)) − H_true(x(0)))²: the true energy along the predicted
+        orbit, since a learned H is known up to a constant only.
+    - `diverged`: the predicted orbit left twice the state box and was frozen there, or the field is not finite.
+        The squared state error is then the box's squared diameter.
+
+    A field that is not finite somewhere on the grid counts as the zero field.
+    """
+    predicted = adapted.field(test.grid)
+    finite = predicted.isfinite().all(-1).all(-1)
+    predicted = torch.where(finite[:, None, None], predicted, 0.0)
+    power = test.grid_field.square().sum(-1).mean(-1)
+    field_mse = (predicted - test.grid_field).square().sum(-1).mean(-1)
+
+    orbits = adapted.rollout(test.orbit[0], test.t)
+    diverged = orbits.diverged | ~finite
+    state_mse = (orbits.states - test.orbit).square().sum(-1).mean(0)
+    squared_diameter = sum((2 * half) ** 2 for half in test.system.state_box)
+    energy = test.system.hamiltonian(orbits.states, test.parameters)
+    return Errors(
+        field_mse=field_mse,
+        field_rel=field_mse / power,
+        state_mse=torch.where(diverged, squared_diameter, state_mse),
+        energy_mse=(energy - test.initial_energy).square().mean(0),
+        diverged=diverged,
+    )

@@ -1,0 +1,80 @@
+"""The results table: one row for each K and number of gradient steps."""
+
+import csv
+import dataclasses
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from meta_hamiltonian.evaluation.errors import Errors, measure
+from meta_hamiltonian.evaluation.testset import TestSet
+from meta_hamiltonian.learners import AdaptedSystems, Learner
+
+COLUMNS = (
+    "system,model,algo,seed,inner_steps,noise,shots,steps,n_systems,n_diverged,field_mse_mean,field_mse_median,"
+    "field_rel_median,state_mse_mean,state_mse_median,energy_mse_mean,energy_mse_median,adapt_seconds"
+).split(",")
+"""Of `results.csv`. Other programs read them: their names and order stay."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """One row's origin and figures: the learner after `steps` gradient steps on K = `shots` points.
+
+    `adapt_seconds` is what adapting all systems took, from 0 to `steps`.
+    """
+
+    shots: int
+    steps: int
+    errors: Errors
+    adapted: AdaptedSystems
+    adapt_seconds: float
+
+    def figures(self) -> dict[str, float | int]:
+        """The columns that are measured."""
+        e = self.errors
+        return {
+            "shots": self.shots,
+            "steps": self.steps,
+            "n_systems": len(e.diverged),
+            "n_diverged": int(e.diverged.sum()),
+            "field_mse_mean": e.field_mse.mean().item(),
+            "field_mse_median": e.field_mse.median().item(),
+            "field_rel_median": e.field_rel.median().item(),
+            "state_mse_mean": e.state_mse.mean().item(),
+            "state_mse_median": e.state_mse.median().item(),
+            "energy_mse_mean": e.energy_mse.mean().item(),
+            "energy_mse_median": e.energy_mse.median().item(),
+            "adapt_seconds": round(self.adapt_seconds, 4),
+        }
+
+
+def evaluate(learner: Learner, test: TestSet, shots: Sequence[int], steps: Sequence[int]) -> Iterator[Result]:
+    """Adapts the learner to all test systems at once, for every K and number of steps, and measures the errors.
+
+    **Arguments:**
+
+    - `learner`: a trained learner.
+    - `test`: systems with at least `max(shots)` support points.
+    - `shots`, `steps`: the values of K and the numbers of gradient steps, each in increasing order.
+    """
+    for k in shots:
+        adapted = learner.adapt_tasks(test.support.first(k), steps)
+        seconds = 0.0
+        for count in steps:
+            start = time.perf_counter()
+            systems = next(adapted)
+            seconds += time.perf_counter() - start
+            yield Result(k, count, measure(systems, test), systems, seconds)
+
+
+def write_rows(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes a CSV file, whole or not at all."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    with unfinished.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    unfinished.replace(path)

@@ -1,0 +1,10 @@
+"""Adaptation: how a network is fitted to a new system, and trained for that."""
+
+from meta_hamiltonian.learners.adapted import Adapted, AdaptedSystems
+from meta_hamiltonian.learners.anil import ANIL
+from meta_hamiltonian.learners.gradient import GradientLearner
+from meta_hamiltonian.learners.learner import Learner
+from meta_hamiltonian.learners.loss import field_loss, task_scale
+from meta_hamiltonian.learners.maml import MAML
+
+__all__ = ["ANIL", "MAML", "Adapted", "AdaptedSystems", "GradientLearner", "Learner", "field_loss", "task_scale"]

@@ -1,0 +1,128 @@
+"""What adaptation gives: the dynamics of new systems."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+
+import numpy as np
+import scipy.optimize
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from meta_hamiltonian.models import FieldNetwork
+from meta_hamiltonian.systems import Orbits, integrate
+
+# About as many grid points locate the lowest energy before it is polished.
+_GRID_POINTS = 2**14
+# An orbit is followed as far as this many state boxes.
+_ORBIT_BOX = 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class AdaptedSystems:
+    """Many adapted systems, evaluated in one batch.
+
+    - `net`: the network.
+    - `parameters`: each task's weights `[tasks, ...]` by name; the others are the network's own.
+    - `scale`: what the network's output is multiplied by, `[tasks]`.
+    """
+
+    net: FieldNetwork
+    parameters: Mapping[str, Tensor]
+    scale: Float[Tensor, " tasks"]
+
+    def field(self, x: Float[Tensor, "tasks points state"]) -> Float[Tensor, "tasks points state"]:
+        """dx/dt; each system at its own states."""
+        with torch.no_grad():
+            return self.scale[:, None, None] * self.net.field_with(self.parameters, x)
+
+    def energy(self, x: Float[Tensor, "tasks points state"]) -> Float[Tensor, "tasks points"]:
+        """The learned energies, each up to a constant.
+
+        **Raises:** `TypeError` if the network has none.
+        """
+        with torch.no_grad():
+            return self.scale[:, None] * self.net.energy_with(self.parameters, x)
+
+    def rollout(self, x0: Float[Tensor, "tasks state"], t: Float[Tensor, " instants"]) -> Orbits:
+        """One orbit of each system, frozen where it leaves twice the state box."""
+        return integrate(lambda x: self.field(x[:, None])[:, 0], x0, t, _ORBIT_BOX * self.net.state_box)
+
+
+class Adapted:
+    """One adapted system: its vector field, its energy and its orbits.
+
+    Everything is computed in float64; results have the dtype of the states given.
+    """
+
+    def __init__(self, systems: AdaptedSystems):
+        """**Arguments:** `systems`: a batch of one, in float64."""
+        self.systems = systems
+
+    @property
+    def parameters(self) -> Mapping[str, Tensor]:
+        """The adapted weights by name, without a task dimension."""
+        return {name: value[0] for name, value in self.systems.parameters.items()}
+
+    def field(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch state"]:
+        """dx/dt at the states x, shape `[..., 2n]`."""
+        return self.systems.field(self._points(x))[0].reshape(x.shape).to(x.dtype)
+
+    def energy(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch"]:
+        """The energy at the states x, zero at its minimum over the state box.
+
+        **Raises:** `TypeError` if the network predicts dx/dt directly.
+        """
+        return (self._energy(x) - self._lowest_energy).to(x.dtype)
+
+    def rollout(
+        self, x0: Float[Tensor, "state"] | Float[Tensor, "orbits state"], t: Float[Tensor, " instants"]
+    ) -> Float[Tensor, "instants state"] | Float[Tensor, "instants orbits state"]:
+        """Orbits from the given states, by torchdiffeq at a relative tolerance of 1e-9.
+
+        **Arguments:**
+
+        - `x0`: the state at `t[0]`, `[2n]`, or those of B orbits, `[B, 2n]`.
+        - `t`: increasing times `[S]`, in the units of the observed dx/dt.
+
+        **Returns:**
+
+        The states `[S, 2n]` or `[S, B, 2n]`. An orbit that leaves twice the state box stays where it left.
+        """
+        orbits = integrate(
+            lambda x: self.systems.field(x[None])[0],
+            x0.double().reshape(-1, x0.shape[-1]),
+            t.double(),
+            _ORBIT_BOX * self.systems.net.state_box,
+        )
+        return orbits.states.reshape(len(t), *x0.shape).to(x0.dtype)
+
+    def _points(self, x: Tensor) -> Tensor:
+        return x.double().reshape(1, -1, x.shape[-1])
+
+    def _energy(self, x: Tensor) -> Tensor:
+        return self.systems.energy(self._points(x))[0].reshape(x.shape[:-1])
+
+    @functools.cached_property
+    def _lowest_energy(self) -> Tensor:
+        """The minimum over the state box: the lowest point of a grid, polished with L-BFGS-B."""
+        box = self.systems.net.state_box.cpu().numpy()
+        per_axis = max(3, round(_GRID_POINTS ** (1 / len(box))))
+        axes = torch.meshgrid(*[torch.linspace(-b, b, per_axis, dtype=torch.float64) for b in box], indexing="ij")
+        grid = torch.stack([axis.flatten() for axis in axes], dim=-1).to(self.systems.scale.device)
+        values = self._energy(grid)
+
+        def energy_and_gradient(x: np.ndarray) -> tuple[float, np.ndarray]:
+            state = torch.from_numpy(x).to(grid)
+            dq, dp = self.field(state).chunk(2)  # Ω ∇H, so that ∇H = (−dp/dt, dq/dt)
+            return self._energy(state).item(), torch.cat([-dp, dq]).cpu().numpy()
+
+        polished = scipy.optimize.minimize(
+            energy_and_gradient,
+            grid[values.argmin()].cpu().numpy(),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[(-b, b) for b in box],
+        )
+        return torch.minimum(values.min(), torch.as_tensor(polished.fun).to(values))

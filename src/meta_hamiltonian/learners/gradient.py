@@ -1,0 +1,172 @@
+"""The inner loop that MAML and ANIL share: gradient steps on the support set."""
+
+import abc
+import math
+from collections.abc import Iterator, Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from meta_hamiltonian.episodes import Episodes, Points
+from meta_hamiltonian.learners import _learn2learn
+from meta_hamiltonian.learners.learner import Learner
+from meta_hamiltonian.learners.loss import field_loss
+from meta_hamiltonian.models import FieldNetwork
+
+BACKENDS = ("vectorized", "learn2learn")
+# 2⁻³⁰ of a step changes nothing in float32; after so many halvings a task takes none.
+_HALVINGS = 30
+
+
+class InnerProblem(abc.ABC):
+    """The support losses of a meta-batch of tasks, as functions of each task's own weights."""
+
+    start: Mapping[str, Tensor]
+    """The weights before adaptation, `[tasks, ...]` each."""
+
+    @abc.abstractmethod
+    def loss(self, weights: Mapping[str, Tensor]) -> Float[Tensor, " tasks"]:
+        """Equation (2) on every task's support set."""
+
+    @abc.abstractmethod
+    def gradient(self, weights: Mapping[str, Tensor], second_order: bool) -> Mapping[str, Tensor]:
+        """Each task's gradient of its own loss; differentiable only if `second_order`."""
+
+
+class GradientLearner(Learner):
+    """Adapts by gradient descent on the support loss.
+
+    With `learn_lr`, every inner step has a learned rate for every parameter tensor (as in MAML++,
+    Antoniou et al. 2019, arXiv:1810.09502), kept positive by learning its logarithm. A learned sequence of rates may
+    overshoot in one step and make up for it in the next, so that it is right only as the whole that was
+    trained. Steps beyond the trained ones therefore use the last rates as a proposal: for a task whose support loss
+    would rise they are halved until it does not. With fixed rates every step is the plain step.
+    """
+
+    def __init__(
+        self,
+        net: FieldNetwork,
+        lr: float = 0.005,
+        inner_steps: int = 5,
+        first_order: bool = False,
+        learn_lr: bool = False,
+        scale: str = "none",
+        backend: str = "vectorized",
+    ):
+        """**Arguments:**
+
+        - `net`: the network.
+        - `lr`: the inner rate α, above 0; where the rates are learned, what they start from.
+        - `inner_steps`: gradient steps in training, at least 1.
+        - `first_order`: ignore how the inner gradients depend on the initial weights.
+        - `learn_lr`: learn a rate for each step and parameter tensor.
+        - `scale`: `"none"` or `"task"`, see [`Learner`][].
+        - `backend`: `"vectorized"` takes all tasks of a meta-batch at once; `"learn2learn"` clones and adapts
+            task by task. Both give the same meta-gradient.
+        """
+        super().__init__(net, scale)
+        if backend not in BACKENDS:
+            raise ValueError(f"backend={backend!r} is not known; choose one of {', '.join(BACKENDS)}")
+        if not 0 < lr < math.inf:
+            raise ValueError(f"lr must be a finite number above 0, got {lr!r}")
+        if inner_steps < 1:
+            raise ValueError(f"inner_steps must be at least 1, got {inner_steps}")
+        self.lr = lr
+        self.inner_steps = inner_steps
+        self.first_order = first_order
+        self.backend = backend
+        rates = torch.full((inner_steps, len(self.adapted_names)), math.log(lr))
+        self.log_lr = nn.Parameter(rates) if learn_lr else None
+
+    @property
+    @abc.abstractmethod
+    def adapted_names(self) -> list[str]:
+        """The parameters of the network that the inner loop changes."""
+
+    @abc.abstractmethod
+    def inner_problem(self, support: Points) -> InnerProblem:
+        """The tasks' support losses, all at once."""
+
+    @abc.abstractmethod
+    def adapted_module(self) -> nn.Module:
+        """For learn2learn: the module that the inner loop adapts."""
+
+    @abc.abstractmethod
+    def module_inputs(self, x: Float[Tensor, "points state"]) -> Float[Tensor, "points ..."]:
+        """For learn2learn: what that module is given for the states x."""
+
+    @property
+    def default_steps(self) -> int:
+        return self.inner_steps
+
+    def rate(self, step: int, tensor: int) -> Float[Tensor, ""] | float:
+        """α of an inner step for one of `adapted_names`."""
+        if self.log_lr is None:
+            return self.lr
+        return self.log_lr[min(step, self.inner_steps - 1), tensor].exp()
+
+    def task_losses(self, episodes: Episodes) -> Float[Tensor, " tasks"]:
+        if self.backend == "learn2learn":
+            return torch.stack([self._clone_and_adapt(episodes, task) for task in range(len(episodes))])
+        problem = self.inner_problem(episodes.support)
+        weights = problem.start
+        for step in range(self.inner_steps):
+            weights = self._step(problem, weights, step, second_order=not self.first_order)
+        return self.query_losses(weights, episodes.query)
+
+    def adaptations(self, support: Points, steps: int) -> Iterator[Mapping[str, Tensor]]:
+        problem = self.inner_problem(support)
+        weights = {name: value.detach() for name, value in problem.start.items()}
+        yield weights
+        for step in range(steps):
+            weights = {name: value.requires_grad_() for name, value in weights.items()}
+            weights = self._step(problem, weights, step, second_order=False)
+            weights = {name: value.detach() for name, value in weights.items()}
+            yield weights
+
+    def _step(
+        self, problem: InnerProblem, weights: Mapping[str, Tensor], step: int, second_order: bool
+    ) -> Mapping[str, Tensor]:
+        """Equation (3), θ′ = θ − α ∇_θ L(support; θ), for every task; equation (5) where θ is the head."""
+        gradient = problem.gradient(weights, second_order)
+        change = {name: -self.rate(step, i) * gradient[name] for i, name in enumerate(weights)}
+        if self.log_lr is not None and step >= self.inner_steps:
+            change = _without_rise(problem, weights, change)
+        return {name: weights[name] + change[name] for name in weights}
+
+    def _clone_and_adapt(self, episodes: Episodes, task: int) -> Float[Tensor, ""]:
+        """One task's query loss by learn2learn's own loop."""
+        support, query = episodes.support[task], episodes.query[task]
+        learner = _learn2learn.MAML(self.adapted_module(), lr=self.lr, first_order=self.first_order).clone()
+        inputs = self.module_inputs(support.x)
+        for step in range(self.inner_steps):
+            loss = field_loss(learner(inputs).reshape(support.x.shape), support.dxdt)
+            if self.log_lr is None:
+                learner.adapt(loss)
+            else:  # MAML.adapt has one rate for everything
+                parameters = list(learner.module.parameters())
+                gradients = torch.autograd.grad(loss, parameters, create_graph=not self.first_order)
+                updates = [-self.rate(step, i) * g for i, g in enumerate(gradients)]
+                learner.module = _learn2learn.update_module(learner.module, updates)
+        return field_loss(learner(self.module_inputs(query.x)).reshape(query.x.shape), query.dxdt)
+
+
+def _without_rise(
+    problem: InnerProblem, weights: Mapping[str, Tensor], change: Mapping[str, Tensor]
+) -> Mapping[str, Tensor]:
+    """The change, halved for each task as often as it takes for its support loss not to rise."""
+
+    def scaled(factor: Tensor) -> dict[str, Tensor]:
+        return {name: value * factor.reshape(-1, *[1] * (value.dim() - 1)) for name, value in change.items()}
+
+    with torch.no_grad():
+        before = problem.loss(weights)
+        factor = torch.ones_like(before)
+        for _ in range(_HALVINGS):
+            after = problem.loss({name: weights[name] + value for name, value in scaled(factor).items()})
+            rises = ~(after <= before)  # also where it is not a number
+            if not rises.any():
+                return scaled(factor)
+            factor = torch.where(rises, factor / 2, factor)
+        return scaled(factor.masked_fill(rises, 0.0))

@@ -1,0 +1,118 @@
+"""What every learner offers."""
+
+import abc
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from meta_hamiltonian.episodes import Episodes, Points
+from meta_hamiltonian.learners.adapted import Adapted, AdaptedSystems
+from meta_hamiltonian.learners.loss import field_loss, rescaled, task_scale
+from meta_hamiltonian.models import FieldNetwork
+
+SCALES = ("none", "task")
+
+
+class Learner(nn.Module, abc.ABC):
+    """A network and a way to adapt it to a new system.
+
+    To add one, write `task_losses` and `adaptations`.
+    """
+
+    def __init__(self, net: FieldNetwork, scale: str = "none"):
+        """**Arguments:**
+
+        - `net`: the network; its parameters are meta-learned.
+        - `scale`: `"task"` divides a task's derivatives by the RMS of those in its support set; `"none"` does not.
+        """
+        super().__init__()
+        if scale not in SCALES:
+            raise ValueError(f"scale={scale!r} is not known; choose one of {', '.join(SCALES)}")
+        self.net = net
+        self.scale = scale
+
+    @abc.abstractmethod
+    def task_losses(self, episodes: Episodes) -> Float[Tensor, " tasks"]:
+        """The query loss of every task after adaptation to its support set; differentiable."""
+
+    @abc.abstractmethod
+    def adaptations(self, support: Points, steps: int) -> Iterator[Mapping[str, Tensor]]:
+        """The adapted weights of every task, after 0, 1, ... `steps` gradient steps."""
+
+    def meta_loss(self, episodes: Episodes) -> Float[Tensor, ""]:
+        """Equation (4), the query loss after adaptation, here the mean over the tasks of the meta-batch.
+
+        With `scale="task"`, in units of each task's squared scale.
+        """
+        return self.task_losses(rescaled(episodes) if self.scale == "task" else episodes).mean()
+
+    def adapt(
+        self,
+        x: Float[Tensor, "points state"],
+        dxdt: Float[Tensor, "points state"],
+        steps: int | None = None,
+    ) -> Adapted:
+        """Adapts to one new system from observed points.
+
+        **Arguments:**
+
+        - `x`: observed states `[K, 2n]` in canonical coordinates, K at least 1.
+        - `dxdt`: their time derivatives `[K, 2n]`.
+        - `steps`: gradient steps, at least 0; None is as many as in training.
+
+        **Returns:**
+
+        The [`Adapted`][] system. The learner itself is not changed.
+
+        **Raises:** `ValueError` for shapes or values that cannot be observations.
+        """
+        steps = self.default_steps if steps is None else steps
+        _check_observations(x, dxdt, self.net.state_dim)
+        (adapted,) = self.adapt_tasks(Points(x[None], dxdt[None]), [steps])
+        return Adapted(adapted)
+
+    def adapt_tasks(self, support: Points, steps: Sequence[int]) -> Iterator[AdaptedSystems]:
+        """Adapts to many systems at once, in float64.
+
+        **Arguments:**
+
+        - `support`: K observed points of each of T systems.
+        - `steps`: increasing numbers of gradient steps.
+
+        **Returns:**
+
+        Lazily, the adapted systems after each of them.
+        """
+        if any(s < 0 for s in steps) or list(steps) != sorted(set(steps)):
+            raise ValueError(f"steps must be increasing numbers of at least 0, got {list(steps)}")
+        learner = copy.deepcopy(self).double().requires_grad_(False)
+        support = support.to(dtype=torch.float64, device=self.net.head.weight.device)
+        scale = task_scale(support) if self.scale == "task" else support.dxdt.new_ones(len(support.x))
+        support = Points(support.x, support.dxdt / scale[:, None, None])
+        for step, parameters in enumerate(learner.adaptations(support, max(steps, default=0))):
+            if step in steps:
+                yield AdaptedSystems(learner.net, parameters, scale)
+
+    @property
+    def default_steps(self) -> int:
+        """The gradient steps of `adapt` when it is not told."""
+        return 1
+
+    def query_losses(
+        self, parameters: Mapping[str, Tensor], query: Points
+    ) -> Float[Tensor, " tasks"]:
+        """Equation (2) on every task's query set, with that task's weights."""
+        return field_loss(self.net.field_with(parameters, query.x), query.dxdt)
+
+
+def _check_observations(x: Tensor, dxdt: Tensor, state_dim: int) -> None:
+    if x.dim() != 2 or x.shape[1] != state_dim or x.shape != dxdt.shape or len(x) < 1:
+        raise ValueError(
+            f"x and dxdt must both have shape [K, {state_dim}] with K at least 1, "
+            f"got {list(x.shape)} and {list(dxdt.shape)}"
+        )
+    if not (x.isfinite().all() and dxdt.isfinite().all()):
+        raise ValueError("x and dxdt must be finite; remove the points that hold NaN or infinity")

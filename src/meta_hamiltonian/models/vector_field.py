@@ -1,0 +1,45 @@
+"""The baseline without physics."""
+
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from meta_hamiltonian.models.activations import get_activation
+from meta_hamiltonian.models.mlp import hidden_layers
+from meta_hamiltonian.models.network import FieldNetwork, input_half_widths
+
+
+class VectorFieldNetwork(FieldNetwork):
+    """A plain network that predicts dx/dt itself; nothing makes its flow conserve an energy.
+
+    Arguments as for [`HamiltonianNetwork`][]. The head maps to the 2n derivatives and has a bias.
+    """
+
+    def __init__(
+        self,
+        state_dim: int = 2,
+        width: int = 64,
+        depth: int = 3,
+        activation: str = "tanh",
+        input_scale: Sequence[float] | Float[Tensor, " state"] | None = None,
+    ):
+        super().__init__()
+        self.state_dim = state_dim
+        self.activation = get_activation(activation)
+        self.body = hidden_layers(state_dim, width, depth)
+        self.head = nn.Linear(width, state_dim)
+        self.state_box: Tensor
+        self.register_buffer("state_box", input_half_widths(state_dim, input_scale))
+
+    def forward(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch state"]:
+        return self.field(x)
+
+    def field(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch state"]:
+        return self.head(self.field_features(x))
+
+    def field_features(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch width"]:
+        hidden = x / self.state_box
+        for layer in self.body:
+            hidden = self.activation.value(layer(hidden))
+        return hidden
