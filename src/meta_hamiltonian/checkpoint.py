@@ -46,7 +46,9 @@ def load(path: str | os.PathLike[str]) -> Learner:
     checkpoint = read_checkpoint(path)
     learner = build_learner(checkpoint[SETTINGS_KEY])
     weights = {
-        name.removeprefix(_PREFIX): value for name, value in checkpoint["state_dict"].items() if name.startswith(_PREFIX)
+        name.removeprefix(_PREFIX): value
+        for name, value in checkpoint["state_dict"].items()
+        if name.startswith(_PREFIX)
     }
     try:
         learner.load_state_dict(weights)

@@ -59,12 +59,8 @@ class EpisodeDataModule(LightningDataModule):
     ):
         super().__init__()
         self.num_workers = num_workers
-        self.make_train = functools.partial(
-            MetaBatches, system, meta_batch, tasks, train_shots, train_queries, seed
-        )
-        self.make_val = functools.partial(
-            sample_episodes, system, val_tasks, train_shots, train_queries, seed, "val"
-        )
+        self.make_train = functools.partial(MetaBatches, system, meta_batch, tasks, train_shots, train_queries, seed)
+        self.make_val = functools.partial(sample_episodes, system, val_tasks, train_shots, train_queries, seed, "val")
 
     def train_dataloader(self) -> DataLoader[Episodes]:
         trainer = self.trainer

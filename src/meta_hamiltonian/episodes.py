@@ -21,7 +21,7 @@ class Points:
     def to(self, *args: Any, **kwargs: Any) -> "Points":
         return Points(self.x.to(*args, **kwargs), self.dxdt.to(*args, **kwargs))
 
-    def __getitem__(self, tasks: slice | Int[Tensor, " batch"]) -> "Points":
+    def __getitem__(self, tasks: int | slice | Int[Tensor, " batch"]) -> "Points":
         return Points(self.x[tasks], self.dxdt[tasks])
 
     def first(self, shots: int) -> "Points":

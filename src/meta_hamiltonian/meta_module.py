@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from lightning import LightningModule
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig, STEP_OUTPUT
+from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from meta_hamiltonian.checkpoint import SETTINGS_KEY
@@ -50,7 +50,8 @@ class MetaModule(LightningModule):
 
     def on_train_batch_end(self, outputs: STEP_OUTPUT, batch: Episodes, batch_idx: int) -> None:
         step = self.trainer.global_step
-        if step % self.trainer.log_every_n_steps == 0 or step == self.trainer.max_steps:
+        log_every = self.trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]
+        if step % log_every == 0 or step == self.trainer.max_steps:
             # Reading the loss waits for the device, so it is read only when it is shown.
             assert isinstance(outputs, Mapping)
             speed = (step - self._clock_step) * len(batch) / (time.perf_counter() - self._clock_time)

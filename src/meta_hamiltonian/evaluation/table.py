@@ -13,9 +13,25 @@ from meta_hamiltonian.evaluation.testset import TestSet
 from meta_hamiltonian.learners import AdaptedSystems, Learner
 
 COLUMNS = (
-    "system,model,algo,seed,inner_steps,noise,shots,steps,n_systems,n_diverged,field_mse_mean,field_mse_median,"
-    "field_rel_median,state_mse_mean,state_mse_median,energy_mse_mean,energy_mse_median,adapt_seconds"
-).split(",")
+    "system",
+    "model",
+    "algo",
+    "seed",
+    "inner_steps",
+    "noise",
+    "shots",
+    "steps",
+    "n_systems",
+    "n_diverged",
+    "field_mse_mean",
+    "field_mse_median",
+    "field_rel_median",
+    "state_mse_mean",
+    "state_mse_median",
+    "energy_mse_mean",
+    "energy_mse_median",
+    "adapt_seconds",
+)
 """Of `results.csv`. Other programs read them: their names and order stay."""
 
 

@@ -17,6 +17,10 @@ from meta_hamiltonian.systems import Orbits, integrate
 _GRID_POINTS = 2**14
 # An orbit is followed as far as this many state boxes.
 _ORBIT_BOX = 2.0
+# Relative and absolute error of a step, for the orbits of many systems and for a user's few.
+_BATCH_TOLERANCE, _USER_TOLERANCE = 1e-8, 1e-10
+# States evaluated at once: few enough that a layer's values stay in the cache.
+_CHUNK = 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +39,12 @@ class AdaptedSystems:
     def field(self, x: Float[Tensor, "tasks points state"]) -> Float[Tensor, "tasks points state"]:
         """dx/dt; each system at its own states."""
         with torch.no_grad():
-            return self.scale[:, None, None] * self.net.field_with(self.parameters, x)
+            size = max(1, _CHUNK // x.shape[1])
+            fields = [self._unscaled_field(x, slice(i, i + size)) for i in range(0, len(x), size)]
+            return self.scale[:, None, None] * torch.cat(fields)
+
+    def _unscaled_field(self, x: Tensor, tasks: slice) -> Tensor:
+        return self.net.field_with({name: value[tasks] for name, value in self.parameters.items()}, x[tasks])
 
     def energy(self, x: Float[Tensor, "tasks points state"]) -> Float[Tensor, "tasks points"]:
         """The learned energies, each up to a constant.
@@ -47,7 +56,9 @@ class AdaptedSystems:
 
     def rollout(self, x0: Float[Tensor, "tasks state"], t: Float[Tensor, " instants"]) -> Orbits:
         """One orbit of each system, frozen where it leaves twice the state box."""
-        return integrate(lambda x: self.field(x[:, None])[:, 0], x0, t, _ORBIT_BOX * self.net.state_box)
+        return integrate(
+            lambda x: self.field(x[:, None])[:, 0], x0, t, _ORBIT_BOX * self.net.state_box, _BATCH_TOLERANCE
+        )
 
 
 class Adapted:
@@ -79,7 +90,7 @@ class Adapted:
     def rollout(
         self, x0: Float[Tensor, "state"] | Float[Tensor, "orbits state"], t: Float[Tensor, " instants"]
     ) -> Float[Tensor, "instants state"] | Float[Tensor, "instants orbits state"]:
-        """Orbits from the given states, by torchdiffeq at a relative tolerance of 1e-9.
+        """Orbits from the given states, by torchdiffeq at a relative tolerance of 1e-10.
 
         **Arguments:**
 
@@ -95,6 +106,7 @@ class Adapted:
             x0.double().reshape(-1, x0.shape[-1]),
             t.double(),
             _ORBIT_BOX * self.systems.net.state_box,
+            _USER_TOLERANCE,
         )
         return orbits.states.reshape(len(t), *x0.shape).to(x0.dtype)
 

@@ -49,9 +49,7 @@ class _LinearHead(InnerProblem):
     def __init__(self, net: FieldNetwork, support: Points):
         tasks, points, _ = support.x.shape
         head = net.head
-        self.start = {
-            f"head.{name}": value.expand(tasks, *value.shape) for name, value in head.named_parameters()
-        }
+        self.start = {f"head.{name}": value.expand(tasks, *value.shape) for name, value in head.named_parameters()}
         features = net.field_features(support.x).flatten(1, -2)
         if head.bias is not None:
             features = torch.cat([features, torch.ones_like(features[..., :1])], dim=-1)

@@ -167,6 +167,8 @@ def _without_rise(
             after = problem.loss({name: weights[name] + value for name, value in scaled(factor).items()})
             rises = ~(after <= before)  # also where it is not a number
             if not rises.any():
-                return scaled(factor)
+                break
             factor = torch.where(rises, factor / 2, factor)
-        return scaled(factor.masked_fill(rises, 0.0))
+        else:
+            factor = factor.masked_fill(factor <= 2.0**-_HALVINGS, 0.0)
+        return scaled(factor)

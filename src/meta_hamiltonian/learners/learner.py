@@ -101,9 +101,7 @@ class Learner(nn.Module, abc.ABC):
         """The gradient steps of `adapt` when it is not told."""
         return 1
 
-    def query_losses(
-        self, parameters: Mapping[str, Tensor], query: Points
-    ) -> Float[Tensor, " tasks"]:
+    def query_losses(self, parameters: Mapping[str, Tensor], query: Points) -> Float[Tensor, " tasks"]:
         """Equation (2) on every task's query set, with that task's weights."""
         return field_loss(self.net.field_with(parameters, query.x), query.dxdt)
 

@@ -56,7 +56,9 @@ class HamiltonianNetwork(FieldNetwork):
         """Equation (1), dx/dt = Ω ∇ₓH_θ(x)."""
         return self.field_with(dict(self.named_parameters()), x)
 
-    def energy_with(self, parameters: Mapping[str, Tensor], x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch"]:
+    def energy_with(
+        self, parameters: Mapping[str, Tensor], x: Float[Tensor, "*batch state"]
+    ) -> Float[Tensor, "*batch"]:
         """The learned energies of many tasks; arguments as for `field_with`."""
         layers, head = self._layers(parameters)
         hidden, _ = self._forward(layers, x)

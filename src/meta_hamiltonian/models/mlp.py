@@ -1,5 +1,7 @@
 """The body of both networks: hidden layers of one width."""
 
+import itertools
+
 from torch import nn
 
 
@@ -10,4 +12,4 @@ def hidden_layers(state_dim: int, width: int, depth: int) -> nn.ModuleList:
     if width < 1 or depth < 1:
         raise ValueError(f"width and depth must be at least 1, got width={width}, depth={depth}")
     sizes = [state_dim] + [width] * depth
-    return nn.ModuleList(nn.Linear(i, o) for i, o in zip(sizes, sizes[1:], strict=False))
+    return nn.ModuleList(nn.Linear(i, o) for i, o in itertools.pairwise(sizes))

@@ -30,7 +30,9 @@ class FieldNetwork(nn.Module, abc.ABC):
     def field_features(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "..."]:
         """Features that the head turns into the field: `head(field_features(x)).reshape(x.shape)`."""
 
-    def energy_with(self, parameters: Mapping[str, Tensor], x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch"]:
+    def energy_with(
+        self, parameters: Mapping[str, Tensor], x: Float[Tensor, "*batch state"]
+    ) -> Float[Tensor, "*batch"]:
         """The learned energies, where the network has one; arguments as for `field_with`."""
         raise TypeError(f"{type(self).__name__} predicts dx/dt directly and has no energy; use a HamiltonianNetwork")
 
