@@ -2,9 +2,11 @@
 
 import dataclasses
 import math
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 
@@ -165,6 +167,17 @@ SCHEMAS: Mapping[str | None, Mapping[str, type]] = {
     "trainer": {"trainer_schema": TrainerConfig},
     "logger": {"logger_schema": LoggerConfig, "wandb_schema": WandbConfig},
 }
+
+
+def register() -> None:
+    """Makes the schemas, and the bold type of `--help`, known to Hydra; call it before `hydra.main`."""
+    OmegaConf.register_new_resolver(
+        "bold", lambda text: f"\033[1m{text}\033[0m" if sys.stdout.isatty() else text, replace=True
+    )
+    store = ConfigStore.instance()
+    for group, schemas in SCHEMAS.items():
+        for name, schema in schemas.items():
+            store.store(group=group, name=name, node=schema)
 
 
 def check(config: DictConfig) -> None:

@@ -12,13 +12,14 @@ from meta_hamiltonian.learners import AdaptedSystems
 
 @dataclasses.dataclass(frozen=True)
 class Errors:
-    """One value a test system. Always finite."""
+    """One value a test system, always finite, and the predicted orbits that they were measured on."""
 
     field_mse: Float[Tensor, " systems"]
     field_rel: Float[Tensor, " systems"]
     state_mse: Float[Tensor, " systems"]
     energy_mse: Float[Tensor, " systems"]
     diverged: Bool[Tensor, " systems"]
+    orbits: Float[Tensor, "instants systems state"]
 
 
 def measure(adapted: AdaptedSystems, test: TestSet) -> Errors:
@@ -51,4 +52,5 @@ def measure(adapted: AdaptedSystems, test: TestSet) -> Errors:
         state_mse=torch.where(diverged, squared_diameter, state_mse),
         energy_mse=(energy - test.initial_energy).square().mean(0),
         diverged=diverged,
+        orbits=orbits.states,
     )

@@ -36,6 +36,11 @@ class AdaptedSystems:
     parameters: Mapping[str, Tensor]
     scale: Float[Tensor, " tasks"]
 
+    def __getitem__(self, task: int) -> "Adapted":
+        """One of the systems."""
+        own = {name: value[task, None] for name, value in self.parameters.items()}
+        return Adapted(AdaptedSystems(self.net, own, self.scale[task, None]))
+
     def field(self, x: Float[Tensor, "tasks points state"]) -> Float[Tensor, "tasks points state"]:
         """dx/dt; each system at its own states."""
         with torch.no_grad():

@@ -1,0 +1,215 @@
+"""What `train.py` runs: train, test, report."""
+
+import functools
+import logging
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from hydra.utils import instantiate, to_absolute_path
+from lightning import Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from omegaconf import DictConfig, OmegaConf
+
+from meta_hamiltonian.checkpoint import (
+    SETTINGS_KEY,
+    CheckpointError,
+    build,
+    build_learner,
+    find_checkpoint,
+    load,
+    read_checkpoint,
+)
+from meta_hamiltonian.config import ConfigError, check
+from meta_hamiltonian.evaluation import COLUMNS, Result, evaluate, make_test_set, write_rows
+from meta_hamiltonian.figures import save, streamlines, trajectories
+from meta_hamiltonian.meta_module import MetaModule
+from meta_hamiltonian.progress import ProgressBar
+from meta_hamiltonian.report import print_table
+from meta_hamiltonian.sweep import train_once
+from meta_hamiltonian.systems import HamiltonianSystem
+
+log = logging.getLogger(__name__)
+
+_GROUPS = ("system", "model", "algo")
+# The test system in the figures.
+_SHOWN = 0
+
+
+def run(config: DictConfig) -> None:
+    """One job: checks the configuration, trains (unless `ckpt_path` is given), tests and reports.
+
+    **Raises:** [`ConfigError`][] before any work begins, for a configuration that is not allowed.
+    """
+    check(config)
+    _check_devices(config)
+    hydra = HydraConfig.get()
+    folder = _shown(hydra.runtime.output_dir)
+    settings = _settings(config)
+    quiet_lightning()
+
+    logger = start_logger(config, folder)
+    try:
+        if config.ckpt_path is None:
+            training = functools.partial(train, config, settings, folder, logger)
+            if hydra.mode == RunMode.MULTIRUN:
+                train_once(config, folder, _shown(to_absolute_path(hydra.sweep.dir)), training)
+            else:
+                training()
+        test(config, settings, config.ckpt_path or folder, folder, logger)
+    finally:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.finish()
+
+
+def train(config: DictConfig, settings: Mapping[str, Any], folder: Path, logger: Logger | None) -> None:
+    """Meta-trains and leaves `checkpoints/best.ckpt` and `checkpoints/last.ckpt` in the run's folder."""
+    seed_everything(config.seed, workers=True, verbose=False)
+    system = build(settings["system"], HamiltonianSystem)
+    module = MetaModule(build_learner(settings), **config.optim, settings=settings)
+    data = instantiate(config.data, system=system, seed=config.seed)
+    checkpoints = ModelCheckpoint(
+        folder / "checkpoints",
+        filename="best",
+        monitor="val/query_loss",
+        save_last=True,
+        enable_version_counter=False,  # a resumed run replaces its best.ckpt
+    )
+    trainer: Trainer = instantiate(
+        config.trainer,
+        logger=logger or False,
+        callbacks=[
+            checkpoints,
+            *([ProgressBar(config.trainer.log_every_n_steps)] if config.trainer.enable_progress_bar else []),
+        ],
+        # Lightning refuses an interval longer than the training.
+        val_check_interval=min(config.trainer.val_check_interval, config.trainer.max_steps),
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+        default_root_dir=folder,
+    )
+    last = folder / "checkpoints" / "last.ckpt"
+    resumed = config.resume and last.exists()
+    if resumed:
+        log.info(f"Going on from step {torch.load(last, weights_only=True)['global_step']} of {last}.")
+    elif config.resume:
+        log.info(f"There is no {last} to resume: training starts anew.")
+    trainer.fit(module, data, ckpt_path=last if resumed else None, weights_only=True)
+
+
+def test(
+    config: DictConfig, settings: Mapping[str, Any], checkpoint: Path | str, folder: Path, logger: Logger | None
+) -> None:
+    """Tests a checkpoint on new systems and leaves `results.csv` and `figures/` in the run's folder."""
+    learner = load(checkpoint)
+    system = build(settings["system"], HamiltonianSystem)
+    shots, steps = _numbers(config.shots), _numbers(config.test.steps)
+    test_set = make_test_set(system, config.test.n_systems, max(shots), config.test.seed)
+    origin = {**settings["names"], "seed": settings["seed"], "noise": 0.0}
+    origin["inner_steps"] = settings["algo"]["inner_steps"]
+
+    log.info(f"Testing on {config.test.n_systems} new systems.")
+    results = list(evaluate(learner, test_set, shots, steps))
+    rows = [origin | result.figures() for result in results]
+    write_rows(folder / "results.csv", COLUMNS, rows)
+    figures = draw(results, test_set, folder / "figures") if system.state_dim == 2 else []
+    track(logger, rows, figures)
+    print_table(rows)
+    log.info(f"Everything lies in {folder}: results.csv, figures, checkpoints, train.log.")
+
+
+def draw(results: Sequence[Result], test_set: Any, folder: Path) -> list[Path]:
+    """The poster's two figures for each K; returns the PNG files."""
+    files = []
+    for shots in dict.fromkeys(result.shots for result in results):
+        of_shots = [result for result in results if result.shots == shots]
+        for name, figure in (("field", streamlines), ("orbit", trajectories)):
+            save(figure(of_shots, test_set, _SHOWN), path := folder / f"{name}_k{shots}")
+            files.append(path.with_suffix(".png"))
+    return files
+
+
+def track(logger: Logger | None, rows: Sequence[Mapping[str, Any]], figures: Sequence[Path]) -> None:
+    """Sends the results and the figures to the logger."""
+    if logger is None:
+        return
+    measured = COLUMNS[COLUMNS.index("n_diverged") :]
+    metrics = {
+        f"test/k{row['shots']}/step{row['steps']}/{name.removesuffix('_mean')}": row[name]
+        for row in rows
+        for name in measured
+    }
+    logger.log_metrics(metrics)
+    logger.save()
+    if isinstance(logger, WandbLogger):
+        for figure in figures:
+            logger.log_image(f"figures/{figure.stem}", [str(figure)])
+
+
+def start_logger(config: DictConfig, folder: Path) -> Logger | None:
+    """The configured logger, with the resolved configuration logged."""
+    if config.logger._target_ is None:
+        return None
+    hydra = HydraConfig.get()
+    sweeping = hydra.mode == RunMode.MULTIRUN
+    logger: CSVLogger | WandbLogger = instantiate(
+        config.logger,
+        folder=folder,
+        name=hydra.job.override_dirname or f"algo={hydra.runtime.choices['algo']}",
+        group="/".join(Path(hydra.sweep.dir).parts[-2:]) if sweeping else None,
+    )
+    logger.log_hyperparams(OmegaConf.to_container(config, resolve=True))  # pyright: ignore[reportArgumentType]
+    return logger
+
+
+def quiet_lightning() -> None:
+    """Keeps Lightning's advice, which does not fit this use, out of the log."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    # A meta-batch is drawn in a millisecond: workers would cost more than they give.
+    warnings.filterwarnings("ignore", ".*does not have many workers")
+    warnings.filterwarnings("ignore", ".*is smaller than the logging interval")
+    warnings.filterwarnings("ignore", ".*LeafSpec")  # Lightning 2.6 on a newer torch
+
+
+def _settings(config: DictConfig) -> dict[str, Any]:
+    """What a checkpoint keeps of the configuration; with `ckpt_path`, what that one kept."""
+    choices = HydraConfig.get().runtime.choices
+    if config.ckpt_path is None:
+        groups = {group: OmegaConf.to_container(config[group], resolve=True) for group in _GROUPS}
+        return {**groups, "names": {group: choices[group] for group in _GROUPS}, "seed": config.seed}
+    try:
+        settings = read_checkpoint(find_checkpoint(config.ckpt_path))[SETTINGS_KEY]
+    except (FileNotFoundError, CheckpointError) as error:
+        raise ConfigError(f"ckpt_path={config.ckpt_path} is not allowed: {error}") from error
+    for override in HydraConfig.get().overrides.task:
+        group, _, name = override.partition("=")
+        if group in _GROUPS and name != settings["names"][group]:
+            raise ConfigError(
+                f"{override} is not allowed with ckpt_path: it was trained with {group}={settings['names'][group]}; "
+                f"leave {group} out"
+            )
+    return settings
+
+
+def _check_devices(config: DictConfig) -> None:
+    if config.trainer.accelerator == "gpu" and torch.cuda.device_count() < config.trainer.devices:
+        raise ConfigError(
+            f"trainer.accelerator=gpu trainer.devices={config.trainer.devices} is not allowed: "
+            f"{torch.cuda.device_count()} CUDA devices were found; use trainer=cpu"
+        )
+
+
+def _shown(folder: str) -> Path:
+    """The folder as seen from where the user is: shorter lines."""
+    return Path(os.path.relpath(folder))
+
+
+def _numbers(value: Any) -> list[int]:
+    """One number or a list of them, in increasing order."""
+    return sorted(value) if OmegaConf.is_list(value) else [value]

@@ -1,0 +1,33 @@
+"""The progress bar of the meta-training."""
+
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
+
+
+class ProgressBar(TQDMProgressBar):
+    """Lightning's bar, a step of it an outer step, with the losses and the speed in few words."""
+
+    def init_validation_tqdm(self) -> Tqdm:
+        return Tqdm(disable=True)  # it takes a fraction of a second
+
+    def init_train_tqdm(self) -> Tqdm:
+        bar = super().init_train_tqdm()
+        bar.bar_format = "{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
+        return bar
+
+    def on_train_epoch_start(self, trainer: Trainer, *args: Any) -> None:
+        super().on_train_epoch_start(trainer, *args)
+        self.train_progress_bar.reset(trainer.max_steps)
+        self.train_progress_bar.set_description("Meta-training")
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        metrics = super().get_metrics(trainer, pl_module)
+        names = {
+            "train/tasks_per_second": "tasks/s",
+            "train/query_loss": "query loss",
+            "val/query_loss": "validation",
+        }
+        return {names[name]: value for name, value in metrics.items() if name in names}

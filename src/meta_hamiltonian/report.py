@@ -1,0 +1,34 @@
+"""The results as a table on the terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+_SHOWN = {
+    "shots": "K",
+    "steps": "steps",
+    "field_mse_mean": "field MSE",
+    "field_mse_median": "median",
+    "state_mse_mean": "state MSE",
+    "state_mse_median": "median",
+    "energy_mse_mean": "energy MSE",
+    "energy_mse_median": "median",
+    "n_diverged": "diverged",
+}
+
+
+def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Prints the rows of `results.csv`: means over the test systems, with their medians."""
+    table = Table(
+        title=f"{rows[0]['algo']}, {rows[0]['model']}: means and medians over {rows[0]['n_systems']} new systems",
+        caption="states and energies: along orbits of 20 time units",
+    )
+    for heading in _SHOWN.values():
+        table.add_column(heading, justify="right")
+    for i, row in enumerate(rows):
+        values = [row[name] for name in _SHOWN]
+        last_of_shots = i + 1 < len(rows) and rows[i + 1]["shots"] != row["shots"]
+        table.add_row(*[f"{v:.3g}" if isinstance(v, float) else str(v) for v in values], end_section=last_of_shots)
+    Console().print(table)
