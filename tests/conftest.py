@@ -1,6 +1,47 @@
 """Checks every shape in a signature while the tests run."""
 
+import jaxtyping
+import pytest
+import torch
 from jaxtyping import install_import_hook
 
 # Before the first import of the package, whose functions are then checked by beartype.
 install_import_hook("meta_hamiltonian", "beartype.beartype")
+
+
+@pytest.fixture
+def no_shape_checks():
+    """The package as users have it, where a wrong shape meets the code's own checks."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def adapted_to():
+    """Adapted systems whose field and energy are prescribed: the true ones, unless another field is given."""
+    from meta_hamiltonian.learners import AdaptedSystems
+    from meta_hamiltonian.models import FieldNetwork
+
+    class Prescribed(FieldNetwork):
+        def __init__(self, system, law):
+            super().__init__()
+            self.system, self.law, self.state_dim = system, law, system.state_dim
+            self.register_buffer("state_box", torch.tensor(system.state_box).double())
+
+        def field(self, x):
+            raise NotImplementedError
+
+        field_features = field
+
+        def field_with(self, parameters, x):
+            return self.law(x, parameters["physical"][:, None])
+
+        def energy_with(self, parameters, x):
+            return self.system.hamiltonian(x, parameters["physical"][:, None])
+
+    def make(system, parameters, law=None):
+        scale = parameters.new_ones(len(parameters))
+        return AdaptedSystems(Prescribed(system, law or system.field), {"physical": parameters}, scale)
+
+    return make

@@ -197,13 +197,13 @@ def _check_ranges(node: DictConfig, prefix: str) -> None:
     schema = OmegaConf.get_type(node)
     if schema is None or not dataclasses.is_dataclass(schema):
         return
-    for field in dataclasses.fields(schema):
-        name, value = f"{prefix}{field.name}", node[field.name]
-        if isinstance(value, DictConfig):
-            _check_ranges(value, f"{name}.")
-            continue
-        value = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
-        allowed = field.metadata.get("allowed")
+    fields = {field.name: field for field in dataclasses.fields(schema)}
+    groups = [name for name in fields if isinstance(node[name], DictConfig)]
+    for name in (name for name in fields if name not in groups):
+        value = OmegaConf.to_container(node[name]) if OmegaConf.is_config(node[name]) else node[name]
+        allowed = fields[name].metadata.get("allowed")
         if allowed is not None and not allowed.test(value):
             given = "null" if value is None else value
-            raise ConfigError(f"{name}={given} is not allowed: give {allowed.words}")
+            raise ConfigError(f"{prefix}{name}={given} is not allowed: give {allowed.words}")
+    for name in groups:  # after this level's own: inner_steps before algo.inner_steps, which repeats it
+        _check_ranges(node[name], f"{prefix}{name}.")

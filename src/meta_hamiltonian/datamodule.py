@@ -1,10 +1,11 @@
 """Streams meta-batches of episodes to Lightning."""
 
 import functools
+from collections.abc import Iterator
 
 import torch
-from lightning import LightningDataModule
-from torch.utils.data import DataLoader, Dataset
+from lightning import LightningDataModule, Trainer
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from meta_hamiltonian.episodes import Episodes, sample_episodes
 from meta_hamiltonian.random import generator
@@ -30,6 +31,19 @@ class MetaBatches(Dataset[Episodes]):
             len(self.episodes), self.meta_batch, replace=False, shuffle=False
         )
         return self.episodes[torch.from_numpy(picks)]
+
+
+class _OuterSteps(Sampler[int]):
+    """One pass, a meta-batch an outer step; a resumed run goes on where it stopped."""
+
+    def __init__(self, trainer: Trainer):
+        self.trainer = trainer
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.trainer.global_step, self.trainer.max_steps))
+
+    def __len__(self) -> int:
+        return self.trainer.max_steps  # Lightning counts from the first step of the run, not of the process
 
 
 class EpisodeDataModule(LightningDataModule):
@@ -65,11 +79,10 @@ class EpisodeDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Episodes]:
         trainer = self.trainer
         assert trainer is not None, "a Trainer asks for this"
-        # One pass, a meta-batch an outer step; a resumed run goes on where it stopped.
         return DataLoader(
             self.make_train(),
             batch_size=None,
-            sampler=range(trainer.global_step, trainer.max_steps),
+            sampler=_OuterSteps(trainer),
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
         )

@@ -158,8 +158,7 @@ def start_logger(config: DictConfig, folder: Path) -> Logger | None:
         return None
     hydra = HydraConfig.get()
     sweeping = hydra.mode == RunMode.MULTIRUN
-    logger: CSVLogger | WandbLogger = instantiate(
-        config.logger,
+    logger: CSVLogger | WandbLogger = instantiate(config.logger, _partial_=True)(
         folder=folder,
         name=hydra.job.override_dirname or f"algo={hydra.runtime.choices['algo']}",
         group="/".join(Path(hydra.sweep.dir).parts[-2:]) if sweeping else None,
@@ -174,6 +173,9 @@ def quiet_lightning() -> None:
     # A meta-batch is drawn in a millisecond: workers would cost more than they give.
     warnings.filterwarnings("ignore", ".*does not have many workers")
     warnings.filterwarnings("ignore", ".*is smaller than the logging interval")
+    warnings.filterwarnings("ignore", ".*exists and is not empty")
+    # It goes on with the meta-batch of the step where it stopped.
+    warnings.filterwarnings("ignore", ".*your dataloader is not resumable")
     warnings.filterwarnings("ignore", ".*LeafSpec")  # Lightning 2.6 on a newer torch
 
 

@@ -56,8 +56,8 @@ def streamlines(results: Sequence[Result], test: TestSet, system: int) -> Figure
         axes.set_title(title, fontsize=9)
     for axes in list(all_axes)[len(panels) :]:
         axes.set_visible(False)
-    figure.supxlabel(_AXES["q"], fontsize=9)
-    figure.supylabel(_AXES["p"], fontsize=9)
+    figure.supxlabel("position q (rad)", fontsize=9)
+    figure.supylabel("momentum p (dimensionless)", fontsize=9)
     figure.suptitle(f"Vector field from K = {results[0].shots} observations (arrows)", fontsize=10)
     return figure
 
@@ -65,8 +65,9 @@ def streamlines(results: Sequence[Result], test: TestSet, system: int) -> Figure
 def trajectories(results: Sequence[Result], test: TestSet, system: int) -> Figure:
     """Figure (b): the predicted orbit of one test system and the true energy along it, against the truth.
 
-    Arguments as for [`streamlines`][].
+    Arguments as for [`streamlines`][]. The unadapted network is left out: it would set the scale of the axes.
     """
+    results = [result for result in results if result.steps > 0] or results
     t, truth, parameters = test.t, test.orbit[:, system], test.parameters[system]
     figure = Figure(figsize=(2.3 * len(results), 6.0), layout="constrained")
     FigureCanvasAgg(figure)
@@ -80,8 +81,8 @@ def trajectories(results: Sequence[Result], test: TestSet, system: int) -> Figur
         axes[2].plot(t, test.system.hamiltonian(predicted, parameters), color=PREDICTION, linestyle="--")
         axes[0].set_title(f"{_steps(result)}\nstate MSE {_number(result.errors.state_mse[system])}", fontsize=9)
         axes[2].set_title(f"energy MSE {_number(result.errors.energy_mse[system])}", fontsize=9)
-        axes[2].set_xlabel("time t (dimensionless)")
-    for axes, label in zip(columns[0], (_AXES["q"], _AXES["p"], "true energy H (dimensionless)"), strict=True):
+        axes[2].set_xlabel("t (dimensionless)")
+    for axes, label in zip(columns[0], ("q (rad)", "p (dimensionless)", "true H (dimensionless)"), strict=True):
         axes.set_ylabel(label, fontsize=9)
     figure.legend(
         *columns[0][0].get_legend_handles_labels(), fontsize=8, frameon=False, loc="outside upper right", ncols=2
@@ -121,9 +122,6 @@ def comparison(rows: Sequence[Mapping[str, Any]]) -> Figure:
     axes.set_ylabel("field MSE, mean over systems")
     figure.legend(fontsize=7, frameon=False, loc="outside right upper")
     return figure
-
-
-_AXES = {"q": "position q (rad)", "p": "momentum p (dimensionless)"}
 
 
 def _steps(result: Result) -> str:

@@ -15,7 +15,7 @@ _SHOWN = {
     "state_mse_median": "median",
     "energy_mse_mean": "energy MSE",
     "energy_mse_median": "median",
-    "n_diverged": "diverged",
+    "n_diverged": "lost",
 }
 
 
@@ -23,12 +23,18 @@ def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
     """Prints the rows of `results.csv`: means over the test systems, with their medians."""
     table = Table(
         title=f"{rows[0]['algo']}, {rows[0]['model']}: means and medians over {rows[0]['n_systems']} new systems",
-        caption="states and energies: along orbits of 20 time units",
+        caption="State and energy: along orbits of 20 time units. Lost: orbits that diverged.",
     )
     for heading in _SHOWN.values():
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for i, row in enumerate(rows):
-        values = [row[name] for name in _SHOWN]
+        values = [_short(row[name]) for name in _SHOWN]
         last_of_shots = i + 1 < len(rows) and rows[i + 1]["shots"] != row["shots"]
-        table.add_row(*[f"{v:.3g}" if isinstance(v, float) else str(v) for v in values], end_section=last_of_shots)
+        table.add_row(*values, end_section=last_of_shots)
     Console().print(table)
+
+
+def _short(value: float | int) -> str:
+    if isinstance(value, int):
+        return str(value)
+    return f"{value:.3g}" if value >= 0.01 else f"{value:.1e}"

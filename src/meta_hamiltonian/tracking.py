@@ -68,9 +68,13 @@ def wandb_logger(folder: Path, name: str, group: str | None, project: str, mode:
             return online
         except CommError as error:
             problem = _first_line(error)
+    if asked == "disabled":
+        log.info("W&B: disabled by WANDB_MODE")
+        return logger(mode="disabled")
     why = "" if problem is None else f" ({problem})"
-    log.info(f"W&B: offline{why}; see it with `wandb leet`, upload it with `wandb sync {folder}/wandb/offline-*`")
-    return logger(mode="disabled" if asked == "disabled" else "offline")
+    runs = folder / "wandb"
+    log.info(f"W&B: offline{why}; see it with `wandb leet {runs}`, upload it with `wandb sync {runs}/offline-*`")
+    return logger(mode="offline")
 
 
 @functools.cache
