@@ -27,7 +27,7 @@ def adapted_to():
         def __init__(self, system, law):
             super().__init__()
             self.system, self.law, self.state_dim = system, law, system.state_dim
-            self.register_buffer("state_box", torch.tensor(system.state_box).double())
+            self.register_buffer("state_box", torch.tensor(system.state_box, dtype=torch.float64))
 
         def field(self, x):
             raise NotImplementedError

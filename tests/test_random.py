@@ -78,6 +78,8 @@ def test_numbers_are_uniform_in_the_unit_interval(select):
     assert numbers.min() >= 0
     assert numbers.max() < 1
     n = len(numbers)
+    assert numbers.min() < 20 / n
+    assert numbers.max() > 1 - 20 / n
     assert abs(numbers.mean() - 1 / 2) < 4 * np.sqrt(1 / 12 / n)
     assert abs(numbers.var() - 1 / 12) < 4 * np.sqrt(1 / 180 / n)
     assert stats.kstest(numbers, "uniform").pvalue > 1e-3
