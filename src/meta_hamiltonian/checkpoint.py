@@ -3,6 +3,7 @@
 import importlib
 import os
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,7 +45,13 @@ def load(path: str | os.PathLike[str]) -> Learner:
     """
     path = find_checkpoint(path)
     checkpoint = read_checkpoint(path)
-    learner = build_learner(checkpoint[SETTINGS_KEY])
+    try:
+        learner = build_learner(checkpoint[SETTINGS_KEY])
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    except (KeyError, TypeError, ValueError) as error:  # such as the settings of a later version
+        problem = f"{type(error).__name__}: {_one_line(error)}"
+        raise CheckpointError(f"{path}: no learner can be built from its settings: {problem}") from error
     weights = {
         name.removeprefix(_PREFIX): value
         for name, value in checkpoint["state_dict"].items()
@@ -68,6 +75,8 @@ def find_checkpoint(path: str | os.PathLike[str]) -> Path:
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """The checkpoint's tensors and plain values; nothing in it is run."""
+    if not zipfile.is_zipfile(path):  # what torch.save writes; its reader stumbles over anything else
+        raise CheckpointError(f"{path} is not a readable checkpoint: it is truncated, or no checkpoint at all")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:

@@ -96,8 +96,11 @@ def evaluate(learner: Learner, test: TestSet, shots: Sequence[int], steps: Seque
 def write_rows(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     """Writes a CSV file, whole or not at all."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    with unfinished.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-    unfinished.replace(path)
+    try:
+        with unfinished.open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(rows)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -120,8 +120,9 @@ class GradientLearner(Learner):
         weights = {name: value.detach() for name, value in problem.start.items()}
         yield weights
         for step in range(steps):
-            weights = {name: value.requires_grad_() for name, value in weights.items()}
-            weights = self._step(problem, weights, step, second_order=False)
+            with torch.enable_grad():  # callers may have switched it off
+                weights = {name: value.requires_grad_() for name, value in weights.items()}
+                weights = self._step(problem, weights, step, second_order=False)
             weights = {name: value.detach() for name, value in weights.items()}
             yield weights
 

@@ -97,10 +97,12 @@ class HamiltonianNetwork(FieldNetwork):
         """The last hidden layer, and σ′ at every one of them."""
         hidden, slopes = x / self.state_box, []
         for weight, bias in layers:
-            if weight.dim() == 2:  # shared by all tasks: one matrix product
+            if weight.dim() == bias.dim() + 1 == 2:  # shared by all tasks: one matrix product
                 a = F.linear(hidden, weight, bias)
-            else:
+            elif weight.dim() == bias.dim() + 1:
                 a = torch.baddbmm(bias.unsqueeze(1), hidden, weight.mT)
+            else:  # one of the two is shared
+                a = hidden @ weight.mT + bias.unsqueeze(-2)
             hidden = self.activation.value(a)
             slopes.append(self.activation.derivative(a, hidden))
         return hidden, slopes
