@@ -8,16 +8,17 @@ from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from meta_hamiltonian.config import ConfigError, register
+from meta_hamiltonian.config import ConfigError, check, register
 
 register()
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(config: DictConfig) -> None:
-    from meta_hamiltonian.experiment import run
-
     try:
+        check(config)
+        from meta_hamiltonian.experiment import run  # here: it takes seconds, which `--help` and a refusal need not
+
         run(config)
     except ConfigError as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN:

@@ -9,6 +9,9 @@ from jaxtyping import install_import_hook
 install_import_hook("meta_hamiltonian", "beartype.beartype")
 
 
+torch.set_num_threads(1)  # a worker of pytest-xdist a core
+
+
 @pytest.fixture
 def no_shape_checks():
     """The package as users have it, where a wrong shape meets the code's own checks."""

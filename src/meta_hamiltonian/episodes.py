@@ -11,7 +11,7 @@ from meta_hamiltonian.random import uniform
 from meta_hamiltonian.systems import HamiltonianSystem
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass  # not frozen: Lightning converts the precision of dataclasses field by field
 class Points:
     """Observed states and their time derivatives."""
 
@@ -29,7 +29,7 @@ class Points:
         return Points(self.x[..., :shots, :], self.dxdt[..., :shots, :])
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Episodes:
     """A meta-batch of tasks. `parameters` are the true ones, for those who judge, not for those who learn."""
 

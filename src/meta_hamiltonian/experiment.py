@@ -26,12 +26,13 @@ from meta_hamiltonian.checkpoint import (
     load,
     read_checkpoint,
 )
-from meta_hamiltonian.config import ConfigError, check
-from meta_hamiltonian.evaluation import COLUMNS, Result, evaluate, make_test_set, write_rows
+from meta_hamiltonian.config import ConfigError
+from meta_hamiltonian.evaluation import Result, evaluate, make_test_set
 from meta_hamiltonian.figures import save, streamlines, trajectories
 from meta_hamiltonian.meta_module import MetaModule
 from meta_hamiltonian.progress import ProgressBar
 from meta_hamiltonian.report import print_table
+from meta_hamiltonian.results import COLUMNS, write_rows
 from meta_hamiltonian.sweep import train_once
 from meta_hamiltonian.systems import HamiltonianSystem
 
@@ -43,11 +44,12 @@ _SHOWN = 0
 
 
 def run(config: DictConfig) -> None:
-    """One job: checks the configuration, trains (unless `ckpt_path` is given), tests and reports.
+    """One job: trains (unless `ckpt_path` is given), tests and reports.
 
-    **Raises:** [`ConfigError`][] before any work begins, for a configuration that is not allowed.
+    **Arguments:** `config`: checked already by [`check`][].
+
+    **Raises:** [`ConfigError`][] before any work begins, for what this machine or the checkpoint does not allow.
     """
-    check(config)
     _check_devices(config)
     hydra = HydraConfig.get()
     folder = _shown(hydra.runtime.output_dir)

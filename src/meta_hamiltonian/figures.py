@@ -1,6 +1,7 @@
 """Every plot. One colour, one meaning (Okabe and Ito's palette, told apart by the colour-blind):
 black is the truth, blue the prediction, vermillion what was observed."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ SERIES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0
 MARKERS = "osD^v<>X"
 _STREAM_GRID = 41
 _LONGEST_ARROW = 0.16  # of the box's width
+_MOST_JOBS = 20  # in one comparison
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -49,12 +51,12 @@ def streamlines(results: Sequence[Result], test: TestSet, system: int) -> Figure
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(2.4 * columns, 2.3 * rows + 0.4), layout="constrained")
     FigureCanvasAgg(figure)
-    all_axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat
+    all_axes = list(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat)
     for axes, (title, colour, field) in zip(all_axes, panels, strict=False):
         _streams(axes, x, field, colour)
         _arrows(axes, support.x, support.dxdt, test.system.state_box)
         axes.set_title(title, fontsize=9)
-    for axes in list(all_axes)[len(panels) :]:
+    for axes in all_axes[len(panels) :]:
         axes.set_visible(False)
     figure.supxlabel("position q (rad)", fontsize=9)
     figure.supylabel("momentum p (dimensionless)", fontsize=9)
@@ -96,31 +98,38 @@ def comparison(rows: Sequence[Mapping[str, Any]]) -> Figure:
 
     **Arguments:**
 
-    - `rows`: of `summary.csv`, of jobs that have finished.
+    - `rows`: of `summary.csv`, of jobs that have finished. Of many jobs, those with the smallest errors are shown.
     """
-    jobs = list(dict.fromkeys(row["overrides"] for row in rows))
+    best: dict[str, float] = {}
+    for row in rows:
+        job = row["overrides"]
+        best[job] = min(best.get(job, math.inf), float(row["field_mse_mean"]))
+    shown = sorted(best, key=lambda job: best[job])[:_MOST_JOBS]
+    jobs = [job for job in best if job in shown]
     all_shots = sorted({int(row["shots"]) for row in rows})
-    figure = Figure(figsize=(7.0, 4.0), layout="constrained")
+    curves = [(i, job, j, shots) for i, job in enumerate(jobs) for j, shots in enumerate(all_shots)]
+    figure = Figure(figsize=(6.4, 3.6 + 0.16 * len(curves)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    for i, job in enumerate(jobs):
-        for j, shots in enumerate(all_shots):
-            curve = [row for row in rows if row["overrides"] == job and int(row["shots"]) == shots]
-            if curve:
-                axes.plot(
-                    [int(row["steps"]) for row in curve],
-                    [float(row["field_mse_mean"]) for row in curve],
-                    color=SERIES[i % len(SERIES)],
-                    marker=MARKERS[j % len(MARKERS)],
-                    linestyle=("-", "--", ":", "-.")[(i // len(SERIES)) % 4],
-                    label=f"{job or 'defaults'}, K = {shots}",
-                )
+    for i, job, j, shots in curves:
+        points = [row for row in rows if row["overrides"] == job and int(row["shots"]) == shots]
+        if points:
+            axes.plot(
+                [int(row["steps"]) for row in points],
+                [float(row["field_mse_mean"]) for row in points],
+                color=SERIES[i % len(SERIES)],
+                marker=MARKERS[j % len(MARKERS)],
+                linestyle=("-", "--", ":", "-.")[(i // len(SERIES)) % 4],
+                label=f"{job or 'defaults'}, K = {shots}",
+            )
     axes.set_xscale("symlog", linthresh=1)
     axes.set_xticks(ticks := sorted({int(row["steps"]) for row in rows}), labels=[str(tick) for tick in ticks])
     axes.set_yscale("log")
     axes.set_xlabel("gradient steps on the new system")
     axes.set_ylabel("field MSE, mean over systems")
-    figure.legend(fontsize=7, frameon=False, loc="outside right upper")
+    if len(best) > len(jobs):
+        axes.set_title(f"the best {len(jobs)} of {len(best)} jobs", fontsize=9)
+    figure.legend(fontsize=7, frameon=False, loc="outside lower left")
     return figure
 
 

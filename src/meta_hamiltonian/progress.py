@@ -30,4 +30,8 @@ class ProgressBar(TQDMProgressBar):
             "train/query_loss": "query loss",
             "val/query_loss": "validation",
         }
-        return {names[name]: value for name, value in metrics.items() if name in names}
+        return {names[name]: _short(float(value)) for name, value in metrics.items() if name in names}  # pyright: ignore
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"

@@ -3,18 +3,19 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 _SHOWN = {
     "shots": "K",
     "steps": "steps",
-    "field_mse_mean": "field MSE",
-    "field_mse_median": "median",
-    "state_mse_mean": "state MSE",
-    "state_mse_median": "median",
-    "energy_mse_mean": "energy MSE",
-    "energy_mse_median": "median",
+    "field_mse_mean": "field\nMSE",
+    "field_mse_median": "\nmedian",
+    "state_mse_mean": "state\nMSE",
+    "state_mse_median": "\nmedian",
+    "energy_mse_mean": "energy\nMSE",
+    "energy_mse_median": "\nmedian",
     "n_diverged": "lost",
 }
 
@@ -24,6 +25,7 @@ def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
     table = Table(
         title=f"{rows[0]['algo']}, {rows[0]['model']}: means and medians over {rows[0]['n_systems']} new systems",
         caption="State and energy: along orbits of 20 time units. Lost: orbits that diverged.",
+        box=box.SIMPLE_HEAD,  # without lines between the columns it fits in 80 characters
     )
     for heading in _SHOWN.values():
         table.add_column(heading, justify="right", no_wrap=True)
@@ -37,4 +39,4 @@ def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
 def _short(value: float | int) -> str:
     if isinstance(value, int):
         return str(value)
-    return f"{value:.3g}" if value >= 0.01 else f"{value:.1e}"
+    return f"{value:.3g}" if 0.01 <= value < 1e5 else f"{value:.1e}"

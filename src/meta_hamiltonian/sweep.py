@@ -19,8 +19,7 @@ from hydra.types import RunMode
 from hydra.utils import to_absolute_path
 from omegaconf import DictConfig, OmegaConf
 
-from meta_hamiltonian.evaluation import COLUMNS, write_rows
-from meta_hamiltonian.figures import comparison, save
+from meta_hamiltonian.results import COLUMNS, write_rows
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +98,8 @@ def summarize(sweep: Path) -> None:
     rows = _without_common_overrides(rows)
     finished = [row for row in rows if row["status"] == "finished"]
     if finished:
+        from meta_hamiltonian.figures import comparison, save  # here: Hydra imports this module at every start
+
         save(comparison(finished), sweep / "figures" / "comparison")
     (sweep / "summary.md").write_text(_markdown(rows, finished))
 

@@ -9,7 +9,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from meta_hamiltonian.episodes import Episodes, Points
-from meta_hamiltonian.learners import _learn2learn
 from meta_hamiltonian.learners.learner import Learner
 from meta_hamiltonian.learners.loss import field_loss
 from meta_hamiltonian.models import FieldNetwork
@@ -138,6 +137,8 @@ class GradientLearner(Learner):
 
     def _clone_and_adapt(self, episodes: Episodes, task: int) -> Float[Tensor, ""]:
         """One task's query loss by learn2learn's own loop."""
+        from meta_hamiltonian.learners import _learn2learn  # seconds that the other backend need not spend
+
         support, query = episodes.support[task], episodes.query[task]
         learner = _learn2learn.MAML(self.adapted_module(), lr=self.lr, first_order=self.first_order).clone()
         inputs = self.module_inputs(support.x)

@@ -1,12 +1,8 @@
-"""The results table: one row for each K and number of gradient steps."""
+"""Adapts a learner to the test systems: one result for each K and number of gradient steps."""
 
-import csv
 import dataclasses
-import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from jaxtyping import Float
 from torch import Tensor
@@ -14,28 +10,6 @@ from torch import Tensor
 from meta_hamiltonian.evaluation.errors import Errors, measure
 from meta_hamiltonian.evaluation.testset import TestSet
 from meta_hamiltonian.learners import AdaptedSystems, Learner
-
-COLUMNS = (
-    "system",
-    "model",
-    "algo",
-    "seed",
-    "inner_steps",
-    "noise",
-    "shots",
-    "steps",
-    "n_systems",
-    "n_diverged",
-    "field_mse_mean",
-    "field_mse_median",
-    "field_rel_median",
-    "state_mse_mean",
-    "state_mse_median",
-    "energy_mse_mean",
-    "energy_mse_median",
-    "adapt_seconds",
-)
-"""Of `results.csv`. Other programs read them: their names and order stay."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,16 +65,3 @@ def evaluate(learner: Learner, test: TestSet, shots: Sequence[int], steps: Seque
             systems = next(adapted)
             seconds += time.perf_counter() - start
             yield Result(k, count, measure(systems, test), systems, seconds)
-
-
-def write_rows(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes a CSV file, whole or not at all."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with unfinished.open("w", newline="") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(rows)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)

@@ -1,4 +1,3 @@
-import csv
 import dataclasses
 import math
 
@@ -6,17 +5,13 @@ import numpy as np
 import pytest
 import torch
 
-from meta_hamiltonian.evaluation import COLUMNS, evaluate, make_test_set, measure, write_rows
+from meta_hamiltonian.evaluation import evaluate, make_test_set, measure
 from meta_hamiltonian.learners import ANIL, MAML
 from meta_hamiltonian.models import HamiltonianNetwork
+from meta_hamiltonian.results import COLUMNS
 from meta_hamiltonian.systems import Pendulum
 
 SYSTEM = Pendulum()
-HEADER = (
-    "system,model,algo,seed,inner_steps,noise,shots,steps,n_systems,n_diverged,"
-    "field_mse_mean,field_mse_median,field_rel_median,"
-    "state_mse_mean,state_mse_median,energy_mse_mean,energy_mse_median,adapt_seconds"
-)
 SHOTS, STEPS = [5, 12], [0, 1, 4]
 
 
@@ -36,10 +31,6 @@ def learner():
 @pytest.fixture(scope="module")
 def results(learner, systems):
     return list(evaluate(learner, systems, SHOTS, STEPS))
-
-
-def test_the_columns_are_those_that_other_programs_read():
-    assert ",".join(COLUMNS) == HEADER
 
 
 def test_there_is_a_row_for_every_k_and_number_of_steps_in_order(results):
@@ -92,7 +83,7 @@ def test_diverged_orbits_are_counted(adapted_to, results, systems):
 
 def test_the_figures_fill_the_columns_that_are_measured(results):
     """The others say where a row comes from."""
-    assert list(results[0].figures()) == HEADER.split(",")[6:]
+    assert list(results[0].figures()) == list(COLUMNS)[6:]
     assert all(math.isfinite(value) for result in results for value in result.figures().values())
 
 
@@ -100,53 +91,3 @@ def test_adapting_for_more_steps_includes_the_time_of_fewer(results):
     seconds = [result.adapt_seconds for result in results]
     assert seconds[0] <= seconds[1] <= seconds[2]
     assert seconds[3] <= seconds[4] <= seconds[5]
-
-
-ROWS = [{"shots": 25, "steps": 5, "algo": "maml, tuned"}, {"shots": 50, "steps": 5, "algo": 'a "b"'}]
-
-
-def read(path):
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def test_rows_are_read_back_as_they_were_written(tmp_path):
-    path = tmp_path / "results.csv"
-    write_rows(path, ("algo", "shots", "steps"), ROWS)
-    assert path.read_text().splitlines()[0] == "algo,shots,steps"
-    assert read(path) == [{name: str(value) for name, value in row.items()} for row in ROWS]
-    assert [file.name for file in tmp_path.iterdir()] == ["results.csv"]
-
-
-def test_numbers_keep_all_their_digits(tmp_path):
-    value = 0.1 + 0.2
-    write_rows(tmp_path / "a.csv", ("x",), [{"x": value}])
-    assert float(read(tmp_path / "a.csv")[0]["x"]) == value
-
-
-def test_writing_again_replaces_the_file(tmp_path):
-    path = tmp_path / "results.csv"
-    write_rows(path, ("algo", "shots", "steps"), ROWS)
-    write_rows(path, ("shots",), [{"shots": 1}])
-    assert read(path) == [{"shots": "1"}]
-
-
-class Unwritable:
-    """Something that fails half-way through the table."""
-
-    def __str__(self):
-        raise OSError("no space left")
-
-
-@pytest.mark.parametrize("row", [{"shots": 50, "unknown": 1}, {"shots": Unwritable()}], ids=["unknown", "unwritable"])
-@pytest.mark.parametrize("existed", [True, False])
-def test_a_table_that_cannot_be_finished_leaves_everything_as_it_was(row, existed, tmp_path):
-    path = tmp_path / "results.csv"
-    if existed:
-        write_rows(path, ("shots",), [{"shots": 1}])
-    with pytest.raises((ValueError, OSError)):
-        write_rows(path, ("shots",), [{"shots": 25}, row])
-    assert path.exists() == existed
-    if existed:
-        assert read(path) == [{"shots": "1"}]
-    assert [file.name for file in tmp_path.iterdir()] == (["results.csv"] if existed else [])

@@ -1,0 +1,117 @@
+"""Which configurations are allowed, and what is said of the others."""
+
+import pytest
+from hydra import compose, initialize
+from hydra.errors import ConfigCompositionException
+from omegaconf import OmegaConf
+
+from meta_hamiltonian.config import ConfigError, check, register
+
+
+def composed(*overrides):
+    register()
+    with initialize(version_base="1.3", config_path="../conf"):
+        return compose("config", list(overrides))
+
+
+@pytest.mark.parametrize("algo", ["maml", "anil"])
+@pytest.mark.parametrize("model", ["hnn", "mlp"])
+@pytest.mark.parametrize("more", [[], ["experiment=quick"], ["logger=none"], ["logger=csv"]])
+def test_every_choice_is_allowed_as_it_is(algo, model, more):
+    check(composed(f"algo={algo}", f"model={model}", *more))
+
+
+def test_the_protocol_is_the_default():
+    config = composed()
+    assert (config.data.tasks, config.data.train_shots, config.data.train_queries) == (10_000, 50, 50)
+    assert (OmegaConf.to_container(config.shots), config.inner_steps) == ([25, 50], 5)
+    assert (OmegaConf.to_container(config.test.steps), config.test.n_systems) == ([0, 1, 5, 10, 50], 100)
+    assert config.system.gravity == 1.0
+
+
+def test_the_plain_algorithm_is_two_keys_away():
+    config = composed("algo.scale=none", "algo.learn_lr=false")
+    check(config)
+    assert (config.algo.scale, config.algo.learn_lr) == ("none", False)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "shots=1",
+        "shots=[1,2,3]",
+        "inner_steps=1",
+        "data.tasks=null",
+        "data.tasks=16",
+        "data.num_workers=2",
+        "test.steps=0",
+        "test.steps=[0]",
+        "algo.lr=1e-5",
+        "algo.first_order=true",
+        "logger.mode=offline",
+        "trainer.precision=64-true",
+        "system.gravity=9.81",
+    ],
+)
+def test_values_at_the_edge_of_their_ranges_are_allowed(override):
+    check(composed(override))
+
+
+REFUSED = {
+    "shots=0": "shots=0",
+    "shots=[25,0]": r"shots=\[25, 0\]",
+    "shots=[25,25]": "different",
+    "shots=[]": "shots",
+    "shots=many": "shots=many",
+    "shots=2.5": "shots=2.5",
+    "shots=true": "shots",
+    "inner_steps=0": "inner_steps=0",
+    "inner_steps=-1": "inner_steps=-1",
+    "seed=-1": "seed=-1",
+    "data.tasks=-5": "data.tasks=-5 .*null",
+    "data.tasks=0": "data.tasks=0",
+    "data.meta_batch=0": "data.meta_batch=0",
+    "data.meta_batch=10001": "at most data.tasks=10000",
+    "data.train_shots=0": "data.train_shots=0",
+    "data.train_queries=0": "data.train_queries=0",
+    "data.val_tasks=0": "data.val_tasks=0",
+    "data.num_workers=-1": "data.num_workers=-1",
+    "algo.lr=0": "algo.lr=0",
+    "algo.lr=-0.1": "algo.lr=-0.1",
+    "algo.lr=inf": "algo.lr=inf",
+    "algo.lr=nan": "algo.lr=nan",
+    "algo.scale=batch": "algo.scale=batch .*none, task",
+    "algo.backend=jax": "algo.backend=jax .*vectorized, learn2learn",
+    "optim.lr=0": "optim.lr=0",
+    "optim.rates_lr=-1": "optim.rates_lr=-1",
+    "model.width=0": "model.width=0",
+    "model.depth=0": "model.depth=0",
+    "model.activation=relu": "model.activation=relu .*tanh, softplus, sin, silu",
+    "system.gravity=0": "system.gravity=0",
+    "test.steps=-1": "test.steps=-1",
+    "test.n_systems=0": "test.n_systems=0",
+    "test.seed=-1": "test.seed=-1",
+    "trainer.max_steps=0": "trainer.max_steps=0",
+    "trainer.devices=0": "trainer.devices=0",
+    "trainer.precision=16": "trainer.precision=16 .*32-true, 64-true",
+    "trainer.val_check_interval=0": "trainer.val_check_interval=0",
+    "trainer.log_every_n_steps=0": "trainer.log_every_n_steps=0",
+    "trainer.gradient_clip_val=0": "trainer.gradient_clip_val=0",
+    "logger.mode=dryrun": "logger.mode=dryrun .*null, online, offline",
+}
+
+
+@pytest.mark.parametrize(("override", "message"), REFUSED.items(), ids=REFUSED)
+def test_a_value_out_of_range_is_refused_by_name_in_one_line(override, message):
+    config = composed(override)
+    with pytest.raises(ConfigError, match=message) as refusal:
+        check(config)
+    text = str(refusal.value)
+    assert "\n" not in text
+    assert "is not allowed: give" in text or "at most" in text
+
+
+@pytest.mark.parametrize("override", ["model.width=wide", "no_such_key=1", "algo=sgd", "algo.learn_lr=maybe"])
+def test_wrong_types_and_names_are_refused_by_hydra(override):
+    with pytest.raises(ConfigCompositionException):
+        composed(override)

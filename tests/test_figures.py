@@ -1,0 +1,108 @@
+"""Figures: that the right numbers are drawn, and that they are files which can be opened."""
+
+import matplotlib.image
+import numpy as np
+import pytest
+import torch
+
+from meta_hamiltonian.evaluation import evaluate, make_test_set
+from meta_hamiltonian.figures import OBSERVATIONS, PREDICTION, TRUTH, comparison, save, streamlines, trajectories
+from meta_hamiltonian.learners import MAML
+from meta_hamiltonian.models import HamiltonianNetwork
+from meta_hamiltonian.systems import Pendulum
+
+SHOTS, STEPS, SYSTEM = 7, [0, 1, 4], 2
+
+
+@pytest.fixture(scope="module")
+def systems():
+    return make_test_set(Pendulum(), n_systems=3, shots=20, seed=0)
+
+
+@pytest.fixture(scope="module")
+def results(systems):
+    torch.manual_seed(0)
+    net = HamiltonianNetwork(width=8, depth=2, input_scale=Pendulum().state_box)
+    return list(evaluate(MAML(net, lr=0.02, scale="task"), systems, [SHOTS], STEPS))
+
+
+def lines_of(axes, colour):
+    return [line for line in axes.get_lines() if line.get_color() == colour]
+
+
+def test_streamlines_show_the_truth_and_every_number_of_steps_with_the_observations(results, systems):
+    figure = streamlines(results, systems, SYSTEM)
+    panels = [axes for axes in figure.axes if axes.get_visible()]
+    titles = [axes.get_title() for axes in panels]
+    assert titles[0] == "true"
+    assert [title.split(",")[0] for title in titles[1:]] == ["0 steps", "1 step", "4 steps"]
+    for title, result in zip(titles[1:], results, strict=True):
+        assert float(title.split("MSE ")[1]) == pytest.approx(result.errors.field_mse[SYSTEM].item(), rel=0.06)
+    for axes in panels:
+        (arrows,) = [c for c in axes.collections if type(c).__name__ == "Quiver"]
+        np.testing.assert_allclose(arrows.get_offsets(), systems.support.x[SYSTEM, :SHOTS].numpy())
+        dxdt = systems.support.dxdt[SYSTEM, :SHOTS].numpy()
+        drawn = np.stack([arrows.U, arrows.V], -1)
+        ratio = drawn / dxdt
+        np.testing.assert_allclose(ratio, ratio[:1].repeat(SHOTS, 0), rtol=1e-6)  # one factor a coordinate
+        assert axes.get_ylim() == (-20.0, 20.0)
+    assert "q (rad)" in figure.get_supxlabel()
+    assert "p (" in figure.get_supylabel()
+
+
+def test_trajectories_show_states_and_energy_of_the_orbits_that_were_measured(results, systems):
+    figure = trajectories(results, systems, SYSTEM)
+    columns = np.array(figure.axes).reshape(3, -1).T
+    assert len(columns) == 2, "the unadapted network is left out"
+    for axes, result in zip(columns, results[1:], strict=True):
+        predicted = result.errors.orbits[:, SYSTEM]
+        for row in (0, 1):
+            (truth,), (prediction,) = lines_of(axes[row], TRUTH), lines_of(axes[row], PREDICTION)
+            np.testing.assert_allclose(truth.get_ydata(), systems.orbit[:, SYSTEM, row].numpy())
+            np.testing.assert_allclose(prediction.get_ydata(), predicted[:, row].numpy())
+            np.testing.assert_allclose(prediction.get_xdata(), systems.t.numpy())
+        (truth,), (prediction,) = lines_of(axes[2], TRUTH), lines_of(axes[2], PREDICTION)
+        error = np.mean((prediction.get_ydata() - truth.get_ydata()[0]) ** 2)
+        assert error == pytest.approx(result.errors.energy_mse[SYSTEM].item(), rel=1e-6)
+        assert np.ptp(truth.get_ydata()) < 1e-8
+        assert "t (" in axes[2].get_xlabel()
+    assert all(axes.get_ylabel() for axes in columns[0])
+
+
+def sweep_rows(jobs, shots=(25, 50)):
+    return [
+        {"overrides": f"seed={job}", "shots": str(k), "steps": str(steps), "field_mse_mean": str(10.0 ** (job - steps))}
+        for job in range(jobs)
+        for k in shots
+        for steps in (0, 1, 5)
+    ]
+
+
+def test_the_comparison_has_a_curve_for_every_job_and_k():
+    (axes,) = comparison(sweep_rows(3)).axes
+    assert len(axes.get_lines()) == 6
+    curve = axes.get_lines()[2]
+    assert curve.get_label() == "seed=1, K = 25"
+    assert list(curve.get_xdata()) == [0, 1, 5]
+    np.testing.assert_allclose(curve.get_ydata(), [10.0, 1.0, 1e-4])
+    looks = {(line.get_color(), line.get_marker(), line.get_linestyle()) for line in axes.get_lines()}
+    assert len(looks) == 6, "they can be told apart"
+
+
+@pytest.mark.filterwarnings("error")
+def test_of_many_jobs_the_comparison_shows_the_best(tmp_path):
+    figure = comparison(sweep_rows(90))
+    labels = {line.get_label().split(",")[0] for line in figure.axes[0].get_lines()}
+    assert labels == {f"seed={job}" for job in range(20)}
+    assert "20 of 90" in figure.axes[0].get_title()
+    save(figure, tmp_path / "comparison")
+
+
+def test_figures_are_saved_as_png_and_pdf_and_show_their_colours(results, systems, tmp_path):
+    save(streamlines(results, systems, SYSTEM), tmp_path / "new" / "field_k7")
+    image = matplotlib.image.imread(tmp_path / "new" / "field_k7.png")[..., :3]
+    assert image.shape[1] >= 1200, "fit for print"
+    for colour in (TRUTH, PREDICTION, OBSERVATIONS):
+        rgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+        assert (np.abs(image - rgb).max(-1) < 0.02).sum() > 100
+    assert (tmp_path / "new" / "field_k7.pdf").read_bytes().startswith(b"%PDF")
