@@ -1,0 +1,95 @@
+"""W&B where there is no key, no network, a server that hangs or one that refuses: the run is kept offline."""
+
+import http.server
+import json
+import socket
+import threading
+
+import pytest
+from command import TINY, train
+from wandb_files import Run
+
+pytestmark = pytest.mark.slow
+
+KEY = "fedcba9876543210fedcba9876543210fedcba98"
+
+
+class Refusing(http.server.BaseHTTPRequestHandler):
+    """Answers every question with 401, as W&B does to a key that it does not know."""
+
+    def do_POST(self):
+        body = json.dumps({"errors": [{"message": "user is not logged in"}], "data": {"viewer": None}}).encode()
+        self.send_response(401)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST  # noqa: N815
+
+    def log_message(self, *args):
+        """The test's output stays clean."""
+
+
+@pytest.fixture
+def refusing():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture
+def hanging():
+    """Accepts connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.fixture
+def absent():
+    """An address where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    return f"http://127.0.0.1:{port}"
+
+
+def tiny(folder, *arguments, **environment):
+    return train(folder / "home", *TINY, "shots=5", f"hydra.run.dir={folder / 'run'}", *arguments, **environment)
+
+
+@pytest.mark.parametrize("server", ["refusing", "hanging", "absent"])
+def test_a_run_goes_on_offline_where_no_server_takes_the_key(server, request, tmp_path):
+    url = request.getfixturevalue(server)
+    done = tiny(tmp_path, WANDB_BASE_URL=url, WANDB_API_KEY=KEY)
+    assert done.code == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("W&B:")]
+    assert "offline (" in line, "and it is said why"
+    tracked = Run(tmp_path / "run")
+    assert "test/k5/step5/field_mse" in tracked.last
+    assert tracked.closed
+    assert KEY not in done.stdout + done.stderr
+    for path in (path for path in tmp_path.rglob("*") if path.is_file()):
+        assert KEY.encode() not in path.read_bytes(), path
+
+
+def test_without_a_key_a_run_is_offline_and_says_how_to_see_it(tmp_path):
+    done = tiny(tmp_path)
+    assert done.code == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("W&B:")]
+    assert "offline (no key is configured)" in line
+    assert "wandb leet" in line
+    assert "wandb sync" in line
+
+
+def test_online_without_a_key_is_refused(tmp_path):
+    done = tiny(tmp_path, "logger.mode=online")
+    assert done.code == 1
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("Error: logger.mode=online is not allowed without a W&B key")
+
+
+def test_a_mode_in_the_environment_is_kept_to(tmp_path):
+    done = tiny(tmp_path, WANDB_MODE="disabled")
+    assert done.code == 0, done.stderr
+    assert "W&B: disabled" in done.stdout
+    assert not list((tmp_path / "run").glob("wandb/*run-*/*.wandb"))
