@@ -92,6 +92,7 @@ REFUSED = {
     "test.n_systems=0": "test.n_systems=0",
     "test.seed=-1": "test.seed=-1",
     "trainer.max_steps=0": "trainer.max_steps=0",
+    "data.noise=-0.1": "data.noise=-0.1",
     "trainer.devices=0": "trainer.devices=0",
     "trainer.precision=16": "trainer.precision=16 .*32-true, 64-true",
     "trainer.val_check_interval=0": "trainer.val_check_interval=0",

@@ -95,7 +95,10 @@ def build_learner(settings: Mapping[str, Any]) -> Learner:
 
 def build(settings: Mapping[str, Any], kind: type[T], **more: Any) -> T:
     """One object from its settings: `_target_` names the class, the rest are its arguments."""
-    arguments = dict(settings)
+    arguments = {
+        name: build(value, HamiltonianSystem) if isinstance(value, Mapping) else value
+        for name, value in settings.items()
+    }
     target = arguments.pop("_target_", None)
     package, _, name = str(target).rpartition(".")
     found = getattr(importlib.import_module(package), name, None) if package in _PACKAGES else None

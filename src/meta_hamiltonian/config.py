@@ -44,6 +44,15 @@ def positive() -> Allowed:
     return Allowed("a finite number above 0", lambda v: 0 < v < math.inf)
 
 
+def positive_or_null() -> Allowed:
+    allowed = positive()
+    return Allowed(f"{allowed.words}, or null", lambda v: v is None or allowed.test(v))
+
+
+def not_negative() -> Allowed:
+    return Allowed("a finite number of at least 0", lambda v: 0 <= v < math.inf)
+
+
 def one_of(*names: str | None) -> Allowed:
     words = ", ".join("null" if name is None else name for name in names)
     return Allowed(f"one of {words}", lambda v: v in names)
@@ -61,7 +70,7 @@ def integers(at_least: int) -> Allowed:
 
 @dataclasses.dataclass
 class GradientAlgoConfig:
-    """`algo=maml` and `algo=anil`."""
+    """`algo=maml`, `algo=fomaml` and `algo=anil`."""
 
     _target_: str = MISSING
     lr: float = key(positive())
@@ -73,11 +82,58 @@ class GradientAlgoConfig:
 
 
 @dataclasses.dataclass
+class MetaSGDConfig:
+    """`algo=metasgd`."""
+
+    _target_: str = MISSING
+    lr: float = key(positive())
+    scale: str = key(one_of("none", "task"))
+    first_order: bool = key()
+    backend: str = key(one_of("vectorized", "learn2learn"))
+    inner_steps: int = key(integer(1))
+
+
+@dataclasses.dataclass
+class RidgeConfig:
+    """`algo=ridge`."""
+
+    _target_: str = MISSING
+    rank: int | None = key(integer_or_null(1))
+    noise: float = key(positive())
+    scale: str = key(one_of("none", "task"))
+
+
+@dataclasses.dataclass
+class FineTuneConfig:
+    """`algo=pretrain` and `algo=scratch`."""
+
+    _target_: str = MISSING
+    optimizer: str = key(one_of("sgd", "adam"))
+    lr: float = key(positive())
+    scale: str = key(one_of("none", "task"))
+
+
+@dataclasses.dataclass
+class OracleConfig:
+    """`algo=oracle`."""
+
+    _target_: str = MISSING
+
+
+@dataclasses.dataclass
 class ModelConfig:
     _target_: str = MISSING
     width: int = key(integer(1))
     depth: int = key(integer(1))
     activation: str = key(one_of("tanh", "softplus", "sin", "silu"))
+
+
+@dataclasses.dataclass
+class ParametricConfig:
+    """`model=parametric`: the true law of the system, its parameters unknown."""
+
+    _target_: str = MISSING
+    system: Any = MISSING
 
 
 @dataclasses.dataclass
@@ -95,14 +151,26 @@ class DataConfig:
     train_queries: int = key(integer(1))
     val_tasks: int = key(integer(1))
     num_workers: int = key(integer(0))
+    noise: float = key(not_negative())
 
 
 @dataclasses.dataclass
 class OptimConfig:
-    """The outer optimizer, Adam with a cosine schedule to zero."""
+    """The outer loop: a LightningModule and its arguments."""
 
+    _target_: str = MISSING
+    max_skipped: int = key(integer(1))
+
+
+@dataclasses.dataclass
+class AdamConfig(OptimConfig):
     lr: float = key(positive())
     rates_lr: float = key(positive())
+
+
+@dataclasses.dataclass
+class LevenbergMarquardtConfig(OptimConfig):
+    damping: float = key(positive())
 
 
 @dataclasses.dataclass
@@ -121,7 +189,7 @@ class TrainerConfig:
     devices: int = key(integer(1))
     precision: str = key(one_of("32-true", "64-true"))
     max_steps: int = key(integer(1))
-    gradient_clip_val: float = key(positive())
+    gradient_clip_val: float | None = key(positive_or_null())
     val_check_interval: int = key(integer(1))
     log_every_n_steps: int = key(integer(1))
     enable_progress_bar: bool = key()
@@ -146,7 +214,7 @@ class Config:
     model: Any = MISSING
     system: Any = MISSING
     data: DataConfig = MISSING
-    optim: OptimConfig = dataclasses.field(default_factory=OptimConfig)
+    optim: Any = MISSING
     test: TestConfig = dataclasses.field(default_factory=TestConfig)
     trainer: TrainerConfig = MISSING
     logger: Any = MISSING
@@ -160,8 +228,15 @@ class Config:
 # Where a file in `conf/` names its group's schema, e.g. `- gradient_schema` in conf/algo/maml.yaml.
 SCHEMAS: Mapping[str | None, Mapping[str, type]] = {
     None: {"schema": Config},
-    "algo": {"gradient_schema": GradientAlgoConfig},
-    "model": {"model_schema": ModelConfig},
+    "algo": {
+        "gradient_schema": GradientAlgoConfig,
+        "metasgd_schema": MetaSGDConfig,
+        "ridge_schema": RidgeConfig,
+        "finetune_schema": FineTuneConfig,
+        "oracle_schema": OracleConfig,
+    },
+    "model": {"model_schema": ModelConfig, "parametric_schema": ParametricConfig},
+    "optim": {"adam_schema": AdamConfig, "levenberg_marquardt_schema": LevenbergMarquardtConfig},
     "system": {"pendulum_schema": PendulumConfig},
     "data": {"data_schema": DataConfig},
     "trainer": {"trainer_schema": TrainerConfig},
@@ -191,6 +266,18 @@ def check(config: DictConfig) -> None:
             f"data.meta_batch={config.data.meta_batch} is not allowed: a meta-batch holds different tasks, "
             f"at most data.tasks={config.data.tasks}; lower the first, raise the second or set it to null"
         )
+
+    if _kind(config.optim) == "GaussNewton" and (_kind(config.algo), config.trainer.precision) != ("Ridge", "64-true"):
+        raise ConfigError(
+            "optim=levenberg_marquardt is not allowed here: it needs algo=ridge, which solves for the head, "
+            "and trainer.precision=64-true; use optim=adam"
+        )
+    if (_kind(config.model) == "ParametricHamiltonian") != (_kind(config.algo) == "Oracle"):
+        raise ConfigError("model=parametric is not allowed here: it is the model of algo=oracle, and of no other")
+
+
+def _kind(node: DictConfig) -> str:
+    return str(node._target_).rpartition(".")[2]
 
 
 def _check_ranges(node: DictConfig, prefix: str) -> None:

@@ -16,9 +16,19 @@ class MetaBatches(Dataset[Episodes]):
     """Meta-batch b of the training split, a function of `(seed, b)` alone."""
 
     def __init__(
-        self, system: HamiltonianSystem, meta_batch: int, tasks: int | None, shots: int, queries: int, seed: int
+        self,
+        system: HamiltonianSystem,
+        meta_batch: int,
+        tasks: int | None,
+        shots: int,
+        queries: int,
+        seed: int,
+        noise: float = 0.0,
+        dtype: torch.dtype = torch.float32,
     ):
-        self.sample = functools.partial(sample_episodes, system, support=shots, query=queries, seed=seed)
+        self.sample = functools.partial(
+            sample_episodes, system, support=shots, query=queries, seed=seed, noise=noise, dtype=dtype
+        )
         self.meta_batch = meta_batch
         self.seed = seed
         # The fixed set is small (16 MB for the protocol's 10,000 tasks): it is drawn once.
@@ -58,6 +68,8 @@ class EpisodeDataModule(LightningDataModule):
     - `val_tasks`: held-out tasks.
     - `num_workers`: processes that prepare meta-batches; the data are the same with any number.
     - `seed`: every draw depends on it.
+    - `noise`: of the support sets, see [`sample_episodes`][].
+    - `dtype`: of the episodes.
     """
 
     def __init__(
@@ -70,11 +82,17 @@ class EpisodeDataModule(LightningDataModule):
         val_tasks: int,
         num_workers: int,
         seed: int,
+        noise: float = 0.0,
+        dtype: torch.dtype = torch.float32,
     ):
         super().__init__()
         self.num_workers = num_workers
-        self.make_train = functools.partial(MetaBatches, system, meta_batch, tasks, train_shots, train_queries, seed)
-        self.make_val = functools.partial(sample_episodes, system, val_tasks, train_shots, train_queries, seed, "val")
+        self.make_train = functools.partial(
+            MetaBatches, system, meta_batch, tasks, train_shots, train_queries, seed, noise, dtype
+        )
+        self.make_val = functools.partial(
+            sample_episodes, system, val_tasks, train_shots, train_queries, seed, "val", dtype, noise
+        )
 
     def train_dataloader(self) -> DataLoader[Episodes]:
         trainer = self.trainer

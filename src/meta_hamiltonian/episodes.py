@@ -10,6 +10,9 @@ from torch import Tensor
 from meta_hamiltonian.random import uniform
 from meta_hamiltonian.systems import HamiltonianSystem
 
+# The size of a noise does not depend on how many points are observed.
+_TYPICAL = 64
+
 
 @dataclasses.dataclass  # not frozen: Lightning converts the precision of dataclasses field by field
 class Points:
@@ -58,6 +61,7 @@ def sample_episodes(
     seed: int,
     split: str = "train",
     dtype: torch.dtype = torch.float32,
+    noise: float = 0.0,
 ) -> Episodes:
     """Draws systems and, for each, random states in the state box with their derivatives.
 
@@ -72,6 +76,8 @@ def sample_episodes(
     - `seed`: at least 0.
     - `split`: any name (the framework uses train, val and test); splits are independent.
     - `dtype`: of the result. Everything is computed in float64.
+    - `noise`: standard deviation of Gaussian noise that is added to the support's states and derivatives, relative to
+        the RMS of each coordinate of the task over its first 64 support points. The query set is exact.
 
     **Returns:**
 
@@ -86,4 +92,18 @@ def sample_episodes(
         x = box * (2 * unit - 1)
         return Points(x, system.field(x, parameters[:, None]))
 
-    return Episodes(points("support", support), points("query", query), parameters).to(dtype)
+    observed = points("support", support)
+    if noise > 0:
+        typical = points("support", _TYPICAL)
+        unit = torch.from_numpy(uniform(seed, (split, "noise"), tasks, (support, 2 * system.state_dim)))
+        errors = noise * torch.special.ndtri(unit.clamp_min(torch.finfo(unit.dtype).tiny))
+        x_error, dxdt_error = errors.chunk(2, dim=-1)
+        observed = Points(
+            observed.x + x_error * _rms(typical.x),
+            observed.dxdt + dxdt_error * _rms(typical.dxdt),
+        )
+    return Episodes(observed, points("query", query), parameters).to(dtype)
+
+
+def _rms(values: Float[Tensor, "tasks points state"]) -> Float[Tensor, "tasks 1 state"]:
+    return values.square().mean(-2, keepdim=True).sqrt()

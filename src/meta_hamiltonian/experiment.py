@@ -74,8 +74,10 @@ def train(config: DictConfig, settings: Mapping[str, Any], folder: Path, logger:
     """Meta-trains and leaves `checkpoints/best.ckpt` and `checkpoints/last.ckpt` in the run's folder."""
     seed_everything(config.seed, workers=True, verbose=False)
     system = build(settings["system"], HamiltonianSystem)
-    module = MetaModule(build_learner(settings), **config.optim, settings=settings)
-    data = instantiate(config.data, system=system, seed=config.seed)
+    learner = build_learner(settings)
+    module: MetaModule = instantiate(config.optim, _partial_=True)(learner, settings)
+    dtype = torch.float64 if config.trainer.precision == "64-true" else torch.float32
+    data = instantiate(config.data, _partial_=True)(system=system, seed=config.seed, dtype=dtype)
     checkpoints = ModelCheckpoint(
         folder / "checkpoints",
         filename="best",
@@ -97,6 +99,11 @@ def train(config: DictConfig, settings: Mapping[str, Any], folder: Path, logger:
         default_root_dir=folder,
     )
     last = folder / "checkpoints" / "last.ckpt"
+    if not learner.meta_trained:
+        trainer.strategy.connect(module)  # Lightning's way to save what was not trained
+        trainer.save_checkpoint(folder / "checkpoints" / "best.ckpt")
+        trainer.save_checkpoint(last)
+        return
     resumed = config.resume and last.exists()
     if resumed:
         log.info(f"Going on from step {torch.load(last, weights_only=True)['global_step']} of {last}.")
@@ -112,9 +119,9 @@ def test(
     learner = load(checkpoint)
     system = build(settings["system"], HamiltonianSystem)
     shots, steps = _numbers(config.shots), _numbers(config.test.steps)
-    test_set = make_test_set(system, config.test.n_systems, max(shots), config.test.seed)
-    origin = {**settings["names"], "seed": settings["seed"], "noise": 0.0}
-    origin["inner_steps"] = settings["algo"]["inner_steps"]
+    test_set = make_test_set(system, config.test.n_systems, max(shots), config.test.seed, config.data.noise)
+    origin = {**settings["names"], "seed": settings["seed"], "noise": config.data.noise}
+    origin["inner_steps"] = settings["algo"].get("inner_steps", 0)
 
     log.info(f"Testing on {config.test.n_systems} new systems.")
     results = list(evaluate(learner, test_set, shots, steps))

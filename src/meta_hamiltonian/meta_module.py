@@ -1,49 +1,52 @@
-"""The outer loop, as a LightningModule."""
+"""The outer loop, as LightningModules."""
 
 import time
 from collections.abc import Mapping
 from typing import Any
 
 import torch
+from jaxtyping import Bool
 from lightning import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from meta_hamiltonian.checkpoint import SETTINGS_KEY
 from meta_hamiltonian.episodes import Episodes
-from meta_hamiltonian.learners import Learner
+from meta_hamiltonian.learners import Learner, Ridge
+from meta_hamiltonian.learners.loss import rescaled
+from meta_hamiltonian.levenberg_marquardt import LevenbergMarquardt, VariableProjection, projected_parameters
+
+
+class DivergedError(RuntimeError):
+    """Too many meta-batches in a row without a finite gradient. The message is one line."""
 
 
 class MetaModule(LightningModule):
-    """Meta-trains a learner: Adam on equation (4), its rate falling to zero on a cosine.
+    """What every outer loop does around its steps: logging, validation, saving. Subclasses take the steps."""
 
-    **Arguments:**
+    def __init__(self, learner: Learner, settings: Mapping[str, Any], max_skipped: int):
+        """**Arguments:**
 
-    - `learner`: what is trained.
-    - `lr`: Adam's rate for the network.
-    - `rates_lr`: Adam's rate for everything else that the learner learns, such as the logarithms of the inner rates.
-    - `settings`: plain values from which the learner can be built again; they go into every checkpoint.
-    """
-
-    def __init__(self, learner: Learner, lr: float, rates_lr: float, settings: Mapping[str, Any]):
+        - `learner`: what is trained.
+        - `settings`: plain values from which the learner can be built again; they go into every checkpoint.
+        - `max_skipped`: so many skipped meta-batches in a row stop the run.
+        """
         super().__init__()
         self.learner = learner
-        self.lr = lr
-        self.rates_lr = rates_lr
         self.settings = settings
+        self.max_skipped = max_skipped
+        self.skipped: Tensor
+        self.in_a_row: Tensor
+        self.longest_row: Tensor
+        for name in ("skipped", "in_a_row", "longest_row"):
+            self.register_buffer(name, torch.zeros((), dtype=torch.long))
 
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        network = list(self.learner.net.parameters())
-        groups: list[dict[str, Any]] = [{"params": network, "lr": self.lr}]
-        others = [p for name, p in self.learner.named_parameters() if not name.startswith("net.")]
-        if others:
-            groups.append({"params": others, "lr": self.rates_lr})
-        optimizer = torch.optim.Adam(groups)
-        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.trainer.max_steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
-
-    def training_step(self, batch: Episodes, batch_idx: int) -> Tensor:
-        return self.learner.meta_loss(batch)
+    def count(self, skipped: Bool[Tensor, ""]) -> None:
+        """Counts a meta-batch that was skipped, or was not, without waiting for the device."""
+        self.skipped += skipped
+        self.in_a_row.copy_((self.in_a_row + 1) * skipped)
+        self.longest_row.copy_(torch.maximum(self.longest_row, self.in_a_row))
 
     def on_train_start(self) -> None:
         self._start_clock()
@@ -57,6 +60,12 @@ class MetaModule(LightningModule):
             speed = (step - self._clock_step) * len(batch) / (time.perf_counter() - self._clock_time)
             self.log("train/query_loss", outputs["loss"], prog_bar=True, batch_size=len(batch))
             self.log("train/tasks_per_second", round(speed, 1), prog_bar=True, batch_size=len(batch))
+            self.log("train/skipped", self.skipped.float(), batch_size=len(batch))
+            if self.longest_row >= self.max_skipped:
+                raise DivergedError(
+                    f"{self.longest_row} meta-batches in a row had no finite gradient (optim.max_skipped="
+                    f"{self.max_skipped}): the inner loop diverges; lower algo.lr or optim.lr, or use algo.scale=task"
+                )
             self._start_clock()
         if step == self.trainer.max_steps:
             self.trainer.should_stop = True  # Lightning then validates, and saves, after the last step too
@@ -67,6 +76,7 @@ class MetaModule(LightningModule):
     def validation_step(self, batch: Episodes, batch_idx: int) -> None:
         with torch.enable_grad():  # the inner loop differentiates
             loss = self.learner.meta_loss(batch).detach()
+        self.learner.calibrate(batch)
         self.log("val/query_loss", loss, prog_bar=True, batch_size=len(batch))
 
     def on_validation_end(self) -> None:
@@ -75,3 +85,86 @@ class MetaModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[SETTINGS_KEY] = dict(self.settings)
+
+
+class Adam(MetaModule):
+    """Adam on equation (4), its rate falling to zero on a cosine.
+
+    A meta-batch whose gradient is not finite, since an inner loop diverged, is skipped: weights and moments stay
+    as they were. Whether it is decides the gradient that all devices share, so that all of them agree, and on the
+    device, so that no step waits for it.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        settings: Mapping[str, Any],
+        max_skipped: int,
+        lr: float,
+        rates_lr: float,
+    ):
+        """**Arguments** beside those of [`MetaModule`][]:
+
+        - `lr`: Adam's rate for the network.
+        - `rates_lr`: Adam's rate for everything else that the learner learns, such as the inner rates.
+        """
+        super().__init__(learner, settings, max_skipped)
+        self.lr = lr
+        self.rates_lr = rates_lr
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        network = list(self.learner.net.parameters())
+        groups: list[dict[str, Any]] = [{"params": network, "lr": self.lr}]
+        others = [p for name, p in self.learner.named_parameters() if not name.startswith("net.")]
+        if others:
+            groups.append({"params": others, "lr": self.rates_lr})
+        optimizer = torch.optim.Adam(groups, fused=True)
+        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.trainer.max_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
+
+    def training_step(self, batch: Episodes, batch_idx: int) -> Tensor:
+        return self.learner.meta_loss(batch)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(p.grad for p in parameters if p.grad is not None)
+        if gradient_clip_val is not None:
+            torch.nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, norm)
+        skipped = ~norm.isfinite()
+        # The fused optimizers' own way to skip a step without waiting for the device (that of torch.amp.GradScaler).
+        optimizer.found_inf = skipped.to(norm.dtype)  # pyright: ignore[reportAttributeAccessIssue]
+        self.count(skipped)
+
+
+class GaussNewton(MetaModule):
+    """Levenberg-Marquardt steps on the projected least-squares problem of each meta-batch, for `algo=ridge`."""
+
+    def __init__(self, learner: Learner, settings: Mapping[str, Any], max_skipped: int, damping: float):
+        """**Arguments** beside those of [`MetaModule`][]:
+
+        - `damping`: what μ starts from.
+        """
+        super().__init__(learner, settings, max_skipped)
+        if not isinstance(learner, Ridge):
+            raise TypeError(
+                f"Levenberg-Marquardt needs a learner that solves for its head, not {type(learner).__name__}"
+            )
+        self.automatic_optimization = False
+        self.ridge = learner
+        self.damping = damping
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return LevenbergMarquardt(projected_parameters(self.ridge).values(), self.damping)
+
+    def training_step(self, batch: Episodes, batch_idx: int) -> Mapping[str, Tensor]:
+        problem = VariableProjection(self.ridge, rescaled(batch) if self.ridge.scale == "task" else batch)
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, LightningOptimizer)
+        loss = optimizer.step(lambda: problem)
+        self.count(~loss.isfinite())
+        return {"loss": loss}

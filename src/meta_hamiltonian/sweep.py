@@ -24,7 +24,7 @@ from meta_hamiltonian.results import COLUMNS, write_rows
 log = logging.getLogger(__name__)
 
 # What a trained learner depends on. Jobs that differ elsewhere only, in what is tested, share a training.
-_TRAINING_KEYS = ("algo", "model", "system", "data", "optim", "trainer", "seed", "inner_steps")
+_TRAINING_KEYS = ("algo", "model", "system", "data", "optim", "trainer", "seed")
 _SUMMARY_COLUMNS = ("job", "overrides", "status", "error", *COLUMNS)
 
 

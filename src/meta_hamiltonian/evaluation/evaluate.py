@@ -57,6 +57,7 @@ def evaluate(learner: Learner, test: TestSet, shots: Sequence[int], steps: Seque
     - `test`: systems with at least `max(shots)` support points.
     - `shots`, `steps`: the values of K and the numbers of gradient steps, each in increasing order.
     """
+    steps = learner.tested_steps(steps)
     for k in shots:
         adapted = learner.adapt_tasks(test.support.first(k), steps)
         seconds = 0.0

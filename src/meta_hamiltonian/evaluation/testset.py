@@ -43,7 +43,7 @@ def state_grid(system: HamiltonianSystem, per_axis: int = GRID_PER_AXIS) -> Floa
     return torch.cartesian_prod(*axes)
 
 
-def make_test_set(system: HamiltonianSystem, n_systems: int, shots: int, seed: int) -> TestSet:
+def make_test_set(system: HamiltonianSystem, n_systems: int, shots: int, seed: int, noise: float = 0.0) -> TestSet:
     """Draws the test systems: the same for every learner, and the support of fewer shots a prefix of that of more.
 
     **Arguments:**
@@ -52,8 +52,9 @@ def make_test_set(system: HamiltonianSystem, n_systems: int, shots: int, seed: i
     - `n_systems`: how many.
     - `shots`: support points to draw, the largest K that will be tested.
     - `seed`: of the test split; no seed of the training split gives the same systems.
+    - `noise`: of the support sets, see [`sample_episodes`][].
     """
-    episodes = sample_episodes(system, n_systems, shots, 0, seed, "test", torch.float64)
+    episodes = sample_episodes(system, n_systems, shots, 0, seed, "test", torch.float64, noise)
     x = state_grid(system)
     t = torch.linspace(0.0, HORIZON, INSTANTS, dtype=torch.float64)
     x0 = system.sample_initial_states(episodes.parameters, seed, "test")

@@ -2,9 +2,27 @@
 
 from meta_hamiltonian.learners.adapted import Adapted, AdaptedSystems
 from meta_hamiltonian.learners.anil import ANIL
+from meta_hamiltonian.learners.finetune import FineTune, Scratch
 from meta_hamiltonian.learners.gradient import GradientLearner
 from meta_hamiltonian.learners.learner import Learner
 from meta_hamiltonian.learners.loss import field_loss, task_scale
 from meta_hamiltonian.learners.maml import MAML
+from meta_hamiltonian.learners.metasgd import MetaSGD
+from meta_hamiltonian.learners.oracle import Oracle
+from meta_hamiltonian.learners.ridge import Ridge
 
-__all__ = ["ANIL", "MAML", "Adapted", "AdaptedSystems", "GradientLearner", "Learner", "field_loss", "task_scale"]
+__all__ = [
+    "ANIL",
+    "MAML",
+    "Adapted",
+    "AdaptedSystems",
+    "FineTune",
+    "GradientLearner",
+    "Learner",
+    "MetaSGD",
+    "Oracle",
+    "Ridge",
+    "Scratch",
+    "field_loss",
+    "task_scale",
+]

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from meta_hamiltonian.episodes import Points
 from meta_hamiltonian.learners.gradient import GradientLearner, InnerProblem
+from meta_hamiltonian.learners.linear_head import head_columns, head_problem, head_weights, own_head
 from meta_hamiltonian.models import FieldNetwork
 
 
@@ -27,7 +27,7 @@ class ANIL(GradientLearner):
 
     @property
     def adapted_names(self) -> list[str]:
-        return [f"head.{name}" for name, _ in self.net.head.named_parameters()]
+        return list(own_head(self.net))
 
     def inner_problem(self, support: Points) -> InnerProblem:
         return _LinearHead(self.net, support)
@@ -42,37 +42,22 @@ class ANIL(GradientLearner):
 class _LinearHead(InnerProblem):
     """Least squares: L(w) = Σₖ ‖Aₖ w − yₖ‖² / K over the K points, with A(x) w the field.
 
-    With G = Σₖ AₖᵀAₖ / K and c = Σₖ Aₖᵀ yₖ / K its gradient is 2 (G w − c). A head with a bias has one feature more,
-    always 1.
+    With G = Σₖ AₖᵀAₖ / K and c = Σₖ Aₖᵀ yₖ / K its gradient is 2 (G w − c).
     """
 
     def __init__(self, net: FieldNetwork, support: Points):
         tasks, points, _ = support.x.shape
-        head = net.head
-        self.start = {f"head.{name}": value.expand(tasks, *value.shape) for name, value in head.named_parameters()}
-        features = net.field_features(support.x).flatten(1, -2)
-        if head.bias is not None:
-            features = torch.cat([features, torch.ones_like(features[..., :1])], dim=-1)
+        self.net = net
         self.points = points
-        self.features = features
-        self.targets = support.dxdt.reshape(tasks, features.shape[1], head.out_features)
-        self.gram = features.mT @ features / points  # G
-        self.moment = features.mT @ self.targets / points  # c
+        self.start = {name: value.expand(tasks, *value.shape) for name, value in own_head(net).items()}
+        self.features, self.targets = head_problem(net, support)
+        self.gram = self.features.mT @ self.features / points  # G
+        self.moment = self.features.mT @ self.targets / points  # c
 
     def loss(self, weights: Mapping[str, Tensor]) -> Float[Tensor, " tasks"]:
-        residual = self.features @ self._columns(weights) - self.targets
+        residual = self.features @ head_columns(weights) - self.targets
         return residual.square().sum((-2, -1)) / self.points
 
     def gradient(self, weights: Mapping[str, Tensor], second_order: bool) -> Mapping[str, Tensor]:
-        gradient = 2 * (self.gram @ self._columns(weights) - self.moment).mT
-        if not second_order:
-            gradient = gradient.detach()
-        sizes = [weights["head.weight"].shape[-1], 1][: len(weights)]
-        parts = gradient.split(sizes, dim=-1)
-        return {name: part.reshape(weights[name].shape) for name, part in zip(weights, parts, strict=True)}
-
-    def _columns(self, weights: Mapping[str, Tensor]) -> Float[Tensor, "tasks features outputs"]:
-        """Weight and bias of each task's head as one matrix."""
-        weight = weights["head.weight"].mT
-        bias = weights.get("head.bias")
-        return weight if bias is None else torch.cat([weight, bias.unsqueeze(-2)], dim=-2)
+        gradient = 2 * (self.gram @ head_columns(weights) - self.moment)
+        return head_weights(self.net, gradient if second_order else gradient.detach())

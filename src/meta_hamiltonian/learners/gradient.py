@@ -3,6 +3,7 @@
 import abc
 import math
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -75,8 +76,9 @@ class GradientLearner(Learner):
         self.inner_steps = inner_steps
         self.first_order = first_order
         self.backend = backend
-        rates = torch.full((inner_steps, len(self.adapted_names)), math.log(lr))
-        self.log_lr = nn.Parameter(rates) if learn_lr else None
+        self.learn_lr = learn_lr
+        if learn_lr:
+            self.log_lr = nn.Parameter(torch.full((inner_steps, len(self.adapted_names)), math.log(lr)))
 
     @property
     @abc.abstractmethod
@@ -99,11 +101,9 @@ class GradientLearner(Learner):
     def default_steps(self) -> int:
         return self.inner_steps
 
-    def rate(self, step: int, tensor: int) -> Float[Tensor, ""] | float:
-        """α of an inner step for one of `adapted_names`."""
-        if self.log_lr is None:
-            return self.lr
-        return self.log_lr[min(step, self.inner_steps - 1), tensor].exp()
+    def rate(self, step: int, tensor: int) -> Float[Tensor, "*shape"] | float:
+        """α of an inner step for one of `adapted_names`: a number, or one for each of its elements."""
+        return self.log_lr[min(step, self.inner_steps - 1), tensor].exp() if self.learn_lr else self.lr
 
     def task_losses(self, episodes: Episodes) -> Float[Tensor, " tasks"]:
         if self.backend == "learn2learn":
@@ -131,27 +131,37 @@ class GradientLearner(Learner):
         """Equation (3), θ′ = θ − α ∇_θ L(support; θ), for every task; equation (5) where θ is the head."""
         gradient = problem.gradient(weights, second_order)
         change = {name: -self.rate(step, i) * gradient[name] for i, name in enumerate(weights)}
-        if self.log_lr is not None and step >= self.inner_steps:
+        if self.learn_lr and step >= self.inner_steps:
             change = _without_rise(problem, weights, change)
         return {name: weights[name] + change[name] for name in weights}
 
     def _clone_and_adapt(self, episodes: Episodes, task: int) -> Float[Tensor, ""]:
         """One task's query loss by learn2learn's own loop."""
-        from meta_hamiltonian.learners import _learn2learn  # seconds that the other backend need not spend
-
         support, query = episodes.support[task], episodes.query[task]
-        learner = _learn2learn.MAML(self.adapted_module(), lr=self.lr, first_order=self.first_order).clone()
+        clone = self.learn2learn().clone()
         inputs = self.module_inputs(support.x)
         for step in range(self.inner_steps):
-            loss = field_loss(learner(inputs).reshape(support.x.shape), support.dxdt)
-            if self.log_lr is None:
-                learner.adapt(loss)
-            else:  # MAML.adapt has one rate for everything
-                parameters = list(learner.module.parameters())
-                gradients = torch.autograd.grad(loss, parameters, create_graph=not self.first_order)
-                updates = [-self.rate(step, i) * g for i, g in enumerate(gradients)]
-                learner.module = _learn2learn.update_module(learner.module, updates)
-        return field_loss(learner(self.module_inputs(query.x)).reshape(query.x.shape), query.dxdt)
+            loss = field_loss(clone(inputs).reshape(support.x.shape), support.dxdt)
+            self.adapt_clone(clone, loss, step)
+        return field_loss(clone(self.module_inputs(query.x)).reshape(query.x.shape), query.dxdt)
+
+    def learn2learn(self) -> Any:
+        """learn2learn's algorithm around [`adapted_module`][]."""
+        from meta_hamiltonian.learners import _learn2learn  # seconds that the other backend need not spend
+
+        return _learn2learn.MAML(self.adapted_module(), lr=self.lr, first_order=self.first_order)
+
+    def adapt_clone(self, clone: Any, loss: Float[Tensor, ""], step: int) -> None:
+        """One inner step of a clone of [`learn2learn`][]."""
+        if not self.learn_lr:
+            clone.adapt(loss)
+            return
+        from meta_hamiltonian.learners import _learn2learn
+
+        parameters = list(clone.module.parameters())  # MAML.adapt has one rate for everything
+        gradients = torch.autograd.grad(loss, parameters, create_graph=not self.first_order)
+        updates = [-self.rate(step, i) * gradient for i, gradient in enumerate(gradients)]
+        clone.module = _learn2learn.update_module(clone.module, updates)
 
 
 def _without_rise(

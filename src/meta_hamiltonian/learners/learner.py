@@ -3,6 +3,7 @@
 import abc
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -21,6 +22,9 @@ class Learner(nn.Module, abc.ABC):
 
     To add one, write `task_losses` and `adaptations`.
     """
+
+    meta_trained: ClassVar[bool] = True
+    """Whether there is anything to train before a new system is observed."""
 
     def __init__(self, net: FieldNetwork, scale: str = "none"):
         """**Arguments:**
@@ -89,7 +93,7 @@ class Learner(nn.Module, abc.ABC):
         if any(s < 0 for s in steps) or list(steps) != sorted(set(steps)):
             raise ValueError(f"steps must be increasing numbers of at least 0, got {list(steps)}")
         learner = copy.deepcopy(self).double().requires_grad_(False)
-        support = support.to(dtype=torch.float64, device=self.net.head.weight.device)
+        support = support.to(dtype=torch.float64, device=self.net.state_box.device)
         scale = task_scale(support) if self.scale == "task" else support.dxdt.new_ones(len(support.x))
         support = Points(support.x, support.dxdt / scale[:, None, None])
         for step, parameters in enumerate(learner.adaptations(support, max(steps, default=0))):
@@ -100,6 +104,13 @@ class Learner(nn.Module, abc.ABC):
     def default_steps(self) -> int:
         """The gradient steps of `adapt` when it is not told."""
         return 1
+
+    def calibrate(self, held_out: Episodes) -> None:
+        """Estimates from held-out tasks what adaptation needs and the outer loop does not learn: here nothing."""
+
+    def tested_steps(self, steps: Sequence[int]) -> Sequence[int]:
+        """Which numbers of gradient steps have a meaning, of those that are asked for."""
+        return steps
 
     def query_losses(self, parameters: Mapping[str, Tensor], query: Points) -> Float[Tensor, " tasks"]:
         """Equation (2) on every task's query set, with that task's weights."""

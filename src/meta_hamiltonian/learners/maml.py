@@ -28,7 +28,7 @@ class MAML(GradientLearner):
         return [name for name, _ in self.net.named_parameters()]
 
     def inner_problem(self, support: Points) -> InnerProblem:
-        return _WholeNetwork(self.net, support)
+        return WholeNetwork(self.net, support)
 
     def adapted_module(self) -> nn.Module:
         return FieldOf(self.net)
@@ -37,7 +37,7 @@ class MAML(GradientLearner):
         return x
 
 
-class _WholeNetwork(InnerProblem):
+class WholeNetwork(InnerProblem):
     def __init__(self, net: FieldNetwork, support: Points):
         self.net = net
         self.support = support

@@ -1,0 +1,66 @@
+"""Baselines without meta-learning: a network trained on all tasks jointly, or not at all, then fine-tuned."""
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from meta_hamiltonian.episodes import Episodes, Points
+from meta_hamiltonian.learners.learner import Learner
+from meta_hamiltonian.learners.loss import field_loss
+from meta_hamiltonian.learners.maml import WholeNetwork
+from meta_hamiltonian.models import FieldNetwork
+
+OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
+
+
+class FineTune(Learner):
+    """Training fits one network to the points of all tasks; adaptation goes on from it with an ordinary optimizer."""
+
+    def __init__(
+        self, net: FieldNetwork, optimizer: str = "adam", lr: float = 1e-3, steps: int = 50, scale: str = "none"
+    ):
+        """**Arguments:**
+
+        - `net`: the network.
+        - `optimizer`, `lr`: of the fine-tuning, `"sgd"` or `"adam"`.
+        - `steps`: gradient steps of `adapt` when it is not told.
+        - `scale`: `"none"` or `"task"`, see [`Learner`][].
+        """
+        super().__init__(net, scale)
+        if optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer={optimizer!r} is not known; choose one of {', '.join(OPTIMIZERS)}")
+        self.optimizer = optimizer
+        self.lr = lr
+        self.steps = steps
+
+    @property
+    def default_steps(self) -> int:
+        return self.steps
+
+    def task_losses(self, episodes: Episodes) -> Float[Tensor, " tasks"]:
+        """Equation (2) on all points of every task, without adaptation."""
+        x = torch.cat([episodes.support.x, episodes.query.x], dim=1)
+        dxdt = torch.cat([episodes.support.dxdt, episodes.query.dxdt], dim=1)
+        return field_loss(self.net.field(x), dxdt)
+
+    def adaptations(self, support: Points, steps: int) -> Iterator[Mapping[str, Tensor]]:
+        problem = WholeNetwork(self.net, support)
+        weights = {name: value.detach().clone().requires_grad_() for name, value in problem.start.items()}
+        # Both optimizers treat every number for itself, so that one of them serves all tasks.
+        optimizer = OPTIMIZERS[self.optimizer](list(weights.values()), lr=self.lr)
+        yield {name: value.detach().clone() for name, value in weights.items()}
+        for _ in range(steps):
+            with torch.enable_grad():
+                gradient = problem.gradient(weights, second_order=False)
+            for name, value in weights.items():
+                value.grad = gradient[name]
+            optimizer.step()
+            yield {name: value.detach().clone() for name, value in weights.items()}
+
+
+class Scratch(FineTune):
+    """The same from random weights: there is no training before a system is observed."""
+
+    meta_trained = False

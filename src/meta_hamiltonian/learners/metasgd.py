@@ -1,0 +1,49 @@
+"""MAML with a learned rate for every weight."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from meta_hamiltonian.learners.maml import MAML
+from meta_hamiltonian.models import FieldNetwork
+
+
+class MetaSGD(MAML):
+    """Meta-SGD: equation (3) with a learned vector of rates, θ′ = θ − α ∘ ∇_θ L(support; θ), α of the shape of θ.
+
+    The same rates hold in every step, and they may become negative. Steps beyond the trained ones are halved as in
+    [`GradientLearner`][].
+
+    ??? cite "Reference"
+
+        Li, Zhou, Chen, Li: Meta-SGD: learning to learn quickly for few-shot learning. 2017. arXiv:1707.09835.
+    """
+
+    def __init__(
+        self,
+        net: FieldNetwork,
+        lr: float = 0.005,
+        inner_steps: int = 5,
+        first_order: bool = False,
+        scale: str = "none",
+        backend: str = "vectorized",
+    ):
+        """Arguments as for [`GradientLearner`][]; `lr` is what all rates start from."""
+        super().__init__(net, lr, inner_steps, first_order, learn_lr=False, scale=scale, backend=backend)
+        self.learn_lr = True
+        # In units of lr, so that one outer rate serves any of them.
+        self.relative_rates = nn.ParameterList(torch.ones_like(value) for value in net.parameters())
+
+    def rate(self, step: int, tensor: int) -> Float[Tensor, "*shape"]:
+        return self.lr * self.relative_rates[tensor]
+
+    def learn2learn(self) -> Any:
+        from meta_hamiltonian.learners import _learn2learn  # seconds that the other backend need not spend
+
+        rates = [self.rate(0, i) for i in range(len(self.relative_rates))]
+        return _learn2learn.MetaSGD(self.adapted_module(), first_order=self.first_order, lrs=rates)
+
+    def adapt_clone(self, clone: Any, loss: Float[Tensor, ""], step: int) -> None:
+        clone.adapt(loss)

@@ -1,0 +1,155 @@
+"""Second-order outer loop: Levenberg-Marquardt on the heads' variable projection."""
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from meta_hamiltonian.episodes import Episodes, Points
+from meta_hamiltonian.learners import Ridge
+from meta_hamiltonian.learners.linear_head import head_columns, head_rows, head_weights, own_head
+from meta_hamiltonian.models import FieldOf
+
+# After so many rises of the damping a meta-batch is given up: its step would be too small to matter.
+_TRIALS = 10
+_LESS, _MORE = 1 / 3, 4.0
+_SMALLEST, _LARGEST = 1e-15, 1e6
+# Points whose Jacobians are held at once.
+_CHUNK = 1024
+
+
+class LeastSquares(Protocol):
+    """A sum of squares ‖r(θ)‖² as a function of the current parameters."""
+
+    def loss(self) -> Float[Tensor, ""]: ...
+
+    def normal_equations(self) -> tuple[Float[Tensor, "size size"], Float[Tensor, " size"]]:
+        """JᵀJ and −Jᵀr, J the Jacobian of r."""
+        ...
+
+
+class LevenbergMarquardt(torch.optim.Optimizer):
+    """Steps (JᵀJ + μ diag JᵀJ) δ = −Jᵀr that never raise the loss of the meta-batch that they are taken on.
+
+    The damping μ falls after a step that is accepted and rises until one is.
+
+    ??? cite "Reference"
+
+        Marquardt: An algorithm for least-squares estimation of nonlinear parameters. SIAM Journal 11, 1963.
+    """
+
+    def __init__(self, params: Iterable[nn.Parameter], damping: float = 1e-2):
+        """**Arguments:**
+
+        - `params`: float64, in the order of [`LeastSquares`][]'s matrix; together at most a few thousand numbers.
+        - `damping`: what μ starts from.
+        """
+        super().__init__(params, {"damping": damping})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], LeastSquares]) -> Float[Tensor, ""]:  # pyright: ignore
+        """**Arguments:** `closure`: gives the problem of this meta-batch.
+
+        **Returns:** the loss before the step.
+        """
+        problem = closure()
+        (group,) = self.param_groups
+        parameters: list[nn.Parameter] = group["params"]
+        before = problem.loss()
+        matrix, descent = problem.normal_equations()
+        scale = matrix.diagonal().clone()
+        scale += 1e-12 * scale.max()
+        start = nn.utils.parameters_to_vector(parameters)
+        for _ in range(_TRIALS):
+            factor, failed = torch.linalg.cholesky_ex(matrix + torch.diag(group["damping"] * scale))
+            if not failed:
+                change = torch.cholesky_solve(descent[:, None], factor)[:, 0]
+                nn.utils.vector_to_parameters(start + change, parameters)
+                if problem.loss() < before:
+                    group["damping"] = max(_LESS * group["damping"], _SMALLEST)
+                    return before
+            group["damping"] = min(_MORE * group["damping"], _LARGEST)
+        nn.utils.vector_to_parameters(start, parameters)
+        return before
+
+
+class VariableProjection:
+    """The query residuals of a meta-batch as functions of the shared weights alone, the heads solved for.
+
+    With B = A L on the support set and v its solution, a change dθ of the shared weights changes the prediction of
+    a task's query points by
+
+    J_query dθ − B_query (BᵀB + σ²)⁻¹ Bᵀ J_support dθ,
+
+    where both J are Jacobians of the field at fixed v: point by point, and cheap. The term that is left out is as small
+    as the support residuals (Kaufman).
+
+    ??? cite "Reference"
+
+        Golub, Pereyra: The differentiation of pseudo-inverses and nonlinear least squares problems whose variables
+        separate. SIAM J. Numer. Anal. 10, 1973. Kaufman: A variable projection method for solving separable nonlinear
+        least squares problems. BIT 15, 1975.
+    """
+
+    def __init__(self, learner: Ridge, episodes: Episodes):
+        """**Arguments:** `episodes`: rescaled already, if the learner has a scale."""
+        self.learner = learner
+        self.episodes = episodes
+        self.parameters = projected_parameters(learner)
+
+    def loss(self) -> Float[Tensor, ""]:
+        return self.learner.task_losses(self.episodes).mean()
+
+    def normal_equations(self) -> tuple[Float[Tensor, "size size"], Float[Tensor, " size"]]:
+        size = sum(value.numel() for value in self.parameters.values())
+        some = next(iter(self.parameters.values()))
+        matrix, descent = some.new_zeros(size, size), some.new_zeros(size)
+        points = self.episodes.support.x.shape[1] + self.episodes.query.x.shape[1]
+        at_once = max(1, _CHUNK // points)
+        for start in range(0, len(self.episodes), at_once):
+            jacobian, residual = self._linearized(self.episodes[start : start + at_once])
+            matrix.addmm_(jacobian.mT, jacobian)
+            descent.addmv_(jacobian.mT, residual)
+        return matrix, descent
+
+    def _linearized(self, episodes: Episodes) -> tuple[Float[Tensor, "rows size"], Float[Tensor, " rows"]]:
+        """J of the query points, and what their observations exceed the predictions by."""
+        learner, support, query = self.learner, episodes.support, episodes.query
+        factor, noise = learner.prior_factor, learner.log_noise.exp()
+        design = head_rows(learner.net, support.x) @ factor
+        query_features, query_residual = learner.centred(query)
+        query_design = query_features @ factor
+        _, support_residual = learner.centred(support)
+        gram = design.mT @ design + noise * torch.eye(design.shape[-1], dtype=design.dtype, device=design.device)
+        v = torch.linalg.solve(gram, design.mT @ support_residual)
+
+        through_head = design.mT @ self._jacobian(support, v)
+        jacobian = self._jacobian(query, v) - query_design @ torch.linalg.solve(gram, through_head)
+        residual = query_residual - query_design @ v
+        return jacobian.flatten(0, 1), residual.flatten()
+
+    def _jacobian(self, points: Points, v: Float[Tensor, "tasks rank outputs"]) -> Float[Tensor, "tasks rows size"]:
+        """Of the field at fixed v, for a network with one output; rows in the order of [`head_rows`][]."""
+        net = self.learner.net
+        field = FieldOf(net)
+        names = list(self.parameters)
+
+        def at_point(values: dict[str, Tensor], x: Tensor, v: Tensor) -> Tensor:
+            head = {name: values[f"net.{name}"] for name in own_head(net)}
+            columns = head_columns(head) + values["prior_factor"] @ v
+            own = {name: value for name, value in values.items() if name.startswith("net.body")}
+            own |= {f"net.{name}": value for name, value in head_weights(net, columns).items()}
+            return torch.func.functional_call(field, own, (x,))
+
+        tasks, count, state_dim = points.x.shape
+        per_point = v[:, None].expand(-1, count, -1, -1).flatten(0, 1)
+        derivative = torch.vmap(torch.func.jacrev(at_point), in_dims=(None, 0, 0))
+        parts = derivative(dict(self.parameters), points.x.flatten(0, 1), per_point)
+        return torch.cat([parts[name].flatten(2) for name in names], dim=-1).reshape(tasks, count * state_dim, -1)
+
+
+def projected_parameters(learner: Ridge) -> dict[str, nn.Parameter]:
+    """What the outer loop changes: all but σ², which is estimated."""
+    return {name: value for name, value in learner.named_parameters() if name != "log_noise"}
