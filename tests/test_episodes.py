@@ -131,3 +131,38 @@ def test_to_moves_everything_and_leaves_the_original():
         assert tensor.device.type == "meta"
     assert episodes.query.dxdt.dtype == torch.float32
     assert episodes.query.dxdt.device.type == "cpu"
+
+
+NOISE = 0.05
+
+
+@pytest.mark.parametrize("points", [1, 25, 100])
+def test_noise_is_gaussian_and_relative_to_each_coordinate(points):
+    exact = sample_episodes(SYSTEM, 2000, points, 5, seed=0, dtype=torch.float64)
+    noisy = sample_episodes(SYSTEM, 2000, points, 5, seed=0, dtype=torch.float64, noise=NOISE)
+    typical = sample_episodes(SYSTEM, 2000, 64, 0, seed=0, dtype=torch.float64).support
+    errors = []
+    for name in ("x", "dxdt"):
+        rms = getattr(typical, name).square().mean(1, keepdim=True).sqrt()
+        errors.append(((getattr(noisy.support, name) - getattr(exact.support, name)) / rms / NOISE).reshape(-1, 2))
+    errors = torch.cat(errors, dim=-1).numpy()
+    for column in errors.T:
+        assert stats.kstest(column, "norm").pvalue > 1e-3
+    correlations = np.corrcoef(errors.T)[~np.eye(4, dtype=bool)]
+    assert np.abs(correlations).max() < 4.5 / math.sqrt(len(errors))
+
+
+def test_what_shall_be_predicted_has_no_noise():
+    exact = sample_episodes(SYSTEM, 5, 10, 10, seed=0)
+    noisy = sample_episodes(SYSTEM, 5, 10, 10, seed=0, noise=NOISE)
+    assert torch.equal(noisy.query.x, exact.query.x)
+    assert torch.equal(noisy.query.dxdt, exact.query.dxdt)
+    assert torch.equal(noisy.parameters, exact.parameters)
+    assert (noisy.support.x != exact.support.x).all()
+
+
+def test_noisy_points_are_the_same_whatever_else_is_drawn():
+    more = sample_episodes(SYSTEM, 9, 100, 5, seed=0, noise=NOISE)
+    fewer = sample_episodes(SYSTEM, range(3, 7), 25, 5, seed=0, noise=NOISE)
+    assert torch.equal(fewer.support.x, more.support.x[3:7, :25])
+    assert torch.equal(fewer.support.dxdt, more.support.dxdt[3:7, :25])

@@ -58,6 +58,8 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         (group,) = self.param_groups
         parameters: list[nn.Parameter] = group["params"]
         before = problem.loss()
+        if not before.isfinite():
+            return before
         matrix, descent = problem.normal_equations()
         scale = matrix.diagonal().clone()
         scale += 1e-12 * scale.max()
@@ -125,13 +127,18 @@ class VariableProjection:
         gram = design.mT @ design + noise * torch.eye(design.shape[-1], dtype=design.dtype, device=design.device)
         v = torch.linalg.solve(gram, design.mT @ support_residual)
 
-        through_head = design.mT @ self._jacobian(support, v)
-        jacobian = self._jacobian(query, v) - query_design @ torch.linalg.solve(gram, through_head)
-        residual = query_residual - query_design @ v
-        return jacobian.flatten(0, 1), residual.flatten()
+        def through_head(rows: Tensor, change: Tensor) -> Tensor:
+            return (rows @ change.flatten(2)).unflatten(2, change.shape[2:])
 
-    def _jacobian(self, points: Points, v: Float[Tensor, "tasks rank outputs"]) -> Float[Tensor, "tasks rows size"]:
-        """Of the field at fixed v, for a network with one output; rows in the order of [`head_rows`][]."""
+        change_of_v = through_head(torch.linalg.solve(gram, design.mT), self._jacobian(support, v))
+        jacobian = self._jacobian(query, v) - through_head(query_design, change_of_v)
+        residual = query_residual - query_design @ v
+        return jacobian.flatten(0, 2), residual.flatten()
+
+    def _jacobian(
+        self, points: Points, v: Float[Tensor, "tasks rank outputs"]
+    ) -> Float[Tensor, "tasks rows outputs size"]:
+        """Of the field at fixed v; rows and outputs in the order of [`head_rows`][]."""
         net = self.learner.net
         field = FieldOf(net)
         names = list(self.parameters)
@@ -143,11 +150,12 @@ class VariableProjection:
             own |= {f"net.{name}": value for name, value in head_weights(net, columns).items()}
             return torch.func.functional_call(field, own, (x,))
 
-        tasks, count, state_dim = points.x.shape
+        tasks, count, _ = points.x.shape
         per_point = v[:, None].expand(-1, count, -1, -1).flatten(0, 1)
         derivative = torch.vmap(torch.func.jacrev(at_point), in_dims=(None, 0, 0))
         parts = derivative(dict(self.parameters), points.x.flatten(0, 1), per_point)
-        return torch.cat([parts[name].flatten(2) for name in names], dim=-1).reshape(tasks, count * state_dim, -1)
+        rows = torch.cat([parts[name].flatten(2) for name in names], dim=-1)
+        return rows.reshape(tasks, -1, net.head.out_features, rows.shape[-1])
 
 
 def projected_parameters(learner: Ridge) -> dict[str, nn.Parameter]:

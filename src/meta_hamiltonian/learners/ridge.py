@@ -87,10 +87,10 @@ class Ridge(Learner):
         rows, rank = design.shape[-2:]
         eye = torch.eye(min(rows, rank), dtype=design.dtype, device=design.device)
         if rows < rank:
-            dual = torch.linalg.cholesky(design @ design.mT + noise * eye)
+            dual = _cholesky(design @ design.mT + noise * eye)
             v = design.mT @ torch.cholesky_solve(residual.double(), dual)
         else:
-            primal = torch.linalg.cholesky(design.mT @ design + noise * eye)
+            primal = _cholesky(design.mT @ design + noise * eye)
             v = torch.cholesky_solve(design.mT @ residual.double(), primal)
         return self.columns(v.to(features.dtype))
 
@@ -101,7 +101,7 @@ class Ridge(Learner):
         features, targets = head_problem(self.net, points)
         return features, targets - features @ head_columns(own_head(self.net))
 
-    def columns(self, v: Float[Tensor, "tasks rank outputs"]) -> Float[Tensor, "tasks features outputs"]:
+    def columns(self, v: Float[Tensor, "*tasks rank outputs"]) -> Float[Tensor, "*tasks features outputs"]:
         """w = w₀ + L v."""
         return head_columns(own_head(self.net)) + self.prior_factor @ v
 
@@ -133,6 +133,12 @@ class Ridge(Learner):
         features, residual = self.centred(support)
         design = features @ self.prior_factor
         return Posterior(design @ self.spread, residual - design @ self.mean, self.noise * _FACTORS.to(design))
+
+
+def _cholesky(matrix: Float[Tensor, "tasks size size"]) -> Float[Tensor, "tasks size size"]:
+    """Not a number for a task whose matrix has no factor, so that one of them does not end the run."""
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    return factor.masked_fill((failed != 0)[:, None, None], math.nan)
 
 
 class Posterior:

@@ -43,7 +43,7 @@ class HamiltonianNetwork(FieldNetwork):
         super().__init__()
         self.state_dim = state_dim
         self.activation = get_activation(activation)
-        self.body = hidden_layers(state_dim, width, depth)
+        self.body = hidden_layers(state_dim, width, depth, activation)
         self.head = nn.Linear(width, 1, bias=False)
         self.state_box: Tensor
         self.register_buffer("state_box", input_half_widths(state_dim, input_scale))

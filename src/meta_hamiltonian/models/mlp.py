@@ -1,15 +1,30 @@
 """The body of both networks: hidden layers of one width."""
 
 import itertools
+import math
 
 from torch import nn
 
 
-def hidden_layers(state_dim: int, width: int, depth: int) -> nn.ModuleList:
-    """`depth` linear layers, the first from `state_dim`; the activations between them are applied by the network."""
+def hidden_layers(state_dim: int, width: int, depth: int, activation: str) -> nn.ModuleList:
+    """`depth` linear layers, the first from `state_dim`; the activations between them are applied by the network.
+
+    They start as PyTorch's linear layers do, but for the first one before a sine: its frequencies are uniform up to
+    two periods across the state box, its phases uniform, as in random Fourier features. From small weights
+    a sine is almost linear, and training stays on a plateau until the frequencies have grown.
+
+    ??? cite "Reference"
+
+        Rahimi, Recht: Random features for large-scale kernel machines. NeurIPS 2007. Also Sitzmann et al.: Implicit
+        neural representations with periodic activation functions. NeurIPS 2020. arXiv:2006.09661.
+    """
     if state_dim < 2 or state_dim % 2:
         raise ValueError(f"state_dim must be even and at least 2 (positions, then momenta), got {state_dim}")
     if width < 1 or depth < 1:
         raise ValueError(f"width and depth must be at least 1, got width={width}, depth={depth}")
     sizes = [state_dim] + [width] * depth
-    return nn.ModuleList(nn.Linear(i, o) for i, o in itertools.pairwise(sizes))
+    layers = [nn.Linear(i, o) for i, o in itertools.pairwise(sizes)]
+    if activation == "sin":
+        nn.init.uniform_(layers[0].weight, -2 * math.pi, 2 * math.pi)  # the inputs lie in [-1, 1]
+        nn.init.uniform_(layers[0].bias, -math.pi, math.pi)
+    return nn.ModuleList(layers)

@@ -27,7 +27,7 @@ class VectorFieldNetwork(FieldNetwork):
         super().__init__()
         self.state_dim = state_dim
         self.activation = get_activation(activation)
-        self.body = hidden_layers(state_dim, width, depth)
+        self.body = hidden_layers(state_dim, width, depth, activation)
         self.head = nn.Linear(width, state_dim)
         self.state_box: Tensor
         self.register_buffer("state_box", input_half_widths(state_dim, input_scale))
