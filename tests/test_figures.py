@@ -6,7 +6,16 @@ import pytest
 import torch
 
 from meta_hamiltonian.evaluation import evaluate, make_test_set
-from meta_hamiltonian.figures import OBSERVATIONS, PREDICTION, TRUTH, comparison, save, streamlines, trajectories
+from meta_hamiltonian.figures import (
+    Shown,
+    comparison,
+    fields_side_by_side,
+    orbits_side_by_side,
+    save,
+    streamlines,
+    trajectories,
+)
+from meta_hamiltonian.figures.style import OBSERVATIONS, PREDICTION, TRUTH
 from meta_hamiltonian.learners import MAML
 from meta_hamiltonian.models import HamiltonianNetwork
 from meta_hamiltonian.systems import Pendulum
@@ -26,12 +35,17 @@ def results(systems):
     return list(evaluate(MAML(net, lr=0.02, scale="task"), systems, [SHOTS], STEPS))
 
 
+@pytest.fixture(scope="module")
+def shown(results, systems):
+    return Shown.of(results, systems, SYSTEM)
+
+
 def lines_of(axes, colour):
     return [line for line in axes.get_lines() if line.get_color() == colour]
 
 
-def test_streamlines_show_the_truth_and_every_number_of_steps_with_the_observations(results, systems):
-    figure = streamlines(results, systems, SYSTEM)
+def test_streamlines_show_the_truth_and_every_number_of_steps_with_the_observations(shown, results, systems):
+    figure = streamlines(shown, SHOTS)
     panels = [axes for axes in figure.axes if axes.get_visible()]
     titles = [axes.get_title() for axes in panels]
     assert titles[0] == "true"
@@ -50,8 +64,8 @@ def test_streamlines_show_the_truth_and_every_number_of_steps_with_the_observati
     assert "p (" in figure.get_supylabel()
 
 
-def test_trajectories_show_states_and_energy_of_the_orbits_that_were_measured(results, systems):
-    figure = trajectories(results, systems, SYSTEM)
+def test_trajectories_show_states_and_energy_of_the_orbits_that_were_measured(shown, results, systems):
+    figure = trajectories(shown, SHOTS)
     columns = np.array(figure.axes).reshape(3, -1).T
     assert len(columns) == 2, "the unadapted network is left out"
     for axes, result in zip(columns, results[1:], strict=True):
@@ -71,7 +85,13 @@ def test_trajectories_show_states_and_energy_of_the_orbits_that_were_measured(re
 
 def sweep_rows(jobs, shots=(25, 50)):
     return [
-        {"overrides": f"seed={job}", "shots": str(k), "steps": str(steps), "field_mse_mean": str(10.0 ** (job - steps))}
+        {
+            "overrides": f"seed={job}",
+            "shots": str(k),
+            "steps": str(steps),
+            "noise": "0.0",
+            "field_mse_mean": str(10.0 ** (job - steps)),
+        }
         for job in range(jobs)
         for k in shots
         for steps in (0, 1, 5)
@@ -94,15 +114,68 @@ def test_of_many_jobs_the_comparison_shows_the_best(tmp_path):
     figure = comparison(sweep_rows(90))
     labels = {line.get_label().split(",")[0] for line in figure.axes[0].get_lines()}
     assert labels == {f"seed={job}" for job in range(20)}
-    assert "20 of 90" in figure.axes[0].get_title()
+    assert "20 of 90" in figure.get_suptitle()
     save(figure, tmp_path / "comparison")
 
 
-def test_figures_are_saved_as_png_and_pdf_and_show_their_colours(results, systems, tmp_path):
-    save(streamlines(results, systems, SYSTEM), tmp_path / "new" / "field_k7")
+def test_figures_are_saved_as_png_and_pdf_and_show_their_colours(shown, tmp_path):
+    save(streamlines(shown, SHOTS), tmp_path / "new" / "field_k7")
     image = matplotlib.image.imread(tmp_path / "new" / "field_k7.png")[..., :3]
     assert image.shape[1] >= 1200, "fit for print"
     for colour in (TRUTH, PREDICTION, OBSERVATIONS):
         rgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
         assert (np.abs(image - rgb).max(-1) < 0.02).sum() > 100
     assert (tmp_path / "new" / "field_k7.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_a_sweep_over_k_and_noise_has_curves_against_them():
+    rows = [
+        {
+            "overrides": f"algo=ridge data.noise={noise}",
+            "shots": str(k),
+            "steps": str(steps),
+            "noise": str(noise),
+            "field_mse_mean": str(1 / k + noise + 1 / (1 + steps)),
+        }
+        for noise in (0.0, 0.01, 0.1)
+        for k in (2, 25, 100)
+        for steps in (0, 50)
+    ]
+    steps, shots, noise = comparison(rows).axes
+    assert (len(steps.get_lines()), len(shots.get_lines()), len(noise.get_lines())) == (9, 3, 3)
+    assert list(shots.get_lines()[0].get_xdata()) == [2, 25, 100]
+    np.testing.assert_allclose(noise.get_lines()[1].get_xdata(), [0.0, 0.01, 0.1])
+    np.testing.assert_allclose(noise.get_lines()[1].get_ydata(), 1 / 25 + np.array([0.0, 0.01, 0.1]) + 1 / 51)
+    assert shots.get_xlabel().startswith("K")
+    assert noise.get_xlabel().startswith("noise")
+
+
+def test_what_is_shown_is_read_back_as_it_was_saved(shown, tmp_path):
+    shown.save(tmp_path / "shown.npz")
+    again = Shown.load(tmp_path / "shown.npz")
+    np.testing.assert_array_equal(again.orbit, shown.orbit)
+    np.testing.assert_array_equal(again.dxdt, shown.dxdt)
+    for one, other in zip(again.predictions, shown.predictions, strict=True):
+        assert (one.shots, one.steps, one.field_mse) == (other.shots, other.steps, other.field_mse)
+        np.testing.assert_allclose(one.orbit, other.orbit, rtol=1e-6)
+
+
+def test_jobs_side_by_side_have_the_truth_and_a_panel_each(shown):
+    jobs = {"method=maml": shown, "method=anil seed=1": shown}
+    figure = fields_side_by_side(jobs)
+    titles = [axes.get_title() for axes in figure.axes if axes.get_visible()]
+    assert titles[0] == "true"
+    assert [title.split("\n")[0] for title in titles[1:]] == ["maml", "anil seed=1"]
+    assert all("4 steps" in title for title in titles[1:])
+    axes = np.array(orbits_side_by_side(jobs).axes).reshape(2, 3)
+    for row in axes:
+        for column, truth in zip(row, (shown.orbit[:, 0], shown.orbit[:, 1], shown.energy), strict=True):
+            np.testing.assert_array_equal(lines_of(column, TRUTH)[0].get_ydata(), truth)
+            np.testing.assert_array_equal(
+                lines_of(column, PREDICTION)[0].get_ydata(),
+                {
+                    0: shown.predictions[-1].orbit[:, 0],
+                    1: shown.predictions[-1].orbit[:, 1],
+                    2: shown.predictions[-1].energy,
+                }[list(row).index(column)],
+            )

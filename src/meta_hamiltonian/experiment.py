@@ -27,8 +27,8 @@ from meta_hamiltonian.checkpoint import (
     read_checkpoint,
 )
 from meta_hamiltonian.config import ConfigError
-from meta_hamiltonian.evaluation import Result, evaluate, make_test_set
-from meta_hamiltonian.figures import save, streamlines, trajectories
+from meta_hamiltonian.evaluation import Result, TestSet, evaluate, make_test_set
+from meta_hamiltonian.figures import Shown, save, streamlines, trajectories
 from meta_hamiltonian.meta_module import MetaModule
 from meta_hamiltonian.progress import ProgressBar
 from meta_hamiltonian.report import print_table
@@ -133,14 +133,15 @@ def test(
     log.info(f"Everything lies in {folder}: results.csv, figures, checkpoints, train.log.")
 
 
-def draw(results: Sequence[Result], test_set: Any, folder: Path) -> list[Path]:
-    """The poster's two figures for each K; returns the PNG files."""
+def draw(results: Sequence[Result], test_set: TestSet, folder: Path) -> list[Path]:
+    """The poster's two figures for each K, and the data in them; returns the PNG files."""
+    shown = Shown.of(results, test_set, _SHOWN)
     files = []
     for shots in dict.fromkeys(result.shots for result in results):
-        of_shots = [result for result in results if result.shots == shots]
         for name, figure in (("field", streamlines), ("orbit", trajectories)):
-            save(figure(of_shots, test_set, _SHOWN), path := folder / f"{name}_k{shots}")
+            save(figure(shown, shots), path := folder / f"{name}_k{shots}")
             files.append(path.with_suffix(".png"))
+    shown.save(folder / "shown.npz")
     return files
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import shutil
+import statistics
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 
 # What a trained learner depends on. Jobs that differ elsewhere only, in what is tested, share a training.
 _TRAINING_KEYS = ("algo", "model", "system", "data", "optim", "trainer", "seed")
+_MOST_SHOWN = 12  # jobs whose fields and orbits are drawn side by side
 _SUMMARY_COLUMNS = ("job", "overrides", "status", "error", *COLUMNS)
 
 
@@ -98,10 +100,20 @@ def summarize(sweep: Path) -> None:
     rows = _without_common_overrides(rows)
     finished = [row for row in rows if row["status"] == "finished"]
     if finished:
-        from meta_hamiltonian.figures import comparison, save  # here: Hydra imports this module at every start
-
-        save(comparison(finished), sweep / "figures" / "comparison")
+        _draw(sweep, finished)
     (sweep / "summary.md").write_text(_markdown(rows, finished))
+
+
+def _draw(sweep: Path, finished: Sequence[Mapping[str, Any]]) -> None:
+    # Here: Hydra imports this module at every start.
+    from meta_hamiltonian.figures import Shown, comparison, fields_side_by_side, orbits_side_by_side, save
+
+    save(comparison(finished), sweep / "figures" / "comparison")
+    jobs = {row["overrides"]: sweep / row["job"] / "figures" / "shown.npz" for row in finished}
+    shown = {job: Shown.load(path) for job, path in list(jobs.items())[:_MOST_SHOWN] if path.exists()}
+    if len(shown) > 1:
+        save(fields_side_by_side(shown), sweep / "figures" / "fields")
+        save(orbits_side_by_side(shown), sweep / "figures" / "orbits")
 
 
 def _jobs(sweep: Path) -> list[Path]:
@@ -139,8 +151,29 @@ def _markdown(rows: Sequence[Mapping[str, Any]], finished: Sequence[Mapping[str,
     if finished:
         shown = [c for c in COLUMNS if c.endswith(("_mean", "_median")) or c in ("shots", "steps", "n_diverged")]
         lines += ["", "## Results", "", *_table(["job", "overrides", *shown], [_rounded(row) for row in finished])]
-        lines += ["", "![Error of the vector field against gradient steps](figures/comparison.png)"]
+        over_seeds = _over_seeds(finished)
+        if over_seeds:
+            lines += ["", "## Over seeds, mean ± standard deviation", "", *_table(list(over_seeds[0]), over_seeds)]
+        lines += ["", "![Error of the vector field](figures/comparison.png)"]
+        lines += ["", "Where jobs predict the same system: [fields](figures/fields.png), [orbits](figures/orbits.png)."]
     return "\n".join(lines) + "\n"
+
+
+def _over_seeds(finished: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A row for jobs that differ in their seed only, where there are several."""
+    groups: dict[tuple[str, int, int], list[Mapping[str, Any]]] = {}
+    for row in finished:
+        overrides = " ".join(word for word in row["overrides"].split() if not word.startswith("seed="))
+        groups.setdefault((overrides, int(row["shots"]), int(row["steps"])), []).append(row)
+    rows = []
+    for (overrides, shots, steps), same in groups.items():
+        if len(same) > 1:
+            row = {"overrides": overrides, "shots": shots, "steps": steps, "seeds": len(same)}
+            for column in ("field_mse_mean", "state_mse_mean", "energy_mse_mean"):
+                values = [float(one[column]) for one in same]
+                row[column] = f"{statistics.mean(values):.2g} ± {statistics.stdev(values):.1g}"
+            rows.append(row)
+    return rows
 
 
 def _rounded(row: Mapping[str, Any]) -> dict[str, Any]:

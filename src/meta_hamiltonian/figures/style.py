@@ -1,0 +1,67 @@
+"""One colour, one meaning (Okabe and Ito's palette, told apart by the colour-blind):
+black is the truth, blue the prediction, vermillion what was observed."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from meta_hamiltonian.figures.shown import Shown
+
+TRUTH, PREDICTION, OBSERVATIONS = "#000000", "#0072B2", "#D55E00"
+# For curves that are neither: jobs of a sweep, learners of a comparison.
+SERIES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+MARKERS = "osD^v<>X"
+DASHES = ("-", "--", ":", "-.")
+Q, P, T, H = "q (rad)", "p (dimensionless)", "t (dimensionless)", "true H (dimensionless)"
+_LONGEST_ARROW = 0.16  # of the box's width
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A figure of this size in inches, without any global state."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes `path` with `.png` and with `.pdf`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path.with_suffix(".png"), dpi=200)
+    figure.set_layout_engine("none")  # the layout is found already
+    figure.savefig(path.with_suffix(".pdf"))
+
+
+def draw_streams(axes: Axes, shown: Shown, field: np.ndarray, colour: str) -> None:
+    """Streamlines of a field `[len(q), len(p), 2]` on the grid."""
+    u, v = field[..., 0].T, field[..., 1].T
+    axes.streamplot(shown.q, shown.p, u, v, color=colour, linewidth=0.6, arrowsize=0.6, density=0.9)
+    axes.set_xlim(shown.q[0], shown.q[-1])
+    axes.set_ylim(shown.p[0], shown.p[-1])
+
+
+def draw_observations(axes: Axes, shown: Shown, shots: int) -> None:
+    """The observed derivatives, in units of the box so that both coordinates are seen; the longest has one length."""
+    box = np.array([shown.q[-1], shown.p[-1]])
+    along = shown.dxdt[:shots] / box
+    longest = max(np.linalg.norm(along, axis=-1).max(), 1e-12)
+    axes.quiver(
+        *shown.x[:shots].T,
+        *(along / longest * 2 * _LONGEST_ARROW * box).T,
+        color=OBSERVATIONS,
+        angles="xy",
+        scale_units="xy",
+        scale=1,
+        width=0.007,
+        zorder=3,
+    )
+
+
+def steps_words(steps: int) -> str:
+    return "1 step" if steps == 1 else f"{steps} steps"
+
+
+def number(value: float) -> str:
+    return f"{value:.2g}" if value < 100 else f"{value:.0f}" if value < 1e5 else f"{value:.1e}"

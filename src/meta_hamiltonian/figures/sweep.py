@@ -1,0 +1,159 @@
+"""Jobs of a sweep against each other."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from meta_hamiltonian.figures.shown import Prediction, Shown
+from meta_hamiltonian.figures.style import (
+    DASHES,
+    MARKERS,
+    PREDICTION,
+    SERIES,
+    TRUTH,
+    H,
+    P,
+    Q,
+    T,
+    draw_observations,
+    draw_streams,
+    new_figure,
+    number,
+    steps_words,
+)
+
+_MOST_JOBS = 20  # in one comparison
+_STEPS = 10  # gradient steps that the side-by-side figures show
+
+
+def comparison(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """The error of the vector field against gradient steps; against K and the noise too, where a sweep has several.
+
+    **Arguments:**
+
+    - `rows`: of `summary.csv`, of jobs that have finished. Of many jobs, those with the smallest errors are shown.
+    """
+    best: dict[str, float] = {}
+    for row in rows:
+        best[row["overrides"]] = min(best.get(row["overrides"], math.inf), float(row["field_mse_mean"]))
+    shown = sorted(best, key=lambda job: best[job])[:_MOST_JOBS]
+    rows = [row for row in rows if row["overrides"] in shown]
+    latest = [
+        row for row in rows if int(row["steps"]) == max(_values(_same(rows, row, ("overrides", "shots")), "steps"))
+    ]
+
+    panels = [("steps", "gradient steps on the new system", rows)]
+    if len(_values(rows, "shots")) > 2:
+        panels.append(("shots", "K, observed points", latest))
+    if len(_values(rows, "noise")) > 1:
+        panels.append(("noise", "noise of the observations", latest))
+    figure = new_figure(max(4.0 * len(panels), 6.4), 3.6 + 0.16 * sum(1 for _ in _curves(panels[0][2], "steps")))
+    for i, (axes, (column, label, points)) in enumerate(
+        zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True)
+    ):
+        _draw_curves(axes, points, column)
+        axes.set_xlabel(label)
+        axes.set_ylabel("field MSE, mean over systems" if i == 0 else "")
+    if len(best) > len(shown):
+        figure.suptitle(f"the best {len(shown)} of {len(best)} jobs", fontsize=9)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), fontsize=7, frameon=False, loc="outside lower left")
+    return figure
+
+
+def fields_side_by_side(jobs: Mapping[str, Shown]) -> Figure:
+    """Figure (a) for all jobs of a sweep: the true field, and each job's prediction from its largest K."""
+    columns = min(len(jobs) + 1, 4)
+    rows = -(-(len(jobs) + 1) // columns)
+    first = next(iter(jobs.values()))
+    figure = new_figure(2.4 * columns, 2.5 * rows + 0.4)
+    all_axes = list(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat)
+    draw_streams(all_axes[0], first, first.field, TRUTH)
+    all_axes[0].set_title("true", fontsize=8)
+    for axes, (job, shown) in zip(all_axes[1:], jobs.items(), strict=False):
+        prediction = _prediction(shown)
+        draw_streams(axes, shown, prediction.field, PREDICTION)
+        draw_observations(axes, shown, prediction.shots)
+        words = f"K = {prediction.shots}, {steps_words(prediction.steps)}, MSE {number(prediction.field_mse)}"
+        axes.set_title(f"{_short(job)}\n{words}", fontsize=7)
+    for axes in all_axes[len(jobs) + 1 :]:
+        axes.set_visible(False)
+    figure.supxlabel(f"position {Q}", fontsize=9)
+    figure.supylabel(f"momentum {P}", fontsize=9)
+    return figure
+
+
+def orbits_side_by_side(jobs: Mapping[str, Shown]) -> Figure:
+    """Figure (b) for all jobs of a sweep, each with axes of its own below the truth's."""
+    figure = new_figure(8.0, 1.5 * len(jobs) + 0.8)
+    for axes, (job, shown) in zip(figure.subplots(len(jobs), 3, squeeze=False, sharex=True), jobs.items(), strict=True):
+        prediction = _prediction(shown)
+        curves = [(shown.orbit[:, 0], prediction.orbit[:, 0]), (shown.orbit[:, 1], prediction.orbit[:, 1])]
+        for column, (truth, predicted) in zip(axes, [*curves, (shown.energy, prediction.energy)], strict=True):
+            column.plot(shown.t, truth, color=TRUTH, label="true")
+            column.plot(shown.t, predicted, color=PREDICTION, linestyle="--", label="predicted")
+            column.tick_params(labelsize=7)
+            column.ticklabel_format(axis="y", useOffset=False)
+        axes[0].set_title(f"{_short(job)}, K = {prediction.shots}, {steps_words(prediction.steps)}", fontsize=7)
+        axes[1].set_title(f"state MSE {number(prediction.state_mse)}", fontsize=7)
+        axes[2].set_title(f"energy MSE {number(prediction.energy_mse)}", fontsize=7)
+        for column, label in zip(axes, (Q, P, H), strict=True):
+            column.set_ylabel(label.replace(" (", "\n("), fontsize=7)
+    for column in figure.axes[-3:]:
+        column.set_xlabel(T, fontsize=8)
+    handles = figure.axes[0].get_legend_handles_labels()
+    figure.legend(*handles, fontsize=8, frameon=False, loc="outside upper right", ncols=2)
+    return figure
+
+
+def _prediction(shown: Shown) -> Prediction:
+    """From the largest K, after 10 gradient steps or the largest number of them that is not larger."""
+    of_shots = shown.of_shots(max(prediction.shots for prediction in shown.predictions))
+    return max((p for p in of_shots if p.steps <= _STEPS), key=lambda p: p.steps, default=of_shots[0])
+
+
+def _curves(rows: Sequence[Mapping[str, Any]], column: str) -> list[tuple[str, str, list[Mapping[str, Any]]]]:
+    """(job, K or nothing, its rows): what is one curve against this column."""
+    curves: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        job = re.sub(r"data\.noise=\S+ ?", "", row["overrides"]).strip() if column == "noise" else row["overrides"]
+        curves.setdefault((job, "" if column == "shots" else row["shots"]), []).append(row)
+    return [(job, shots, points) for (job, shots), points in curves.items()]
+
+
+def _draw_curves(axes: Axes, rows: Sequence[Mapping[str, Any]], column: str) -> None:
+    curves = _curves(rows, column)
+    jobs = list(dict.fromkeys(job for job, _, _ in curves))
+    all_shots = list(dict.fromkeys(shots for _, shots, _ in curves))
+    for job, shots, points in curves:
+        i, j = jobs.index(job), all_shots.index(shots)
+        points = sorted(points, key=lambda row: float(row[column]))
+        axes.plot(
+            [float(row[column]) for row in points],
+            [float(row["field_mse_mean"]) for row in points],
+            color=SERIES[i % len(SERIES)],
+            marker=MARKERS[j % len(MARKERS)],
+            linestyle=DASHES[(i // len(SERIES)) % len(DASHES)],
+            label=f"{job or 'defaults'}, K = {shots}",
+        )
+    ticks = sorted({float(row[column]) for row in rows})
+    smallest = min((tick for tick in ticks if tick > 0), default=1.0)
+    axes.set_xscale("symlog", linthresh=smallest)
+    axes.set_xticks(ticks, labels=[f"{tick:g}" for tick in ticks], fontsize=8)
+    axes.minorticks_off()
+    axes.set_yscale("log")
+
+
+def _values(rows: Sequence[Mapping[str, Any]], column: str) -> list[float]:
+    return sorted({float(row[column]) for row in rows})
+
+
+def _same(rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any], columns: Sequence[str]) -> list[Mapping[str, Any]]:
+    return [other for other in rows if all(other[column] == row[column] for column in columns)]
+
+
+def _short(job: str) -> str:
+    return (job or "defaults").replace("method=", "").replace("algo=", "")
