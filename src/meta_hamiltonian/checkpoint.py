@@ -19,6 +19,9 @@ T = TypeVar("T")
 SETTINGS_KEY = "meta_hamiltonian"
 """Where a checkpoint keeps the settings of its system, model and algo, as plain values."""
 
+HISTORY_KEY = "meta_hamiltonian_history"
+"""Where it keeps how the validation loss fell."""
+
 _PREFIX = "learner."  # of the learner's weights in the LightningModule's state_dict
 _PACKAGES = ("meta_hamiltonian.systems", "meta_hamiltonian.models", "meta_hamiltonian.learners")
 

@@ -18,6 +18,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
 
 from meta_hamiltonian.checkpoint import (
+    HISTORY_KEY,
     SETTINGS_KEY,
     CheckpointError,
     build,
@@ -28,7 +29,7 @@ from meta_hamiltonian.checkpoint import (
 )
 from meta_hamiltonian.config import ConfigError
 from meta_hamiltonian.evaluation import Result, TestSet, evaluate, make_test_set
-from meta_hamiltonian.figures import Shown, save, streamlines, trajectories
+from meta_hamiltonian.figures import Shown, save, streamlines, training, trajectories
 from meta_hamiltonian.meta_module import MetaModule
 from meta_hamiltonian.progress import ProgressBar
 from meta_hamiltonian.report import print_table
@@ -59,11 +60,11 @@ def run(config: DictConfig) -> None:
     logger = start_logger(config, folder)
     try:
         if config.ckpt_path is None:
-            training = functools.partial(train, config, settings, folder, logger)
+            train_this = functools.partial(train, config, settings, folder, logger)
             if hydra.mode == RunMode.MULTIRUN:
-                train_once(config, folder, _shown(to_absolute_path(hydra.sweep.dir)), training)
+                train_once(config, folder, _shown(to_absolute_path(hydra.sweep.dir)), train_this)
             else:
-                training()
+                train_this()
         test(config, settings, config.ckpt_path or folder, folder, logger)
     finally:
         if isinstance(logger, WandbLogger):
@@ -128,6 +129,10 @@ def test(
     rows = [origin | result.figures() for result in results]
     write_rows(folder / "results.csv", COLUMNS, rows)
     figures = draw(results, test_set, folder / "figures") if system.state_dim == 2 else []
+    history = read_checkpoint(find_checkpoint(checkpoint)).get(HISTORY_KEY)
+    if history:
+        save(training(history), path := folder / "figures" / "training")
+        figures.append(path.with_suffix(".png"))
     track(logger, rows, figures)
     print_table(rows)
     log.info(f"Everything lies in {folder}: results.csv, figures, checkpoints, train.log.")

@@ -40,13 +40,15 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         Marquardt: An algorithm for least-squares estimation of nonlinear parameters. SIAM Journal 11, 1963.
     """
 
-    def __init__(self, params: Iterable[nn.Parameter], damping: float = 1e-2):
+    def __init__(self, params: Iterable[nn.Parameter], damping: float = 1e-2, lr: float = 1.0):
         """**Arguments:**
 
         - `params`: float64, in the order of [`LeastSquares`][]'s matrix; together at most a few thousand numbers.
         - `damping`: what μ starts from.
+        - `lr`: the fraction of a step that is taken. Falling to zero, as a scheduler lets it, it averages over
+            meta-batches: each step fits the noise of its own.
         """
-        super().__init__(params, {"damping": damping})
+        super().__init__(params, {"damping": damping, "lr": lr})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], LeastSquares]) -> Float[Tensor, ""]:  # pyright: ignore
@@ -68,7 +70,7 @@ class LevenbergMarquardt(torch.optim.Optimizer):
             factor, failed = torch.linalg.cholesky_ex(matrix + torch.diag(group["damping"] * scale))
             if not failed:
                 change = torch.cholesky_solve(descent[:, None], factor)[:, 0]
-                nn.utils.vector_to_parameters(start + change, parameters)
+                nn.utils.vector_to_parameters(start + group["lr"] * change, parameters)
                 if problem.loss() < before:
                     group["damping"] = max(_LESS * group["damping"], _SMALLEST)
                     return before

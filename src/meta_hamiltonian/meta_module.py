@@ -11,7 +11,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRSchedulerConfig
 from torch import Tensor
 
-from meta_hamiltonian.checkpoint import SETTINGS_KEY
+from meta_hamiltonian.checkpoint import HISTORY_KEY, SETTINGS_KEY
 from meta_hamiltonian.episodes import Episodes
 from meta_hamiltonian.learners import Learner, Ridge
 from meta_hamiltonian.learners.loss import rescaled
@@ -36,6 +36,7 @@ class MetaModule(LightningModule):
         self.learner = learner
         self.settings = settings
         self.max_skipped = max_skipped
+        self.history: list[dict[str, float]] = []  # step, seconds of training so far, validation loss
         self.skipped: Tensor
         self.in_a_row: Tensor
         self.longest_row: Tensor
@@ -49,6 +50,8 @@ class MetaModule(LightningModule):
         self.longest_row.copy_(torch.maximum(self.longest_row, self.in_a_row))
 
     def on_train_start(self) -> None:
+        earlier = self.history[-1]["seconds"] if self.history else 0.0  # of a run that is resumed
+        self._began = time.perf_counter() - earlier
         self._start_clock()
 
     def on_train_batch_end(self, outputs: STEP_OUTPUT, batch: Episodes, batch_idx: int) -> None:
@@ -79,12 +82,20 @@ class MetaModule(LightningModule):
         self.learner.calibrate(batch)
         self.log("val/query_loss", loss, prog_bar=True, batch_size=len(batch))
 
+    def on_validation_epoch_end(self) -> None:
+        seconds = time.perf_counter() - self._began
+        loss = self.trainer.callback_metrics["val/query_loss"].item()
+        self.history.append({"step": self.trainer.global_step, "seconds": seconds, "loss": loss})
+
     def on_validation_end(self) -> None:
-        if not self.trainer.sanity_checking:
-            self._start_clock()
+        self._start_clock()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[SETTINGS_KEY] = dict(self.settings)
+        checkpoint[HISTORY_KEY] = self.history
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.history = checkpoint[HISTORY_KEY]
 
 
 class Adam(MetaModule):
@@ -158,13 +169,18 @@ class GaussNewton(MetaModule):
         self.ridge = learner
         self.damping = damping
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return LevenbergMarquardt(projected_parameters(self.ridge).values(), self.damping)
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        optimizer = LevenbergMarquardt(projected_parameters(self.ridge).values(), self.damping)
+        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.trainer.max_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
 
     def training_step(self, batch: Episodes, batch_idx: int) -> Mapping[str, Tensor]:
         problem = VariableProjection(self.ridge, rescaled(batch) if self.ridge.scale == "task" else batch)
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
         loss = optimizer.step(lambda: problem)
+        scheduler = self.lr_schedulers()
+        assert isinstance(scheduler, torch.optim.lr_scheduler.CosineAnnealingLR)
+        scheduler.step()
         self.count(~loss.isfinite())
         return {"loss": loss}

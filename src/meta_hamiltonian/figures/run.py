@@ -1,5 +1,7 @@
 """The poster's two figures, for one learner."""
 
+from collections.abc import Mapping, Sequence
+
 from matplotlib.figure import Figure
 
 from meta_hamiltonian.figures.shown import Shown
@@ -65,4 +67,21 @@ def trajectories(shown: Shown, shots: int) -> Figure:
     handles = columns[0][0].get_legend_handles_labels()
     figure.legend(*handles, fontsize=8, frameon=False, loc="outside lower right", ncols=2)
     figure.suptitle(f"Orbit for 20 time units from K = {shots} observations", fontsize=10)
+    return figure
+
+
+def training(history: Sequence[Mapping[str, float]]) -> Figure:
+    """The validation loss of a meta-training against time.
+
+    **Arguments:**
+
+    - `history`: `step`, `seconds` and `loss` of every validation.
+    """
+    figure = new_figure(5.0, 3.2)
+    axes = figure.subplots()
+    axes.plot([row["seconds"] for row in history], [row["loss"] for row in history], color=PREDICTION, marker=".")
+    axes.set_yscale("log")
+    axes.set_xlabel("time of training (s)")
+    axes.set_ylabel("query loss of held-out tasks")
+    axes.set_title(f"{history[-1]['step']:.0f} outer steps", fontsize=9)
     return figure
