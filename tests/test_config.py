@@ -1,5 +1,7 @@
 """Which configurations are allowed, and what is said of the others."""
 
+import pathlib
+
 import pytest
 from hydra import compose, initialize
 from hydra.errors import ConfigCompositionException
@@ -19,6 +21,44 @@ def composed(*overrides):
 @pytest.mark.parametrize("more", [[], ["experiment=quick"], ["logger=none"], ["logger=csv"]])
 def test_every_choice_is_allowed_as_it_is(algo, model, more):
     check(composed(f"algo={algo}", f"model={model}", *more))
+
+
+@pytest.mark.parametrize("algo", ["fomaml", "metasgd", "ridge", "pretrain", "scratch", "oracle"])
+def test_every_algorithm_is_allowed_as_it_is(algo):
+    check(composed(f"algo={algo}"))
+
+
+CONF = pathlib.Path(__file__).parents[1] / "conf"
+
+
+@pytest.mark.parametrize("file", sorted((CONF / "method").rglob("*.yaml")), ids=lambda file: file.stem)
+def test_every_method_is_allowed(file):
+    check(composed(f"method={file.relative_to(CONF / 'method').with_suffix('')}"))
+
+
+@pytest.mark.parametrize("file", sorted((CONF / "experiment").glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_experiment_is_allowed(file):
+    check(composed(f"experiment={file.stem}"))
+
+
+@pytest.mark.parametrize("algo", ["maml", "anil"])
+def test_the_posters_methods_are_the_plain_algorithms(algo):
+    config = composed(f"method={algo}")
+    assert (config.algo.scale, config.algo.learn_lr, config.algo.first_order) == ("none", False, False)
+    assert config.algo.inner_steps == 5
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["algo=scratch", "optim=levenberg_marquardt"], "optim=levenberg_marquardt .*algo=ridge"),
+        (["algo=ridge", "trainer.precision=32-true"], "64-true"),
+        (["algo=maml", "model=parametric"], "model=parametric .*algo=oracle"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        check(composed(*overrides))
 
 
 def test_the_protocol_is_the_default():
