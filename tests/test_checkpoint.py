@@ -11,7 +11,7 @@ from meta_hamiltonian.checkpoint import SETTINGS_KEY, CheckpointError, build_lea
 from meta_hamiltonian.datamodule import EpisodeDataModule
 from meta_hamiltonian.episodes import sample_episodes
 from meta_hamiltonian.learners import ANIL, MAML
-from meta_hamiltonian.meta_module import MetaModule
+from meta_hamiltonian.meta_module import Adam
 from meta_hamiltonian.systems import Pendulum
 
 PACKAGE = "meta_hamiltonian"
@@ -80,7 +80,7 @@ def test_a_loaded_learner_is_the_one_that_was_saved(algo, model, tmp_path):
 def test_the_learner_is_that_of_the_training(tmp_path):
     """Through Lightning, which writes the file in a real run."""
     kept = settings("MAML")
-    module = MetaModule(build_learner(kept), lr=0.01, rates_lr=0.1, settings=kept)
+    module = Adam(build_learner(kept), kept, max_skipped=5, lr=0.01, rates_lr=0.1)
     data = EpisodeDataModule(
         Pendulum(),
         meta_batch=2,

@@ -98,6 +98,8 @@ def build_learner(settings: Mapping[str, Any]) -> Learner:
 
 def build(settings: Mapping[str, Any], kind: type[T], **more: Any) -> T:
     """One object from its settings: `_target_` names the class, the rest are its arguments."""
+    if not isinstance(settings, Mapping):
+        raise CheckpointError(f"the settings of a {kind.__name__} are a mapping, not {settings!r}")
     arguments = {
         name: build(value, HamiltonianSystem) if isinstance(value, Mapping) else value
         for name, value in settings.items()

@@ -36,7 +36,7 @@ class MetaModule(LightningModule):
         self.learner = learner
         self.settings = settings
         self.max_skipped = max_skipped
-        self.history: list[dict[str, float]] = []  # step, seconds of training so far, validation loss
+        self.history: list[dict[str, int | float]] = []  # step, seconds of training so far, validation loss
         self.skipped: Tensor
         self.in_a_row: Tensor
         self.longest_row: Tensor
@@ -148,7 +148,7 @@ class Adam(MetaModule):
             torch.nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, norm)
         skipped = ~norm.isfinite()
         # The fused optimizers' own way to skip a step without waiting for the device (that of torch.amp.GradScaler).
-        optimizer.found_inf = skipped.to(norm.dtype)  # pyright: ignore[reportAttributeAccessIssue]
+        optimizer.found_inf = skipped.float()  # pyright: ignore[reportAttributeAccessIssue]
         self.count(skipped)
 
 

@@ -70,7 +70,7 @@ def trajectories(shown: Shown, shots: int) -> Figure:
     return figure
 
 
-def training(history: Sequence[Mapping[str, float]]) -> Figure:
+def training(history: Sequence[Mapping[str, int | float]]) -> Figure:
     """The validation loss of a meta-training against time.
 
     **Arguments:**
