@@ -83,6 +83,8 @@ class MetaModule(LightningModule):
         self.log("val/query_loss", loss, prog_bar=True, batch_size=len(batch))
 
     def on_validation_epoch_end(self) -> None:
+        if self.trainer.sanity_checking:
+            return
         seconds = time.perf_counter() - self._began
         loss = self.trainer.callback_metrics["val/query_loss"].item()
         self.history.append({"step": self.trainer.global_step, "seconds": seconds, "loss": loss})
