@@ -76,6 +76,19 @@ def test_a_loaded_learner_is_the_one_that_was_saved(algo, model, tmp_path):
     )
 
 
+def test_a_learner_keeps_every_digit_of_a_training_in_float64(tmp_path):
+    kept = settings() | {"algo": {"_target_": f"{PACKAGE}.learners.Ridge", "rank": 3, "noise": 1e-10, "scale": "task"}}
+    learner = build_learner(kept).double()
+    with torch.no_grad():
+        for value in learner.parameters():
+            value.add_(0.1 * torch.randn_like(value))
+    weights = {f"learner.{name}": value for name, value in learner.state_dict().items()}
+    loaded = load(save({"state_dict": weights, SETTINGS_KEY: kept}, tmp_path / "a.ckpt"))
+    for name, value in loaded.state_dict().items():
+        assert value.dtype == learner.state_dict()[name].dtype
+        assert torch.equal(value, learner.state_dict()[name]), name
+
+
 @pytest.mark.filterwarnings("ignore:.*LeafSpec")
 def test_the_learner_is_that_of_the_training(tmp_path):
     """Through Lightning, which writes the file in a real run."""

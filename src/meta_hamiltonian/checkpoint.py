@@ -39,7 +39,7 @@ def load(path: str | os.PathLike[str]) -> Learner:
 
     **Returns:**
 
-    The learner, on the CPU, ready for `learner.adapt(x, dxdt)`.
+    The learner, on the CPU and in the precision it was trained in, ready for `learner.adapt(x, dxdt)`.
 
     **Raises:**
 
@@ -60,6 +60,8 @@ def load(path: str | os.PathLike[str]) -> Learner:
         for name, value in checkpoint["state_dict"].items()
         if name.startswith(_PREFIX)
     }
+    # A float64 training keeps its digits: load_state_dict would round to the learner's own dtype.
+    learner.to(dtype=next((value.dtype for value in weights.values() if value.is_floating_point()), torch.float32))
     try:
         learner.load_state_dict(weights)
     except RuntimeError as error:
