@@ -28,9 +28,9 @@ def adapted_to():
 
     class Prescribed(FieldNetwork):
         def __init__(self, system, law):
-            super().__init__()
-            self.system, self.law, self.state_dim = system, law, system.state_dim
-            self.register_buffer("state_box", torch.tensor(system.state_box, dtype=torch.float64))
+            super().__init__(system.state_dim, system.state_box)
+            self.system, self.law = system, law
+            self.double()
 
         def field(self, x):
             raise NotImplementedError

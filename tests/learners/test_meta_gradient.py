@@ -13,6 +13,7 @@ NETWORKS = [HamiltonianNetwork, VectorFieldNetwork]
 BACKENDS = ["vectorized", "learn2learn"]
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9}
 LR, STEPS = 0.005, 5  # the plain defaults
+BOX = torch.tensor(Pendulum().state_box, dtype=torch.float64)  # also for a network that was float32 once
 
 
 def network(kind=HamiltonianNetwork, dtype=torch.float64):
@@ -58,11 +59,11 @@ def reference(learner_class, kind, net, tasks, rates=None, first_order=False, sc
             support, query = Points(support.x, support.dxdt / s), Points(query.x, query.dxdt / s)
         own = list(weights)
         for step in range(STEPS):
-            loss = reference_loss(kind, own, net.state_box, support)
+            loss = reference_loss(kind, own, BOX, support)
             gradients = torch.autograd.grad(loss, [own[i] for i in adapted], create_graph=not first_order)
             for j, (i, gradient) in enumerate(zip(adapted, gradients, strict=True)):
                 own[i] = own[i] - (LR if rates is None else rates[step, j]) * gradient
-        losses.append(reference_loss(kind, own, net.state_box, query))
+        losses.append(reference_loss(kind, own, BOX, query))
     loss = sum(losses) / len(losses)
     wanted = weights if rates is None else [*weights, rates]
     return loss.detach(), torch.autograd.grad(loss, wanted)

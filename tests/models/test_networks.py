@@ -61,7 +61,7 @@ def test_the_energy_is_the_network_written_out(activation):
     sigma["silu"] = lambda a: a / (1 + (-a).exp())
     net = double(HamiltonianNetwork, activation=activation)
     x = states(net, 20)
-    hidden = x / torch.tensor(BOXES[2], dtype=torch.float32).double()
+    hidden = x / torch.tensor(BOXES[2], dtype=torch.float64)
     for layer in net.body:
         hidden = sigma[activation](hidden @ layer.weight.T + layer.bias)
     torch.testing.assert_close(net(x), hidden @ net.head.weight[0], rtol=1e-12, atol=1e-12)
@@ -116,8 +116,8 @@ def test_width_and_depth_are_those_of_the_hidden_layers(network, depth):
 def test_an_input_scale_divides_the_inputs_of_the_energy(state_dim):
     scaled = double(HamiltonianNetwork, state_dim)
     plain = double(HamiltonianNetwork, state_dim, box=False)
-    plain.load_state_dict({**scaled.state_dict(), "state_box": torch.ones(state_dim)})
-    scale = torch.tensor(BOXES[state_dim], dtype=torch.float32).double()
+    plain.load_state_dict(scaled.state_dict())
+    scale = torch.tensor(BOXES[state_dim], dtype=torch.float64)
     x = states(scaled, 40)
     torch.testing.assert_close(scaled(x), plain(x / scale), rtol=1e-13, atol=1e-13)
     y = x.clone().requires_grad_()
@@ -128,7 +128,7 @@ def test_an_input_scale_divides_the_inputs_of_the_energy(state_dim):
 def test_an_input_scale_divides_the_inputs_of_a_plain_network():
     scaled = double(VectorFieldNetwork)
     plain = double(VectorFieldNetwork, box=False)
-    plain.load_state_dict({**scaled.state_dict(), "state_box": torch.ones(2)})
+    plain.load_state_dict(scaled.state_dict())
     x = states(scaled, 40)
     torch.testing.assert_close(scaled.field(x), plain.field(x / scaled.state_box), rtol=1e-13, atol=1e-13)
 
@@ -252,8 +252,10 @@ def test_settings_that_make_no_network_are_refused(network, arguments, message):
         network(**arguments)
 
 
-def test_the_state_box_is_saved_and_moves_with_the_network():
-    net = HamiltonianNetwork(input_scale=torch.tensor([3.0, 5.0]))
-    assert net.state_dict()["state_box"].tolist() == [3.0, 5.0]
-    assert net.double().state_box.dtype == torch.float64
+def test_the_state_box_keeps_its_digits_through_float32():
+    half_widths = [2 * math.pi, 20.0]
+    net = HamiltonianNetwork(input_scale=half_widths)
+    assert net.state_box.dtype == torch.float32
+    assert net.double().state_box.tolist() == half_widths
+    assert net.float().state_box.dtype == torch.float32
     assert "state_box" not in dict(net.named_parameters())

@@ -78,7 +78,8 @@ class GradientLearner(Learner):
         self.backend = backend
         self.learn_lr = learn_lr
         if learn_lr:
-            self.log_lr = nn.Parameter(torch.full((inner_steps, len(self.adapted_names)), math.log(lr)))
+            dtype = net.head.weight.dtype
+            self.log_lr = nn.Parameter(torch.full((inner_steps, len(self.adapted_names)), math.log(lr), dtype=dtype))
 
     @property
     @abc.abstractmethod

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from meta_hamiltonian.models.activations import get_activation
 from meta_hamiltonian.models.mlp import hidden_layers
-from meta_hamiltonian.models.network import FieldNetwork, input_half_widths
+from meta_hamiltonian.models.network import FieldNetwork
 from meta_hamiltonian.systems.symplectic import hamiltonian_field
 
 
@@ -40,13 +40,10 @@ class HamiltonianNetwork(FieldNetwork):
         - `activation`: tanh, softplus, sin or silu.
         - `input_scale`: half-widths of the state box, `[2n]`, by which the inputs are divided; None is 1 for all.
         """
-        super().__init__()
-        self.state_dim = state_dim
+        super().__init__(state_dim, input_scale)
         self.activation = get_activation(activation)
         self.body = hidden_layers(state_dim, width, depth, activation)
         self.head = nn.Linear(width, 1, bias=False)
-        self.state_box: Tensor
-        self.register_buffer("state_box", input_half_widths(state_dim, input_scale))
 
     def forward(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch"]:
         """The learned energy H_θ(x), known up to a constant."""

@@ -1,7 +1,7 @@
 """What learners need from a network, whatever it is made of."""
 
 import abc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -18,9 +18,31 @@ class FieldNetwork(nn.Module, abc.ABC):
     """
 
     head: nn.Linear
-    state_dim: int
     state_box: Tensor
     """Half-widths by which the inputs are divided, shape `[2n]`."""
+
+    def __init__(self, state_dim: int, input_scale: Sequence[float] | Float[Tensor, " state"] | None = None):
+        """**Arguments:**
+
+        - `state_dim`: 2n, the canonical coordinates (q, p).
+        - `input_scale`: half-widths of the state box, `[2n]`; None is 1 for all.
+        """
+        super().__init__()
+        half_widths = (
+            torch.ones(state_dim) if input_scale is None else torch.as_tensor(input_scale, dtype=torch.float64)
+        )
+        if half_widths.shape != (state_dim,) or not (half_widths > 0).all():
+            raise ValueError(f"input_scale must be {state_dim} numbers above 0, one a coordinate, got {input_scale!r}")
+        self.state_dim = state_dim
+        self._half_widths: list[float] = half_widths.tolist()
+        # A checkpoint's settings hold the system, and the system its box.
+        self.register_buffer("state_box", torch.tensor(self._half_widths), persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "FieldNetwork":
+        # `double()` would keep the digits that float32 has of 2π.
+        super()._apply(fn, recurse)
+        self.state_box = torch.tensor(self._half_widths, dtype=self.state_box.dtype, device=self.state_box.device)
+        return self
 
     @abc.abstractmethod
     def field(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch state"]:
@@ -64,14 +86,6 @@ class FieldOf(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net.field(x)
-
-
-def input_half_widths(state_dim: int, input_scale: object) -> Float[Tensor, " state"]:
-    """`input_scale` as a tensor; None leaves the inputs as they are."""
-    scale = torch.ones(state_dim) if input_scale is None else torch.as_tensor(input_scale, dtype=torch.float32)
-    if scale.shape != (state_dim,) or not (scale > 0).all():
-        raise ValueError(f"input_scale must be {state_dim} numbers above 0, one a coordinate, got {input_scale!r}")
-    return scale
 
 
 def autograd_field(

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from meta_hamiltonian.models.network import FieldNetwork, input_half_widths
+from meta_hamiltonian.models.network import FieldNetwork
 from meta_hamiltonian.systems.system import HamiltonianSystem
 
 
@@ -24,11 +24,8 @@ class ParametricHamiltonian(FieldNetwork):
         - `system`: the family.
         - `state_dim`, `input_scale`: 2n and the half-widths of the state box, `[2n]`.
         """
-        super().__init__()
+        super().__init__(state_dim, input_scale)
         self.system = system
-        self.state_dim = state_dim
-        self.state_box: Tensor
-        self.register_buffer("state_box", input_half_widths(state_dim, input_scale))
         self.physical = nn.Parameter(torch.tensor(system.parameter_ranges).mean(-1))
 
     def forward(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch"]:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from meta_hamiltonian.models.activations import get_activation
 from meta_hamiltonian.models.mlp import hidden_layers
-from meta_hamiltonian.models.network import FieldNetwork, input_half_widths
+from meta_hamiltonian.models.network import FieldNetwork
 
 
 class VectorFieldNetwork(FieldNetwork):
@@ -24,13 +24,10 @@ class VectorFieldNetwork(FieldNetwork):
         activation: str = "tanh",
         input_scale: Sequence[float] | Float[Tensor, " state"] | None = None,
     ):
-        super().__init__()
-        self.state_dim = state_dim
+        super().__init__(state_dim, input_scale)
         self.activation = get_activation(activation)
         self.body = hidden_layers(state_dim, width, depth, activation)
         self.head = nn.Linear(width, state_dim)
-        self.state_box: Tensor
-        self.register_buffer("state_box", input_half_widths(state_dim, input_scale))
 
     def forward(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch state"]:
         return self.field(x)
