@@ -26,6 +26,7 @@ def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
         title=f"{rows[0]['algo']}, {rows[0]['model']}: means and medians over {rows[0]['n_systems']} new systems",
         caption="State and energy: along orbits of 20 time units. Lost: orbits that diverged.",
         box=box.SIMPLE_HEAD,  # without lines between the columns it fits in 80 characters
+        pad_edge=False,
     )
     for heading in _SHOWN.values():
         table.add_column(heading, justify="right", no_wrap=True)

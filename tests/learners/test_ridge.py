@@ -100,28 +100,33 @@ def test_the_outer_loop_differentiates_through_the_solve(kind, rank):
 
 @pytest.mark.parametrize("rows", [3, 20])
 @pytest.mark.parametrize("outputs", [1, 2])
-def test_the_variance_is_that_of_the_largest_marginal_likelihood(rows, outputs):
+def test_the_variances_are_those_of_the_largest_marginal_likelihood(rows, outputs):
     generator = np.random.default_rng(0)
     design = generator.normal(size=(2, rows, 5)) * [3, 1, 0.3, 0.1, 0.01]
     targets = np.stack(
         [
-            b @ generator.normal(size=(5, outputs)) + s * generator.normal(size=(rows, outputs))
-            for b, s in zip(design, (0.3, 0.01), strict=True)
+            b @ generator.normal(size=(5, outputs)) * t + s * generator.normal(size=(rows, outputs))
+            for b, s, t in zip(design, (0.3, 0.01), (1, 30), strict=True)
         ]
     )
-    candidates = 10.0 ** np.arange(-6, 2)
-    posterior = Posterior(*(torch.from_numpy(a) for a in (design, targets, candidates)))
+    noises, widths = 10.0 ** np.arange(-4, 2), 10.0 ** np.arange(3)
+    posterior = Posterior(*(torch.from_numpy(a) for a in (design, targets, noises, widths)))
     for i in range(2):
-        evidence = [
-            sum(
-                stats.multivariate_normal(np.zeros(rows), design[i] @ design[i].T + c * np.eye(rows)).logpdf(y)
+        evidence = {
+            (noise, width): sum(
+                stats.multivariate_normal(
+                    np.zeros(rows), width * design[i] @ design[i].T + noise * np.eye(rows)
+                ).logpdf(y)
                 for y in targets[i].T
             )
-            for c in candidates
-        ]
-        best = candidates[int(np.argmax(evidence))]
-        assert posterior.noise[i].item() == best
-        mean = np.linalg.solve(design[i].T @ design[i] + best * np.eye(5), design[i].T @ targets[i])
+            for noise in noises
+            for width in widths
+        }
+        best = max(evidence, key=evidence.get)
+        assert (posterior.noise[i].item(), posterior.width[i].item()) == best
+        ratio = best[0] / best[1]
+        rows_and_prior = np.concatenate([design[i], math.sqrt(ratio) * np.eye(5)])
+        mean = np.linalg.lstsq(rows_and_prior, np.concatenate([targets[i], np.zeros((5, outputs))]))[0]
         np.testing.assert_allclose(posterior.mean[i].numpy(), mean, rtol=1e-8, atol=1e-10)
 
 
@@ -205,7 +210,9 @@ def test_it_learns_the_pendulum(trained):
     assert values[2] > 30 * values[3] or values[3] < 1e-3 * values[0], "its heads span three directions"
 
 
-@pytest.mark.parametrize(("m", "l", "q0", "start"), [(1.0, 1.0, 0.3, 1.5), (2.0, 0.8, -0.4, 1.2), (0.9, 1.4, 0.0, 0.8)])
+@pytest.mark.parametrize(
+    ("m", "l", "q0", "start"), [(1.0, 1.0, 0.3, 1.5), (2.0, 0.8, -0.4, 1.2), (0.9, 1.4, 0.0, 0.8), (1.0, 1.0, 0.5, 0.7)]
+)
 def test_points_of_one_orbit_in_a_corner_of_the_box_are_enough(trained, m, l, q0, start):
     """A ridge that was right for points all over the box would shrink what they tell: the variance is chosen anew."""
 

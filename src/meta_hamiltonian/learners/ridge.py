@@ -15,6 +15,8 @@ from meta_hamiltonian.models import FieldNetwork
 
 # Noise variances tried on a new system, as factors of the calibrated one: from 1e-16 to 1e16, four a decade.
 _FACTORS = 10.0 ** (torch.arange(-64, 65, dtype=torch.float64) / 4)
+# What the prior's variance may be multiplied by.
+_WIDER = 10.0 ** torch.arange(9, dtype=torch.float64)
 _SMALLEST_NOISE = 1e-28  # the square of what float64 resolves
 
 
@@ -31,9 +33,9 @@ class Ridge(Learner):
     meta-learned. Held-out tasks then tell the mean and the covariance of v over the family, and the variance that is
     left ([`calibrate`][]): together with these, the adapted head is the mean of a Gaussian posterior.
 
-    On a new system the variance is chosen anew, in float64, as the one that makes its observations most likely, among
-    powers of ten times the calibrated value: points may fill only a corner of the state box, where a ridge that was
-    right for points all over it is far too large.
+    On a new system the variance is chosen anew, in float64, together with a factor by which the prior is widened: those
+    that make its observations most likely. Points may fill only a corner of the state box, where a ridge that was right
+    for points all over it is far too large, and where derivatives, and so the scale, are smaller than all over it.
 
     ??? cite "Reference"
 
@@ -111,7 +113,7 @@ class Ridge(Learner):
         episodes = rescaled(held_out) if self.scale == "task" else held_out
         features, residual = self.centred(episodes.support)
         design = (features @ self.prior_factor).double()
-        v = Posterior(design, residual.double(), self.log_noise.double().exp()[None]).mean
+        v = Posterior(design, residual.double(), self.log_noise.double().exp()[None], design.new_ones(1)).mean
         left = (residual - design @ v).square().sum() / max(residual.numel() - v.numel(), 1)
         mean = v.mean(0)
         rows = (v - mean).mT.flatten(0, 1)  # one for each task and output
@@ -132,7 +134,9 @@ class Ridge(Learner):
         """Of u ~ N(0, I) for each task, where v = mean + spread u; σ² is what makes its observations most likely."""
         features, residual = self.centred(support)
         design = features @ self.prior_factor
-        return Posterior(design @ self.spread, residual - design @ self.mean, self.noise * _FACTORS.to(design))
+        return Posterior(
+            design @ self.spread, residual - design @ self.mean, self.noise * _FACTORS.to(design), _WIDER.to(design)
+        )
 
 
 def _cholesky(matrix: Float[Tensor, "tasks size size"]) -> Float[Tensor, "tasks size size"]:
@@ -142,10 +146,10 @@ def _cholesky(matrix: Float[Tensor, "tasks size size"]) -> Float[Tensor, "tasks 
 
 
 class Posterior:
-    """u ~ N(mean, σ² (BᵀB + σ² I)⁻¹) given y = B u + ε, ε ~ N(0, σ²), and the prior u ~ N(0, I).
+    """u ~ N(mean, (BᵀB / σ² + I / τ²)⁻¹) given y = B u + ε, ε ~ N(0, σ² I), and the prior u ~ N(0, τ² I).
 
-    For each task, σ² is the candidate with the largest marginal likelihood of y. Everything comes from one singular
-    value decomposition of B, which does not square its condition number as the normal equations do.
+    For each task, σ² and τ² are those candidates with the largest marginal likelihood of y. Everything comes from one
+    singular value decomposition of B, which does not square its condition number as the normal equations do.
 
     ??? cite "Reference"
 
@@ -156,17 +160,18 @@ class Posterior:
         self,
         design: Float[Tensor, "tasks rows rank"],
         targets: Float[Tensor, "tasks rows outputs"],
-        candidates: Float[Tensor, " candidates"],
+        noises: Float[Tensor, " noises"],
+        widths: Float[Tensor, " widths"],
     ):
         left, values, right = torch.linalg.svd(design, full_matrices=False)
         along = left.mT @ targets
         rest = (targets - left @ along).square().sum((-2, -1))  # what no head explains
         rows, outputs = targets.shape[-2:]
-        spectrum = values.square()[:, None]  # [tasks, 1, min(rows, rank)]
-        noise = candidates[:, None]
-        misfit = (along.square().sum(-1)[:, None] / (spectrum + noise)).sum(-1) + rest[:, None] / candidates
-        log_determinant = (spectrum + noise).log().sum(-1) + (rows - values.shape[-1]) * candidates.log()
+        noise, width = torch.cartesian_prod(noises, widths).unbind(-1)
+        variance = width[:, None] * values.square()[:, None] + noise[:, None]  # of y along the left singular vectors
+        misfit = (along.square().sum(-1)[:, None] / variance).sum(-1) + rest[:, None] / noise
+        log_determinant = variance.log().sum(-1) + (rows - values.shape[-1]) * noise.log()
         best = (misfit + outputs * log_determinant).argmin(-1)  # minus twice the log likelihood
-        self.noise = candidates[best]
-        gain = values / (values.square() + self.noise[:, None])
+        self.noise, self.width = noise[best], width[best]
+        gain = values / (values.square() + (self.noise / self.width)[:, None])
         self.mean: Float[Tensor, "tasks rank outputs"] = right.mT @ (gain[..., None] * along)
