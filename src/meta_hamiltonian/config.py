@@ -53,9 +53,10 @@ def not_negative() -> Allowed:
     return Allowed("a finite number of at least 0", lambda v: 0 <= v < math.inf)
 
 
-def one_of(*names: str | None) -> Allowed:
-    words = ", ".join("null" if name is None else name for name in names)
-    return Allowed(f"one of {words}", lambda v: v in names)
+def one_of(*names: str | bool | None) -> Allowed:
+    words = ", ".join("null" if name is None else str(name).lower() for name in names)
+    # 1 is not true here, as it is for Python.
+    return Allowed(f"one of {words}", lambda v: any(v == name and type(v) is type(name) for name in names))
 
 
 def integers(at_least: int) -> Allowed:
@@ -79,6 +80,8 @@ class GradientAlgoConfig:
     first_order: bool = key()
     backend: str = key(one_of("vectorized", "learn2learn"))
     inner_steps: int = key(integer(1))
+    compile: Any = key(one_of(True, False, "auto"))
+    task_chunk: int | None = key(integer_or_null(1))
 
 
 @dataclasses.dataclass
@@ -91,6 +94,8 @@ class MetaSGDConfig:
     first_order: bool = key()
     backend: str = key(one_of("vectorized", "learn2learn"))
     inner_steps: int = key(integer(1))
+    compile: Any = key(one_of(True, False, "auto"))
+    task_chunk: int | None = key(integer_or_null(1))
 
 
 @dataclasses.dataclass
@@ -193,6 +198,7 @@ class TrainerConfig:
     val_check_interval: int = key(integer(1))
     log_every_n_steps: int = key(integer(1))
     enable_progress_bar: bool = key()
+    task_chunk: int | None = key(integer_or_null(1))
 
 
 @dataclasses.dataclass
@@ -221,6 +227,7 @@ class Config:
     seed: int = key(integer(0))
     shots: Any = key(integers(1))
     inner_steps: int = key(integer(1))
+    compile: Any = key(one_of(True, False, "auto"))
     ckpt_path: str | None = key()
     resume: bool = key()
 
@@ -272,6 +279,8 @@ def check(config: DictConfig) -> None:
             "optim=levenberg_marquardt is not allowed here: it needs algo=ridge, which solves for the head, "
             "and trainer.precision=64-true; use optim=adam"
         )
+    if config.algo.get("compile") is True and config.algo.backend == "learn2learn":
+        raise ConfigError("compile=true is not allowed with algo.backend=learn2learn: use algo.backend=vectorized")
     if (_kind(config.model) == "ParametricHamiltonian") != (_kind(config.algo) == "Oracle"):
         raise ConfigError("model=parametric is not allowed here: it is the model of algo=oracle, and of no other")
 

@@ -27,6 +27,7 @@ from meta_hamiltonian.checkpoint import (
     load,
     read_checkpoint,
 )
+from meta_hamiltonian.compilation import is_earned
 from meta_hamiltonian.config import ConfigError
 from meta_hamiltonian.evaluation import Result, TestSet, evaluate, make_test_set
 from meta_hamiltonian.figures import Shown, save, streamlines, training, trajectories
@@ -86,8 +87,10 @@ def train(config: DictConfig, settings: Mapping[str, Any], folder: Path, logger:
         save_last=True,
         enable_version_counter=False,  # a resumed run replaces its best.ckpt
     )
+    if settings["algo"].get("compile"):
+        log.info("The step is compiled first, which takes a minute; compile=false goes without.")
     trainer: Trainer = instantiate(
-        config.trainer,
+        OmegaConf.masked_copy(config.trainer, [key for key in config.trainer if key != "task_chunk"]),
         logger=logger or False,
         callbacks=[
             checkpoints,
@@ -198,7 +201,9 @@ def _settings(config: DictConfig) -> dict[str, Any]:
     """What a checkpoint keeps of the configuration; with `ckpt_path`, what that one kept."""
     choices = HydraConfig.get().runtime.choices
     if config.ckpt_path is None:
-        groups = {group: OmegaConf.to_container(config[group], resolve=True) for group in _GROUPS}
+        groups: dict[str, Any] = {group: OmegaConf.to_container(config[group], resolve=True) for group in _GROUPS}
+        if groups["algo"].get("compile") == "auto":
+            groups["algo"]["compile"] = is_earned(config)
         return {**groups, "names": {group: choices[group] for group in _GROUPS}, "seed": config.seed}
     try:
         settings = read_checkpoint(find_checkpoint(config.ckpt_path))[SETTINGS_KEY]

@@ -1,6 +1,7 @@
 """The inner loop that MAML and ANIL share: gradient steps on the support set."""
 
 import abc
+import functools
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from meta_hamiltonian.episodes import Episodes, Points
 from meta_hamiltonian.learners.learner import Learner
 from meta_hamiltonian.learners.loss import field_loss
+from meta_hamiltonian.learners.step import TaskLosses, cached_chunk, compiled, mean_in_chunks
 from meta_hamiltonian.models import FieldNetwork
 
 BACKENDS = ("vectorized", "learn2learn")
@@ -53,6 +55,8 @@ class GradientLearner(Learner):
         learn_lr: bool = False,
         scale: str = "none",
         backend: str = "vectorized",
+        compile: bool = False,
+        task_chunk: int | None = None,
     ):
         """**Arguments:**
 
@@ -64,6 +68,8 @@ class GradientLearner(Learner):
         - `scale`: `"none"` or `"task"`, see [`Learner`][].
         - `backend`: `"vectorized"` takes all tasks of a meta-batch at once; `"learn2learn"` clones and adapts
             task by task. Both give the same meta-gradient.
+        - `compile`: run the step, inner and outer loop, as one graph of `torch.compile`.
+        - `task_chunk`: tasks whose gradient is taken at once; None is as many as stay in the cache.
         """
         super().__init__(net, scale)
         if backend not in BACKENDS:
@@ -72,6 +78,12 @@ class GradientLearner(Learner):
             raise ValueError(f"lr must be a finite number above 0, got {lr!r}")
         if inner_steps < 1:
             raise ValueError(f"inner_steps must be at least 1, got {inner_steps}")
+        if compile and backend != "vectorized":
+            raise ValueError(f"compile=True needs backend='vectorized', got backend={backend!r}")
+        if task_chunk is not None and task_chunk < 1:
+            raise ValueError(f"task_chunk must be at least 1, or None, got {task_chunk}")
+        self.compiled = compile
+        self.task_chunk = task_chunk
         self.lr = lr
         self.inner_steps = inner_steps
         self.first_order = first_order
@@ -105,6 +117,18 @@ class GradientLearner(Learner):
     def rate(self, step: int, tensor: int) -> Float[Tensor, "*shape"] | float:
         """α of an inner step for one of `adapted_names`: a number, or one for each of its elements."""
         return self.log_lr[min(step, self.inner_steps - 1), tensor].exp() if self.learn_lr else self.lr
+
+    def mean_loss(self, episodes: Episodes) -> Float[Tensor, ""]:
+        chunk = self.task_chunk or cached_chunk(len(episodes), episodes.query.x.shape[1], self.net, self.compiled)
+        # Held-out tasks, of another number, are not worth a compilation.
+        losses = self._compiled_losses if self.compiled and self.training else self.task_losses
+        if chunk >= len(episodes):
+            return losses(episodes).mean()
+        return mean_in_chunks(losses, episodes, chunk, list(self.parameters()))
+
+    @functools.cached_property
+    def _compiled_losses(self) -> TaskLosses:
+        return compiled(self.task_losses)
 
     def task_losses(self, episodes: Episodes) -> Float[Tensor, " tasks"]:
         if self.backend == "learn2learn":

@@ -51,7 +51,11 @@ class Learner(nn.Module, abc.ABC):
 
         With `scale="task"`, in units of each task's squared scale.
         """
-        return self.task_losses(rescaled(episodes) if self.scale == "task" else episodes).mean()
+        return self.mean_loss(rescaled(episodes) if self.scale == "task" else episodes)
+
+    def mean_loss(self, episodes: Episodes) -> Float[Tensor, ""]:
+        """The mean of `task_losses`; a learner may take it in parts."""
+        return self.task_losses(episodes).mean()
 
     def adapt(
         self,

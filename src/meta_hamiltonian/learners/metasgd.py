@@ -29,9 +29,11 @@ class MetaSGD(MAML):
         first_order: bool = False,
         scale: str = "none",
         backend: str = "vectorized",
+        compile: bool = False,
+        task_chunk: int | None = None,
     ):
         """Arguments as for [`GradientLearner`][]; `lr` is what all rates start from."""
-        super().__init__(net, lr, inner_steps, first_order, learn_lr=False, scale=scale, backend=backend)
+        super().__init__(net, lr, inner_steps, first_order, False, scale, backend, compile, task_chunk)
         self.learn_lr = True
         # In units of lr, so that one outer rate serves any of them.
         self.relative_rates = nn.ParameterList(torch.ones_like(value) for value in net.parameters())
