@@ -85,8 +85,10 @@ class Shown:
         numbers = []
         for i, prediction in enumerate(self.predictions):
             values = dataclasses.asdict(prediction)
-            for name in ("field", "orbit", "energy"):
-                arrays[f"{name}_{i}"] = values.pop(name).astype(np.float32)  # enough to be drawn
+            # Single precision is enough to be drawn, but for an energy that is conserved to ten digits.
+            arrays[f"energy_{i}"] = values.pop("energy")
+            for name in ("field", "orbit"):
+                arrays[f"{name}_{i}"] = values.pop(name).astype(np.float32)
             numbers.append(values)
         np.savez_compressed(path, predictions=json.dumps(numbers), **arrays)
 

@@ -51,7 +51,9 @@ def comparison(rows: Sequence[Mapping[str, Any]]) -> Figure:
         panels.append(("shots", "K, observed points", latest))
     if len(_values(rows, "noise")) > 1:
         panels.append(("noise", "noise of the observations", latest))
-    figure = new_figure(max(4.0 * len(panels), 6.4), 3.6 + 0.16 * sum(1 for _ in _curves(panels[0][2], "steps")))
+    entries = len(_curves(rows, "steps"))
+    columns = 1 if entries <= 8 else 2 if entries <= 20 else 4
+    figure = new_figure(max(4.0 * len(panels), 6.4), 3.8 + 0.16 * -(-entries // columns))
     for i, (axes, (column, label, points)) in enumerate(
         zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True)
     ):
@@ -60,7 +62,8 @@ def comparison(rows: Sequence[Mapping[str, Any]]) -> Figure:
         axes.set_ylabel("field MSE, mean over systems" if i == 0 else "")
     if len(best) > len(shown):
         figure.suptitle(f"the best {len(shown)} of {len(best)} jobs", fontsize=9)
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), fontsize=7, frameon=False, loc="outside lower left")
+    handles = figure.axes[0].get_legend_handles_labels()
+    figure.legend(*handles, fontsize=7, frameon=False, loc="outside lower left", ncols=columns)
     return figure
 
 
@@ -137,7 +140,8 @@ def _draw_curves(axes: Axes, rows: Sequence[Mapping[str, Any]], column: str) -> 
             color=SERIES[i % len(SERIES)],
             marker=MARKERS[j % len(MARKERS)],
             linestyle=DASHES[(i // len(SERIES)) % len(DASHES)],
-            label=f"{job or 'defaults'}, K = {shots}",
+            markerfacecolor="white" if i // len(SERIES) % 2 else None,  # a single point has no dashes
+            label=f"{_short(job)}, K = {shots}",
         )
     ticks = sorted({float(row[column]) for row in rows})
     smallest = min((tick for tick in ticks if tick > 0), default=1.0)

@@ -53,7 +53,7 @@ class Oracle(Learner):
             return (prediction(torch.from_numpy(parameters).to(x)) - target).cpu().numpy()
 
         def jacobian(parameters: np.ndarray) -> np.ndarray:
-            return torch.func.jacfwd(prediction)(torch.from_numpy(parameters).to(x)).cpu().numpy()
+            return torch.func.jacrev(prediction)(torch.from_numpy(parameters).to(x)).cpu().numpy()
 
         drawn = system.sample_parameters(_DRAWS, seed=0, split="oracle").to(x)
         error = (system.field(x, drawn[:, None]).flatten(1) - target).square().sum(-1)
