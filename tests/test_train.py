@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from wandb_files import Run
 
 from meta_hamiltonian import load
+from meta_hamiltonian.checkpoint import SETTINGS_KEY
 from meta_hamiltonian.results import COLUMNS
 
 pytestmark = pytest.mark.slow
@@ -150,6 +151,13 @@ def test_both_backends_train_the_same_learner(algo, plain_algorithm, tmp_path):
     one, other = load(tmp_path / "vectorized").double(), load(tmp_path / "learn2learn").double()
     for (name, a), b in zip(one.named_parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-8, msg=name)
+
+
+def test_whether_a_step_was_compiled_is_kept_in_the_checkpoint(tmp_path):
+    said = run(tmp_path / "a", "logger=none", "compile=auto")
+    assert "compiled" not in said, "it is too short"
+    kept = torch.load(tmp_path / "a" / "checkpoints" / "best.ckpt", weights_only=True)[SETTINGS_KEY]
+    assert kept["algo"]["compile"] is False
 
 
 def test_both_checkpoints_exist_after_a_single_step(tmp_path):

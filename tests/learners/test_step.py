@@ -1,6 +1,7 @@
 """Compiled or not, at once or in chunks: the same meta-gradient."""
 
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -67,21 +68,20 @@ from meta_hamiltonian.learners import ANIL, MAML
 from meta_hamiltonian.models import HamiltonianNetwork
 from meta_hamiltonian.systems import Pendulum
 
-for learner_class in (MAML, ANIL):
-    for dtype, tolerance in ((torch.float32, 1e-5), (torch.float64, 1e-9)):
-        found = []
-        for compile in (False, True):
-            torch.manual_seed(0)
-            net = HamiltonianNetwork(width=12, depth=2, input_scale=Pendulum().state_box).to(dtype)
-            learner = learner_class(net, inner_steps=2, learn_lr=True, scale="task", compile=compile, task_chunk=4)
-            for seed in (0, 1):  # the second meta-batch meets the code that was compiled for the first
-                learner.meta_loss(sample_episodes(Pendulum(), 8, 6, 9, seed, dtype=dtype)).backward()
-            found.append(torch.cat([value.grad.flatten() for value in learner.parameters()]))
-        error = (found[1] - found[0]).norm() / found[0].norm()
-        assert error < tolerance, (learner_class, dtype, error)
-        assert "_compiled_losses" in vars(learner)
-        adapted = learner.adapt(torch.zeros(1, 2), torch.ones(1, 2))  # a compiled learner is copied for this
-        assert adapted.field(torch.zeros(1, 2)).isfinite().all()
+for learner_class, dtype, tolerance in ((MAML, torch.float64, 1e-9), (ANIL, torch.float32, 1e-5)):
+    found = []
+    for compile in (False, True):
+        torch.manual_seed(0)
+        net = HamiltonianNetwork(width=12, depth=2, input_scale=Pendulum().state_box).to(dtype)
+        learner = learner_class(net, inner_steps=2, learn_lr=True, scale="task", compile=compile, task_chunk=4)
+        for seed in (0, 1):  # the second meta-batch meets the code that was compiled for the first
+            learner.meta_loss(sample_episodes(Pendulum(), 8, 6, 9, seed, dtype=dtype)).backward()
+        found.append(torch.cat([value.grad.flatten() for value in learner.parameters()]))
+    error = (found[1] - found[0]).norm() / found[0].norm()
+    assert error < tolerance, (learner_class, dtype, error)
+    assert "_compiled_losses" in vars(learner)
+    adapted = learner.adapt(torch.zeros(1, 2), torch.ones(1, 2))  # a compiled learner is copied for this
+    assert adapted.field(torch.zeros(1, 2)).isfinite().all()
 print("the same")
 """
 
@@ -97,14 +97,15 @@ def run(tmp_path, **environment):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
 def test_compiled_code_gives_the_same_gradient(tmp_path):
-    assert "no compiler works" not in run(tmp_path), "this test needs a C++ compiler"
+    assert "no compiler works" not in run(tmp_path)
 
 
 @pytest.mark.slow
 def test_without_a_compiler_one_warning_says_that_nothing_is_compiled(tmp_path):
     said = run(tmp_path, CXX="/bin/false", TORCHINDUCTOR_CACHE_DIR=str(tmp_path))
-    assert said.count("no compiler works here") == 4, "one for each learner"
+    assert said.count("no compiler works here") == 2, "one for each learner"
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,8 @@ def compiled(task_losses: TaskLosses) -> TaskLosses:
     works = True
 
     def losses(episodes: Episodes) -> Float[Tensor, " tasks"]:
+        from torch._dynamo.exc import TorchDynamoException  # here: it takes a second
+
         nonlocal graph, works
         if works:
             if graph is None:
@@ -43,7 +45,7 @@ def compiled(task_losses: TaskLosses) -> TaskLosses:
             support, query = episodes.support, episodes.query
             try:
                 return graph(support.x, support.dxdt, query.x, query.dxdt, episodes.parameters)
-            except torch._dynamo.exc.TorchDynamoException as error:
+            except TorchDynamoException as error:
                 reason = str(error).strip().splitlines()[0]
                 log.warning(f"The step is not compiled, since no compiler works here: {reason}")
                 works = False
@@ -80,14 +82,15 @@ class _MeanInChunks(torch.autograd.Function):
             with torch.enable_grad():
                 loss = task_losses(episodes[start : start + chunk]).sum() / len(episodes)
             gradients = torch.autograd.grad(loss, parameters, materialize_grads=True, allow_unused=True)
-            torch._foreach_add_(ctx.gradients, list(gradients))
+            for so_far, gradient in zip(ctx.gradients, gradients, strict=True):
+                so_far += gradient
             total += loss.detach()
         return total
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        return None, None, None, *torch._foreach_mul(ctx.gradients, gradient)
+    def backward(ctx: Any, gradient: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return None, None, None, *[gradient * value for value in ctx.gradients]
 
 
 def cached_chunk(tasks: int, points: int, net: FieldNetwork, compiled: bool) -> int:
