@@ -141,13 +141,22 @@ def test_a_sweep_over_k_and_noise_has_curves_against_them():
         for k in (2, 25, 100)
         for steps in (0, 50)
     ]
-    steps, shots, noise = comparison(rows).axes
-    assert (len(steps.get_lines()), len(shots.get_lines()), len(noise.get_lines())) == (9, 3, 3)
+    shots, noise = comparison(rows).axes
+    assert [line.get_label() for line in shots.get_lines()] == [f"ridge, noise {n} %" for n in (0, 1, 10)]
+    assert [line.get_label() for line in noise.get_lines()] == ["ridge, K = 25"]
     assert list(shots.get_lines()[0].get_xdata()) == [2, 25, 100]
-    np.testing.assert_allclose(noise.get_lines()[1].get_xdata(), [0.0, 0.01, 0.1])
-    np.testing.assert_allclose(noise.get_lines()[1].get_ydata(), 1 / 25 + np.array([0.0, 0.01, 0.1]) + 1 / 51)
+    np.testing.assert_allclose(shots.get_lines()[1].get_ydata(), 1 / np.array([2, 25, 100]) + 0.01 + 1 / 51)
+    np.testing.assert_allclose(noise.get_lines()[0].get_xdata(), [0.0, 0.01, 0.1])
+    np.testing.assert_allclose(noise.get_lines()[0].get_ydata(), 1 / 25 + np.array([0.0, 0.01, 0.1]) + 1 / 51)
     assert shots.get_xlabel().startswith("K")
     assert noise.get_xlabel().startswith("noise")
+
+
+def test_a_sweep_with_many_k_has_curves_against_them():
+    steps, shots = comparison(sweep_rows(2, shots=(2, 5, 10))).axes
+    assert (len(steps.get_lines()), len(shots.get_lines())) == (6, 2)
+    assert list(shots.get_lines()[1].get_xdata()) == [2, 5, 10]
+    np.testing.assert_allclose(shots.get_lines()[1].get_ydata(), [1e-4] * 3)
 
 
 def test_what_is_shown_is_read_back_as_it_was_saved(shown, tmp_path):

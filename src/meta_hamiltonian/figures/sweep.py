@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -27,11 +27,14 @@ from meta_hamiltonian.figures.style import (
 )
 
 _MOST_JOBS = 20  # in one comparison
+_TYPICAL_SHOTS = (25, 50)
 _STEPS = 10  # gradient steps that the side-by-side figures show
 
 
 def comparison(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """The error of the vector field against gradient steps; against K and the noise too, where a sweep has several.
+    """The error of the vector field against gradient steps, and against K where a sweep has more than two of them.
+
+    Where it has several noises: against K and against the noise, after the last step.
 
     **Arguments:**
 
@@ -46,24 +49,29 @@ def comparison(rows: Sequence[Mapping[str, Any]]) -> Figure:
         row for row in rows if int(row["steps"]) == max(_values(_same(rows, row, ("overrides", "shots")), "steps"))
     ]
 
-    panels = [("steps", "gradient steps on the new system", rows)]
-    if len(_values(rows, "shots")) > 2:
-        panels.append(("shots", "K, observed points", latest))
-    if len(_values(rows, "noise")) > 1:
-        panels.append(("noise", "noise of the observations", latest))
-    entries = len(_curves(rows, "steps"))
-    columns = 1 if entries <= 8 else 2 if entries <= 20 else 4
-    figure = new_figure(max(4.0 * len(panels), 6.4), 3.8 + 0.16 * -(-entries // columns))
-    for i, (axes, (column, label, points)) in enumerate(
-        zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True)
+    panels = []
+    noisy = len(_values(rows, "noise")) > 1
+    if not noisy:
+        panels.append((_against_steps, "steps", "gradient steps on the new system", rows))
+    if noisy or len(_values(rows, "shots")) > 2:
+        panels.append((_against_shots, "shots", "K, observed points", latest))
+    if noisy:
+        panels.append((_against_noise, "noise", "noise of the observations", _of_typical_shots(latest)))
+
+    most = max(len(_curves(points, name)) for name, _, _, points in panels)
+    columns = 1 if most <= 8 else 2 if most <= 20 else 4
+    figure = new_figure(max(4.6 * len(panels), 6.4), 3.8 + 0.16 * -(-most // columns))
+    for axes, (name, column, label, points) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
     ):
-        _draw_curves(axes, points, column)
+        _draw_curves(axes, _curves(points, name), column)
         axes.set_xlabel(label)
-        axes.set_ylabel("field MSE, mean over systems" if i == 0 else "")
+        axes.legend(
+            fontsize=7, frameon=False, ncols=columns, loc="upper center", bbox_to_anchor=(0.5, -0.14), borderaxespad=0
+        )
+    figure.axes[0].set_ylabel("field MSE, mean over systems")
     if len(best) > len(shown):
         figure.suptitle(f"the best {len(shown)} of {len(best)} jobs", fontsize=9)
-    handles = figure.axes[0].get_legend_handles_labels()
-    figure.legend(*handles, fontsize=7, frameon=False, loc="outside lower left", ncols=columns)
     return figure
 
 
@@ -118,21 +126,45 @@ def _prediction(shown: Shown) -> Prediction:
     return max((p for p in of_shots if p.steps <= _STEPS), key=lambda p: p.steps, default=of_shots[0])
 
 
-def _curves(rows: Sequence[Mapping[str, Any]], column: str) -> list[tuple[str, str, list[Mapping[str, Any]]]]:
-    """(job, K or nothing, its rows): what is one curve against this column."""
+# What a curve is in each panel: the learner, and what it was given.
+def _against_steps(row: Mapping[str, Any]) -> tuple[str, str]:
+    return row["overrides"], f"K = {row['shots']}"
+
+
+def _against_shots(row: Mapping[str, Any]) -> tuple[str, str]:
+    return _without_noise(row), f"noise {100 * float(row['noise']):g} %"
+
+
+def _against_noise(row: Mapping[str, Any]) -> tuple[str, str]:
+    return _without_noise(row), f"K = {row['shots']}"
+
+
+def _without_noise(row: Mapping[str, Any]) -> str:
+    return re.sub(r"data\.noise=\S+", "", row["overrides"]).strip()
+
+
+def _of_typical_shots(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those of the protocol's two K, or of the two largest."""
+    shots = [k for k in _values(rows, "shots") if k in _TYPICAL_SHOTS] or _values(rows, "shots")[-2:]
+    return [row for row in rows if float(row["shots"]) in shots]
+
+
+Curves = Mapping[tuple[str, str], Sequence[Mapping[str, Any]]]
+
+
+def _curves(rows: Sequence[Mapping[str, Any]], name: Callable[[Mapping[str, Any]], tuple[str, str]]) -> Curves:
     curves: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for row in rows:
-        job = re.sub(r"data\.noise=\S+ ?", "", row["overrides"]).strip() if column == "noise" else row["overrides"]
-        curves.setdefault((job, "" if column == "shots" else row["shots"]), []).append(row)
-    return [(job, shots, points) for (job, shots), points in curves.items()]
+        curves.setdefault(name(row), []).append(row)
+    return curves
 
 
-def _draw_curves(axes: Axes, rows: Sequence[Mapping[str, Any]], column: str) -> None:
-    curves = _curves(rows, column)
-    jobs = list(dict.fromkeys(job for job, _, _ in curves))
-    all_shots = list(dict.fromkeys(shots for _, shots, _ in curves))
-    for job, shots, points in curves:
-        i, j = jobs.index(job), all_shots.index(shots)
+def _draw_curves(axes: Axes, curves: Curves, column: str) -> None:
+    """A colour for each learner, a marker for what it was given."""
+    learners = list(dict.fromkeys(learner for learner, _ in curves))
+    given = list(dict.fromkeys(given for _, given in curves))
+    for (learner, its), points in curves.items():
+        i, j = learners.index(learner), given.index(its)
         points = sorted(points, key=lambda row: float(row[column]))
         axes.plot(
             [float(row[column]) for row in points],
@@ -141,9 +173,9 @@ def _draw_curves(axes: Axes, rows: Sequence[Mapping[str, Any]], column: str) -> 
             marker=MARKERS[j % len(MARKERS)],
             linestyle=DASHES[(i // len(SERIES)) % len(DASHES)],
             markerfacecolor="white" if i // len(SERIES) % 2 else None,  # a single point has no dashes
-            label=f"{_short(job)}, K = {shots}",
+            label=f"{_short(learner)}, {its}",
         )
-    ticks = sorted({float(row[column]) for row in rows})
+    ticks = sorted({float(row[column]) for points in curves.values() for row in points})
     smallest = min((tick for tick in ticks if tick > 0), default=1.0)
     axes.set_xscale("symlog", linthresh=smallest)
     axes.set_xticks(ticks, labels=[f"{tick:g}" for tick in ticks], fontsize=8)
