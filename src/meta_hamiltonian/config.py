@@ -70,21 +70,6 @@ def integers(at_least: int) -> Allowed:
 
 
 @dataclasses.dataclass
-class GradientAlgoConfig:
-    """`algo=maml`, `algo=fomaml` and `algo=anil`."""
-
-    _target_: str = MISSING
-    lr: float = key(positive())
-    learn_lr: bool = key()
-    scale: str = key(one_of("none", "task"))
-    first_order: bool = key()
-    backend: str = key(one_of("vectorized", "learn2learn"))
-    inner_steps: int = key(integer(1))
-    compile: Any = key(one_of(True, False, "auto"))
-    task_chunk: int | None = key(integer_or_null(1))
-
-
-@dataclasses.dataclass
 class MetaSGDConfig:
     """`algo=metasgd`."""
 
@@ -96,6 +81,13 @@ class MetaSGDConfig:
     inner_steps: int = key(integer(1))
     compile: Any = key(one_of(True, False, "auto"))
     task_chunk: int | None = key(integer_or_null(1))
+
+
+@dataclasses.dataclass
+class GradientAlgoConfig(MetaSGDConfig):
+    """`algo=maml`, `algo=fomaml` and `algo=anil`."""
+
+    learn_lr: bool = key()
 
 
 @dataclasses.dataclass
