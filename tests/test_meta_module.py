@@ -104,7 +104,7 @@ def test_a_diverging_inner_loop_is_skipped():
 
 
 def test_levenberg_marquardt_trains_ridge_and_skips_what_is_not_finite():
-    made = batches(30, bad=(3,), dtype=torch.float64)
+    made = batches(60, bad=(3,), dtype=torch.float64)
     ridge = learner(Ridge, depth=1, activation="sin", rank=4, noise=1e-8).double()
     before = ridge.meta_loss(made[-1]).item()
     outer = fit(module(GaussNewton, of=ridge), made, gradient_clip_val=None, precision="64-true")

@@ -13,6 +13,7 @@ from wandb_files import Run
 
 from meta_hamiltonian import load
 from meta_hamiltonian.checkpoint import SETTINGS_KEY
+from meta_hamiltonian.config import register
 from meta_hamiltonian.results import COLUMNS
 
 pytestmark = pytest.mark.slow
@@ -221,9 +222,17 @@ def leaves(config, prefix=""):
 def test_help_explains_every_key(tmp_path):
     result = train(tmp_path / "home", "--help")
     assert result.code == 0
+    register()
     with initialize(version_base="1.3", config_path="../conf"):
         config = compose("config")
-    inherited = {"algo.inner_steps", "system.gravity", "trainer.accelerator", "trainer.enable_progress_bar"}
+    inherited = {
+        "algo.inner_steps",
+        "algo.compile",
+        "algo.task_chunk",
+        "system.gravity",
+        "trainer.accelerator",
+        "trainer.enable_progress_bar",
+    }
     inherited |= {"trainer.gradient_clip_val"}
     missing = {key for key in leaves(config) if key not in result.stdout} - inherited
     assert not missing
