@@ -152,6 +152,14 @@ def test_a_sweep_over_k_and_noise_has_curves_against_them():
     assert noise.get_xlabel().startswith("noise")
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_job_with_many_overrides_leaves_room_for_the_axes(tmp_path):
+    long = " ".join(f"some.key{i}=value" for i in range(20))
+    figure = comparison([row | {"overrides": f"seed=1 {long}"} for row in sweep_rows(1)])
+    save(figure, tmp_path / "comparison")
+    assert figure.axes[0].get_lines()[0].get_label().startswith("seed=1 some.key0")
+
+
 def test_a_sweep_with_many_k_has_curves_against_them():
     steps, shots = comparison(sweep_rows(2, shots=(2, 5, 10))).axes
     assert (len(steps.get_lines()), len(shots.get_lines())) == (6, 2)

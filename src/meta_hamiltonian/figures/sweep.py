@@ -2,6 +2,7 @@
 
 import math
 import re
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ from meta_hamiltonian.figures.style import (
 )
 
 _MOST_JOBS = 20  # in one comparison
+_LONGEST_NAME = 60  # of a job, in characters; a longer one leaves no room for the axes
 _TYPICAL_SHOTS = (25, 50)
 _STEPS = 10  # gradient steps that the side-by-side figures show
 
@@ -192,4 +194,5 @@ def _same(rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any], columns: Se
 
 
 def _short(job: str) -> str:
-    return (job or "defaults").replace("method=", "").replace("algo=", "")
+    words = (job or "defaults").replace("method=", "").replace("algo=", "")
+    return textwrap.shorten(words, _LONGEST_NAME, placeholder=" …")
