@@ -77,8 +77,7 @@ class MetaModule(LightningModule):
         self._clock_step, self._clock_time = self.trainer.global_step, time.perf_counter()
 
     def validation_step(self, batch: Episodes, batch_idx: int) -> None:
-        with torch.enable_grad():  # the inner loop differentiates
-            loss = self.learner.meta_loss(batch).detach()
+        loss = self.learner.meta_loss(batch)
         self.learner.calibrate(batch)
         self.log("val/query_loss", loss, prog_bar=True, batch_size=len(batch))
 

@@ -3,7 +3,7 @@
 import abc
 import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from meta_hamiltonian.episodes import Episodes, Points
 from meta_hamiltonian.learners.learner import Learner
 from meta_hamiltonian.learners.loss import field_loss
-from meta_hamiltonian.learners.step import TaskLosses, cached_chunk, compiled, mean_in_chunks
+from meta_hamiltonian.learners.step import CompiledStep, chunk_size, mean_loss
 from meta_hamiltonian.models import FieldNetwork
 
 BACKENDS = ("vectorized", "learn2learn")
@@ -118,25 +118,63 @@ class GradientLearner(Learner):
         """α of an inner step for one of `adapted_names`: a number, or one for each of its elements."""
         return self.log_lr[min(step, self.inner_steps - 1), tensor].exp() if self.learn_lr else self.lr
 
+    def rate_gradients(self, of_rates: Sequence[Sequence[Tensor]]) -> dict[str, Tensor]:
+        """The gradients for the parameters behind the rates, by name.
+
+        **Arguments:** `of_rates`: the gradient for each step's rate of each of `adapted_names`, as if every
+        element had a rate of its own.
+        """
+        sums = torch.stack([torch.stack([of_rate.sum() for of_rate in step]) for step in of_rates])
+        return {"log_lr": sums * self.log_lr.exp()}
+
     def mean_loss(self, episodes: Episodes) -> Float[Tensor, ""]:
-        chunk = self.task_chunk or cached_chunk(len(episodes), episodes.query.x.shape[1], self.net, self.compiled)
-        # Held-out tasks, of another number, are not worth a compilation.
-        losses = self._compiled_losses if self.compiled and self.training else self.task_losses
-        if chunk >= len(episodes):
-            return losses(episodes).mean()
-        return mean_in_chunks(losses, episodes, chunk, list(self.parameters()))
+        if torch.compiler.is_compiling():  # by a user, who differentiates the loss in his own way
+            return self.task_losses(episodes).mean()
+        compiled = self.compiled and self.training  # held-out tasks, of another number, do not earn a compilation
+        points = max(episodes.support.x.shape[1], episodes.query.x.shape[1])
+        size = self.task_chunk or chunk_size(len(episodes), points, self.net, compiled)
+        chunks = [episodes[i : i + size] for i in range(0, len(episodes), size)]
+        if not torch.is_grad_enabled():
+            return torch.cat([self.task_losses(chunk) for chunk in chunks]).mean()
+        parts = self._compiled_step.map(chunks) if compiled else map(self.losses_and_gradients, chunks)
+        return mean_loss(parts, len(episodes), dict(self.named_parameters()))
+
+    def losses_and_gradients(self, episodes: Episodes) -> tuple[Float[Tensor, " tasks"], dict[str, Tensor]]:
+        """`task_losses` without a graph, and the gradient of their sum for every parameter by name."""
+        parameters: dict[str, Tensor] = dict(self.named_parameters())
+        if torch.compiler.is_compiling():
+
+            def total(parameters: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+                losses = torch.func.functional_call(self, parameters, (episodes,))
+                return losses.sum(), losses
+
+            gradients, (_, losses) = torch.func.grad_and_value(total, has_aux=True)(parameters)
+            return losses, gradients
+        with torch.enable_grad():
+            losses = self.task_losses(episodes)
+            gradients = torch.autograd.grad(
+                losses.sum(), list(parameters.values()), allow_unused=True, materialize_grads=True
+            )
+        return losses.detach(), dict(zip(parameters, gradients, strict=True))
 
     @functools.cached_property
-    def _compiled_losses(self) -> TaskLosses:
-        return compiled(self.task_losses)
+    def _compiled_step(self) -> CompiledStep:
+        return CompiledStep(self.losses_and_gradients)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy compiles for itself: what was compiled has the weights of this learner.
+        return {name: value for name, value in vars(self).items() if name != "_compiled_step"}
 
     def task_losses(self, episodes: Episodes) -> Float[Tensor, " tasks"]:
         if self.backend == "learn2learn":
-            return torch.stack([self._clone_and_adapt(episodes, task) for task in range(len(episodes))])
+            with torch.enable_grad():  # callers may have switched it off
+                losses = torch.stack([self._clone_and_adapt(episodes, task) for task in range(len(episodes))])
+            return losses if torch.is_grad_enabled() else losses.detach()
         problem = self.inner_problem(episodes.support)
         weights = problem.start
+        second_order = torch.is_grad_enabled() and not self.first_order
         for step in range(self.inner_steps):
-            weights = self._step(problem, weights, step, second_order=not self.first_order)
+            weights = self._step(problem, weights, step, second_order)
         return self.query_losses(weights, episodes.query)
 
     def adaptations(self, support: Points, steps: int) -> Iterator[Mapping[str, Tensor]]:
@@ -144,9 +182,7 @@ class GradientLearner(Learner):
         weights = {name: value.detach() for name, value in problem.start.items()}
         yield weights
         for step in range(steps):
-            with torch.enable_grad():  # callers may have switched it off
-                weights = {name: value.requires_grad_() for name, value in weights.items()}
-                weights = self._step(problem, weights, step, second_order=False)
+            weights = self._step(problem, weights, step, second_order=False)
             weights = {name: value.detach() for name, value in weights.items()}
             yield weights
 

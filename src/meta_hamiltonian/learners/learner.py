@@ -42,6 +42,10 @@ class Learner(nn.Module, abc.ABC):
     def task_losses(self, episodes: Episodes) -> Float[Tensor, " tasks"]:
         """The query loss of every task after adaptation to its support set; differentiable."""
 
+    def forward(self, episodes: Episodes) -> Float[Tensor, " tasks"]:
+        """`task_losses`, for `torch.func.functional_call`."""
+        return self.task_losses(episodes)
+
     @abc.abstractmethod
     def adaptations(self, support: Points, steps: int) -> Iterator[Mapping[str, Tensor]]:
         """The adapted weights of every task, after 0, 1, ... `steps` gradient steps."""

@@ -1,5 +1,6 @@
 """MAML with a learned rate for every weight."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -40,6 +41,10 @@ class MetaSGD(MAML):
 
     def rate(self, step: int, tensor: int) -> Float[Tensor, "*shape"]:
         return self.lr * self.relative_rates[tensor]
+
+    def rate_gradients(self, of_rates: Sequence[Sequence[Tensor]]) -> dict[str, Tensor]:
+        by_tensor = zip(*of_rates, strict=True)
+        return {f"relative_rates.{i}": self.lr * torch.stack(steps).sum(0) for i, steps in enumerate(by_tensor)}
 
     def learn2learn(self) -> Any:
         from meta_hamiltonian.learners import _learn2learn  # seconds that the other backend need not spend

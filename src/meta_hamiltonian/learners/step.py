@@ -1,7 +1,13 @@
-"""How the meta-loss of a meta-batch is evaluated: compiled or not, all tasks at once or chunk by chunk."""
+"""How the meta-loss of a meta-batch and its gradient are evaluated: chunk by chunk, compiled or not."""
 
+import concurrent.futures
+import ctypes
+import functools
 import logging
-from collections.abc import Callable, Sequence
+import math
+import threading
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,79 +19,65 @@ from meta_hamiltonian.models import FieldNetwork
 
 log = logging.getLogger(__name__)
 
-# Numbers in one layer's values of a chunk's points: several such arrays share a core's cache.
-_IN_CACHE = 2**15
+LossesAndGradients = tuple[Float[Tensor, " tasks"], Mapping[str, Tensor]]
+"""The tasks' losses, and the gradient of their sum for every parameter by name."""
+Step = Callable[[Episodes], LossesAndGradients]
 
-TaskLosses = Callable[[Episodes], Float[Tensor, " tasks"]]
-
-
-def compiled(task_losses: TaskLosses) -> TaskLosses:
-    """The same function as one graph, by `torch.compile`, its gradient included.
-
-    It is compiled at the first call with each shape, which takes from ten seconds to a minute; PyTorch keeps what it
-    compiled in a folder for later processes. Where no compiler works, one warning says so, and nothing is compiled.
-    """
-
-    def on_tensors(*tensors: Tensor) -> Tensor:
-        x, dxdt, query_x, query_dxdt, parameters = tensors
-        return task_losses(Episodes(Points(x, dxdt), Points(query_x, query_dxdt), parameters))
-
-    graph: Callable[..., Tensor] | None = None
-    works = True
-
-    def losses(episodes: Episodes) -> Float[Tensor, " tasks"]:
-        from torch._dynamo.exc import TorchDynamoException  # here: it takes a second
-
-        nonlocal graph, works
-        if works:
-            if graph is None:
-                # On a GPU a step's thousands of kernels are launched as one CUDA graph.
-                mode = "reduce-overhead" if episodes.parameters.is_cuda else None
-                graph = torch.compile(on_tensors, fullgraph=True, dynamic=False, mode=mode)
-            support, query = episodes.support, episodes.query
-            try:
-                return graph(support.x, support.dxdt, query.x, query.dxdt, episodes.parameters)
-            except TorchDynamoException as error:
-                reason = str(error).strip().splitlines()[0]
-                log.warning(f"The step is not compiled, since no compiler works here: {reason}")
-                works = False
-        return task_losses(episodes)
-
-    return losses
+# Numbers in one layer's values of a chunk's points. What a compiled chunk keeps for its gradient stays in a core's
+# cache; a chunk that is not compiled is larger, since each of its many calls takes time.
+_COMPILED, _EAGER = 2**15, 2**18
+_ON_GPU = 2**25  # takes everything at once that fits into its memory
 
 
-def mean_in_chunks(
-    task_losses: TaskLosses, episodes: Episodes, chunk: int, parameters: Sequence[Tensor]
-) -> Float[Tensor, ""]:
-    """The mean of the tasks' losses, whose gradient is taken chunk by chunk.
-
-    What a chunk's inner loop leaves for its gradient is then read while it is still in the cache, and memory does not
-    grow with the meta-batch. The gradient is the same; it cannot be differentiated again.
+def chunk_size(tasks: int, points: int, net: FieldNetwork, compiled: bool) -> int:
+    """How many tasks of a meta-batch to take at once.
 
     **Arguments:**
 
-    - `task_losses`: depends on `parameters`.
-    - `chunk`: tasks at a time.
+    - `tasks`: of the meta-batch.
+    - `points`: of a task.
+    - `compiled`: where every size is compiled for itself, and chunks run side by side.
     """
-    if not torch.is_grad_enabled():
-        parts = [task_losses(episodes[i : i + chunk]) for i in range(0, len(episodes), chunk)]
-        return torch.cat(parts).mean()
-    return _MeanInChunks.apply(task_losses, episodes, chunk, *parameters)
+    on_gpu = net.state_box.is_cuda
+    numbers = _ON_GPU if on_gpu else _COMPILED if compiled else _EAGER
+    most = min(tasks, max(1, numbers // (points * net.head.in_features)))
+    if on_gpu or not compiled:
+        return math.ceil(tasks / math.ceil(tasks / most))  # of about the same size
+    most = min(most, math.ceil(tasks / torch.get_num_threads()))
+    divisor = max(size for size in range(1, most + 1) if tasks % size == 0)
+    return divisor if divisor > most / 2 else most  # a remainder would be compiled too
 
 
-class _MeanInChunks(torch.autograd.Function):
+def mean_loss(parts: Iterable[LossesAndGradients], tasks: int, parameters: Mapping[str, Tensor]) -> Float[Tensor, ""]:
+    """The mean of the tasks' losses, whose gradient is known before `backward` asks for it.
+
+    So each chunk's gradient is taken while what its inner loop left is still in the cache, and memory does not grow
+    with the meta-batch. It cannot be differentiated again.
+
+    **Arguments:**
+
+    - `parts`: of every chunk of the meta-batch; they are added in this order.
+    - `tasks`: of the meta-batch.
+    - `parameters`: by name, those that the gradients are for.
+    """
+    return _MeanLoss.apply(parts, tasks, list(parameters), *parameters.values())
+
+
+class _MeanLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, task_losses: TaskLosses, episodes: Episodes, chunk: int, *parameters: Tensor) -> Tensor:
-        total = episodes.query.x.new_zeros(())
+    def forward(
+        ctx: Any, parts: Iterable[LossesAndGradients], tasks: int, names: Sequence[str], *parameters: Tensor
+    ) -> Tensor:
+        _keep_freed_memory()
         ctx.gradients = [torch.zeros_like(value) for value in parameters]
-        for start in range(0, len(episodes), chunk):
-            with torch.enable_grad():
-                loss = task_losses(episodes[start : start + chunk]).sum() / len(episodes)
-            gradients = torch.autograd.grad(loss, parameters, materialize_grads=True, allow_unused=True)
-            for so_far, gradient in zip(ctx.gradients, gradients, strict=True):
-                so_far += gradient
-            total += loss.detach()
-        return total
+        losses = []
+        for chunk_losses, gradients in parts:
+            losses.append(chunk_losses.sum())
+            for so_far, name in zip(ctx.gradients, names, strict=True):
+                so_far += gradients[name]
+        for gradient in ctx.gradients:
+            gradient /= tasks
+        return torch.stack(losses).sum() / tasks
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -93,13 +85,94 @@ class _MeanInChunks(torch.autograd.Function):
         return None, None, None, *[gradient * value for value in ctx.gradients]
 
 
-def cached_chunk(tasks: int, points: int, net: FieldNetwork, compiled: bool) -> int:
-    """How many tasks of a meta-batch to take at once: all, or for compiled code on a CPU as many as stay in the cache.
+@functools.cache
+def _keep_freed_memory() -> None:
+    """Lets the C library keep what a step frees for the next one.
 
-    What is left of a compiled step is bound by memory, while a step that is not compiled is bound by its many calls.
+    By default glibc returns large blocks to the system, and the next step pays for thousands of page faults, up to
+    half of its time. The largest block freed so far, up to 32 MiB, is what it takes for large.
     """
-    most = max(1, _IN_CACHE // (points * net.head.in_features))
-    if not compiled or net.state_box.is_cuda or most >= tasks:
-        return tasks
-    divisor = max(size for size in range(1, most + 1) if tasks % size == 0)
-    return divisor if divisor > most / 2 else most  # a remainder would be compiled too
+    torch.empty(31 * 2**20, dtype=torch.uint8)
+
+
+class CompiledStep:
+    """The same step as one graph, by `torch.compile`.
+
+    It is compiled at the first call with each shape, which takes from ten seconds to a minute; PyTorch keeps what it
+    compiled in a folder for later processes. Where that does not work, for want of a compiler or for a network that
+    PyTorch cannot follow, one warning says so, and nothing is compiled.
+    """
+
+    def __init__(self, step: Step):
+        self._step = step
+        self._graphs: dict[tuple[Any, ...], Callable[..., LossesAndGradients]] = {}
+        self._works = True
+
+    def map(self, chunks: Sequence[Episodes]) -> Iterator[LossesAndGradients]:
+        """The step for every chunk. On a CPU every thread takes chunks of its own."""
+        threads = None if chunks[0].query.x.is_cuda else _threads(torch.get_num_threads())
+        for chunk in chunks:
+            if self._works and _shape(chunk) not in self._graphs:
+                self._compile(chunk, threads)
+        if not self._works:
+            return map(self._step, chunks)
+        if threads is None:
+            return map(self._run, chunks)
+        _pause_openmp()
+        return threads.map(self._run, chunks)
+
+    def _compile(self, chunk: Episodes, threads: concurrent.futures.Executor | None) -> None:
+        from torch._dynamo.exc import TorchDynamoException  # here: it takes a second
+
+        # On a GPU the step's thousands of kernels are launched as one CUDA graph. On a CPU its calls are C++.
+        how: Any = {"options": {"cpp_wrapper": True, "cpp.threads": 1}} if threads else {"mode": "reduce-overhead"}
+        graph = torch.compile(_on_tensors(self._step), fullgraph=True, dynamic=False, **how)
+        self._graphs[_shape(chunk)] = graph
+        try:
+            # On one of the threads that will run it, whose settings it is compiled for.
+            self._run(chunk) if threads is None else threads.submit(self._run, chunk).result()
+        except TorchDynamoException as error:
+            reason = str(error).strip().splitlines()[0]
+            log.warning(f"The step is not compiled, since that does not work here: {reason}")
+            self._works = False
+
+    def _run(self, chunk: Episodes) -> LossesAndGradients:
+        support, query = chunk.support, chunk.query
+        with torch.no_grad():  # a thread starts with gradients
+            return self._graphs[_shape(chunk)](support.x, support.dxdt, query.x, query.dxdt, chunk.parameters)
+
+
+def _shape(chunk: Episodes) -> tuple[Any, ...]:
+    x = chunk.query.x
+    return chunk.support.x.shape, x.shape, x.dtype, x.device
+
+
+def _on_tensors(step: Step) -> Callable[..., LossesAndGradients]:
+    def on_tensors(x: Tensor, dxdt: Tensor, query_x: Tensor, query_dxdt: Tensor, parameters: Tensor) -> Any:
+        return step(Episodes(Points(x, dxdt), Points(query_x, query_dxdt), parameters))
+
+    # PyTorch keeps up to eight graphs for the code of a function, whoever compiled them: each gets code of its own.
+    code = on_tensors.__code__.replace()
+    return types.FunctionType(code, on_tensors.__globals__, closure=on_tensors.__closure__)
+
+
+def _pause_openmp() -> None:
+    """Frees the cores of the threads that PyTorch's last operation used: they wait for the next by spinning."""
+    if pause := getattr(ctypes.CDLL(None), "omp_pause_resource_all", None):
+        pause(1)  # OpenMP's omp_pause_soft; the threads come back with the next operation
+
+
+@functools.cache
+def _threads(count: int) -> concurrent.futures.Executor:
+    """Threads each of which computes on one core, where PyTorch by default splits every operation over all of them."""
+    started = threading.Barrier(count)
+
+    def start(_: int) -> None:
+        torch.get_num_threads()  # the first call on a thread sets it to the process's number
+        torch.set_num_threads(1)
+        started.wait()
+
+    threads = concurrent.futures.ThreadPoolExecutor(count, "step")
+    list(threads.map(start, range(count)))
+    torch.set_num_threads(count)  # what this thread and later ones go on with
+    return threads

@@ -57,14 +57,14 @@ class HamiltonianNetwork(FieldNetwork):
         self, parameters: Mapping[str, Tensor], x: Float[Tensor, "*batch state"]
     ) -> Float[Tensor, "*batch"]:
         """The learned energies of many tasks; arguments as for `field_with`."""
-        layers, head = self._layers(parameters)
+        layers, head = self.layers(parameters)
         hidden, _ = self._forward(layers, x)
         return (hidden * head).sum(-1)
 
     def field_with(
         self, parameters: Mapping[str, Tensor], x: Float[Tensor, "*batch state"]
     ) -> Float[Tensor, "*batch state"]:
-        layers, head = self._layers(parameters)
+        layers, head = self.layers(parameters)
         _, slopes = self._forward(layers, x)
         gradient = head * slopes[-1]  # ∂H/∂a of the last hidden layer, carried back through the transposed layers
         for (weight, _), slope in zip(layers[:0:-1], slopes[-2::-1], strict=True):
@@ -73,14 +73,14 @@ class HamiltonianNetwork(FieldNetwork):
 
     def field_features(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch state width"]:
         """A(x) = Ω (∂φ/∂x)ᵀ, so that the field is A(x) w: linear in the head."""
-        layers, _ = self._layers(dict(self.named_parameters()))
+        layers, _ = self.layers(dict(self.named_parameters()))
         _, slopes = self._forward(layers, x)
         tangents = (layers[0][0] / self.state_box).mT * slopes[0].unsqueeze(-2)
         for (weight, _), slope in zip(layers[1:], slopes[1:], strict=True):
             tangents = (tangents @ weight.mT) * slope.unsqueeze(-2)
         return hamiltonian_field(tangents.mT).mT
 
-    def _layers(self, parameters: Mapping[str, Tensor]) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+    def layers(self, parameters: Mapping[str, Tensor]) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
         """(weight, bias) of each hidden layer, and the head as a row; `parameters` before the network's own."""
         layers = []
         for i, layer in enumerate(self.body):

@@ -14,7 +14,7 @@ class FieldNetwork(nn.Module, abc.ABC):
     """A network that predicts a vector field and is linear in its `head`.
 
     To add one, write `field` and `field_features`. `field_with` works for any network; override it where the
-    field can be had with fewer operations.
+    field can be had with fewer operations, and where MAML's step is to be compiled.
     """
 
     head: nn.Linear

@@ -1,6 +1,6 @@
 """The baseline without physics."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -40,3 +40,13 @@ class VectorFieldNetwork(FieldNetwork):
         for layer in self.body:
             hidden = self.activation.value(layer(hidden))
         return hidden
+
+    def field_with(
+        self, parameters: Mapping[str, Tensor], x: Float[Tensor, "tasks points state"]
+    ) -> Float[Tensor, "tasks points state"]:
+        parameters = dict(self.named_parameters()) | dict(parameters)
+        hidden = x / self.state_box
+        for i in range(len(self.body)):
+            a = hidden @ parameters[f"body.{i}.weight"].mT + parameters[f"body.{i}.bias"].unsqueeze(-2)
+            hidden = self.activation.value(a)
+        return hidden @ parameters["head.weight"].mT + parameters["head.bias"].unsqueeze(-2)
