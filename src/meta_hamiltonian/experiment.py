@@ -80,20 +80,19 @@ def train(config: DictConfig, settings: Mapping[str, Any], folder: Path, logger:
     module: MetaModule = instantiate(config.optim, _partial_=True)(learner, settings)
     dtype = torch.float64 if config.trainer.precision == "64-true" else torch.float32
     data = instantiate(config.data, _partial_=True)(system=system, seed=config.seed, dtype=dtype)
-    checkpoints = ModelCheckpoint(
+    checkpoint = functools.partial(
+        ModelCheckpoint,
         folder / "checkpoints",
-        filename="best",
-        monitor="val/query_loss",
-        save_last=True,
-        enable_version_counter=False,  # a resumed run replaces its best.ckpt
+        enable_version_counter=False,  # a resumed run replaces its own
     )
     if settings["algo"].get("compile"):
-        log.info("The step is compiled first, which takes a minute; compile=false goes without.")
+        log.info("The step is compiled first, which takes up to a minute; compile=false goes without.")
     trainer: Trainer = instantiate(
         OmegaConf.masked_copy(config.trainer, [key for key in config.trainer if key != "task_chunk"]),
         logger=logger or False,
         callbacks=[
-            checkpoints,
+            checkpoint(filename="best", monitor="val/query_loss"),
+            checkpoint(filename="last"),
             *([ProgressBar(config.trainer.log_every_n_steps)] if config.trainer.enable_progress_bar else []),
         ],
         # Lightning refuses an interval longer than the training.

@@ -59,16 +59,17 @@ def test_the_loss_is_the_same_without_a_gradient(name, kind, backend):
 @pytest.mark.parametrize("points", [1, 50, 5000])
 def test_chunks_stay_in_the_cache_and_waste_no_compilation(tasks, points, compiled, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    size = chunk_size(tasks, points, HamiltonianNetwork(width=64, depth=3), compiled)
-    most = 2**15 if compiled else 2**18
+    layer, arrays = 4 * 64 * points, 100
+    size = chunk_size(tasks, layer, arrays, compiled, on_gpu=False)
     assert 1 <= size <= tasks
-    assert size == 1 or size * points * 64 <= most
     if compiled:
+        assert size == 1 or size * layer <= 2**17
         assert tasks == 1 or size <= (tasks + 1) // 2, "there is work for both threads"
-        assert size == (tasks + 1) // 2 or (size + 1) * points * 64 > most / 2, "no smaller than it must be"
+        assert size == (tasks + 1) // 2 or (size + 1) * layer > 2**16, "no smaller than it must be"
         assert tasks % size == 0 or tasks == 101
     else:
-        assert size == tasks or (size + 1) * points * 64 > most / 2
+        assert size == 1 or size * layer * arrays <= 45 * 2**20
+        assert size == tasks or (size + 1) * layer * arrays > 22 * 2**20
 
 
 # The functions of the package are checked by beartype in this process, and torch.compile cannot look into that.

@@ -32,6 +32,12 @@ class ANIL(GradientLearner):
     def inner_problem(self, support: Points) -> InnerProblem:
         return _LinearHead(self.net, support)
 
+    @property
+    def kept_arrays(self) -> int:
+        return (
+            4 * self.net.state_dim * (len(list(self.net.parameters())) // 2 + 1)
+        )  # of every layer, for each coordinate
+
     def adapted_module(self) -> nn.Module:
         return self.net.head
 

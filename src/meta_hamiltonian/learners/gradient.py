@@ -102,6 +102,11 @@ class GradientLearner(Learner):
     def inner_problem(self, support: Points) -> InnerProblem:
         """The tasks' support losses, all at once."""
 
+    @property
+    @abc.abstractmethod
+    def kept_arrays(self) -> int:
+        """About how many arrays of the size of a layer's values a task keeps until its gradient is taken."""
+
     @abc.abstractmethod
     def adapted_module(self) -> nn.Module:
         """For learn2learn: the module that the inner loop adapts."""
@@ -131,8 +136,9 @@ class GradientLearner(Learner):
         if torch.compiler.is_compiling():  # by a user, who differentiates the loss in his own way
             return self.task_losses(episodes).mean()
         compiled = self.compiled and self.training  # held-out tasks, of another number, do not earn a compilation
-        points = max(episodes.support.x.shape[1], episodes.query.x.shape[1])
-        size = self.task_chunk or chunk_size(len(episodes), points, self.net, compiled)
+        size = self.task_chunk or chunk_size(
+            len(episodes), self._layer_bytes(episodes), self.kept_arrays, compiled, episodes.query.x.is_cuda
+        )
         chunks = [episodes[i : i + size] for i in range(0, len(episodes), size)]
         if not torch.is_grad_enabled():
             return torch.cat([self.task_losses(chunk) for chunk in chunks]).mean()
@@ -156,6 +162,10 @@ class GradientLearner(Learner):
                 losses.sum(), list(parameters.values()), allow_unused=True, materialize_grads=True
             )
         return losses.detach(), dict(zip(parameters, gradients, strict=True))
+
+    def _layer_bytes(self, episodes: Episodes) -> int:
+        points = max(episodes.support.x.shape[1], episodes.query.x.shape[1])
+        return points * self.net.head.in_features * episodes.query.x.element_size()
 
     @functools.cached_property
     def _compiled_step(self) -> CompiledStep:

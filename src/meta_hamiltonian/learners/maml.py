@@ -31,6 +31,10 @@ class MAML(GradientLearner):
     def inner_problem(self, support: Points) -> InnerProblem:
         return WholeNetwork(self.net, support)
 
+    @property
+    def kept_arrays(self) -> int:
+        return 7 * self.inner_steps * (len(self.adapted_names) // 2 + 1)  # of every layer in every step
+
     def adapted_module(self) -> nn.Module:
         return FieldOf(self.net)
 

@@ -15,7 +15,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from meta_hamiltonian.episodes import Episodes, Points
-from meta_hamiltonian.models import FieldNetwork
 
 log = logging.getLogger(__name__)
 
@@ -23,27 +22,28 @@ LossesAndGradients = tuple[Float[Tensor, " tasks"], Mapping[str, Tensor]]
 """The tasks' losses, and the gradient of their sum for every parameter by name."""
 Step = Callable[[Episodes], LossesAndGradients]
 
-# Numbers in one layer's values of a chunk's points. What a compiled chunk keeps for its gradient stays in a core's
-# cache; a chunk that is not compiled is larger, since each of its many calls takes time.
-_COMPILED, _EAGER = 2**15, 2**18
-_ON_GPU = 2**25  # takes everything at once that fits into its memory
+# Bytes of one layer's values of a compiled chunk: several such arrays stay in a core's cache.
+_IN_CACHE = 2**17
+# Bytes that a chunk keeps for its gradient where it is not compiled: large, since each of its many calls takes time,
+# but less than the C library holds back from the system (below). On a GPU, all that fits into its memory.
+_HELD, _ON_GPU = 45 * 2**20, 32 * 2**30
 
 
-def chunk_size(tasks: int, points: int, net: FieldNetwork, compiled: bool) -> int:
+def chunk_size(tasks: int, layer: int, arrays: int, compiled: bool, on_gpu: bool) -> int:
     """How many tasks of a meta-batch to take at once.
 
     **Arguments:**
 
     - `tasks`: of the meta-batch.
-    - `points`: of a task.
+    - `layer`: bytes of one layer's values at a task's points.
+    - `arrays`: about how many such arrays a task keeps for its gradient.
     - `compiled`: where every size is compiled for itself, and chunks run side by side.
     """
-    on_gpu = net.state_box.is_cuda
-    numbers = _ON_GPU if on_gpu else _COMPILED if compiled else _EAGER
-    most = min(tasks, max(1, numbers // (points * net.head.in_features)))
+    bytes_at_once = _ON_GPU if on_gpu else _HELD
     if on_gpu or not compiled:
+        most = max(1, bytes_at_once // (layer * arrays))
         return math.ceil(tasks / math.ceil(tasks / most))  # of about the same size
-    most = min(most, math.ceil(tasks / torch.get_num_threads()))
+    most = min(max(1, _IN_CACHE // layer), math.ceil(tasks / torch.get_num_threads()))
     divisor = max(size for size in range(1, most + 1) if tasks % size == 0)
     return divisor if divisor > most / 2 else most  # a remainder would be compiled too
 
