@@ -8,6 +8,7 @@ from lightning import Trainer
 from torch.utils.data import DataLoader
 
 from meta_hamiltonian.episodes import Points, sample_episodes
+from meta_hamiltonian.experiment import checkpoints
 from meta_hamiltonian.learners import ANIL, MAML, Ridge
 from meta_hamiltonian.meta_module import Adam, DivergedError, GaussNewton
 from meta_hamiltonian.models import HamiltonianNetwork
@@ -30,7 +31,7 @@ def batches(count, bad=(), dtype=torch.float32):
 
 
 def module(kind=Adam, of=None, **options):
-    if kind is Adam:
+    if issubclass(kind, Adam):
         options = {"lr": 0.01, "rates_lr": 0.1, "max_skipped": 3, **options}
     else:
         options = {"damping": 0.01, "max_skipped": 3, **options}
@@ -122,3 +123,28 @@ def test_levenberg_marquardt_trains_ridge_and_skips_what_is_not_finite():
 def test_levenberg_marquardt_needs_a_head_that_is_solved_for():
     with pytest.raises(TypeError, match="solves for its head"):
         module(GaussNewton, of=learner())
+
+
+@pytest.mark.parametrize(("losses", "best"), [([1.0, 2.0, 3.0], 2), ([3.0, 1.0, 2.0], 4), ([3.0, 2.0, 1.0], 6)])
+def test_the_last_checkpoint_is_that_of_the_last_step_also_where_the_best_is_earlier(losses, best, tmp_path):
+    class Told(Adam):
+        """Validation losses as given."""
+
+        def validation_step(self, batch, batch_idx):
+            self.log("val/query_loss", losses[self.trainer.global_step // 2 - 1], batch_size=1)
+
+    trainer = Trainer(
+        max_steps=6,
+        accelerator="cpu",
+        logger=False,
+        callbacks=checkpoints(tmp_path),
+        val_check_interval=2,
+        num_sanity_val_steps=0,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+        log_every_n_steps=1,
+    )
+    trainer.fit(module(Told), DataLoader(batches(6), batch_size=None), DataLoader(batches(1), batch_size=None))
+    steps = {f.stem: torch.load(f, weights_only=True)["global_step"] for f in tmp_path.glob("*.ckpt")}
+    assert steps == {"best": best, "last": 6}

@@ -161,15 +161,6 @@ def test_whether_a_step_was_compiled_is_kept_in_the_checkpoint(tmp_path):
     assert kept["algo"]["compile"] is False
 
 
-def test_the_last_checkpoint_is_that_of_the_last_step_also_where_the_best_is_earlier(tmp_path):
-    run(tmp_path / "a", "logger=none", "optim.lr=3")
-    steps = {
-        name: torch.load(tmp_path / "a" / "checkpoints" / f"{name}.ckpt", weights_only=True)["global_step"]
-        for name in ("best", "last")
-    }
-    assert steps == {"best": 3, "last": 6}
-
-
 def test_both_checkpoints_exist_after_a_single_step(tmp_path):
     run(tmp_path / "a", "logger=none", "trainer.max_steps=1", "model=mlp")
     for name in ("best", "last"):

@@ -80,19 +80,13 @@ def train(config: DictConfig, settings: Mapping[str, Any], folder: Path, logger:
     module: MetaModule = instantiate(config.optim, _partial_=True)(learner, settings)
     dtype = torch.float64 if config.trainer.precision == "64-true" else torch.float32
     data = instantiate(config.data, _partial_=True)(system=system, seed=config.seed, dtype=dtype)
-    checkpoint = functools.partial(
-        ModelCheckpoint,
-        folder / "checkpoints",
-        enable_version_counter=False,  # a resumed run replaces its own
-    )
     if settings["algo"].get("compile"):
         log.info("The step is compiled first, which takes up to a minute; compile=false goes without.")
     trainer: Trainer = instantiate(
         OmegaConf.masked_copy(config.trainer, [key for key in config.trainer if key != "task_chunk"]),
         logger=logger or False,
         callbacks=[
-            checkpoint(filename="best", monitor="val/query_loss"),
-            checkpoint(filename="last"),
+            *checkpoints(folder / "checkpoints"),
             *([ProgressBar(config.trainer.log_every_n_steps)] if config.trainer.enable_progress_bar else []),
         ],
         # Lightning refuses an interval longer than the training.
@@ -113,6 +107,15 @@ def train(config: DictConfig, settings: Mapping[str, Any], folder: Path, logger:
     elif config.resume:
         log.info(f"There is no {last} to resume: training starts anew.")
     trainer.fit(module, data, ckpt_path=last if resumed else None, weights_only=True)
+
+
+def checkpoints(folder: Path) -> list[ModelCheckpoint]:
+    """Keep the learner with the smallest validation loss as `best.ckpt`, and that of the last step as `last.ckpt`.
+
+    Lightning's `save_last` would copy the last of the best ones.
+    """
+    keep = functools.partial(ModelCheckpoint, folder, enable_version_counter=False)  # a resumed run replaces its own
+    return [keep(filename="best", monitor="val/query_loss"), keep(filename="last")]
 
 
 def test(

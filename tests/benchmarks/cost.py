@@ -20,7 +20,7 @@ LEARNERS = {"MAML": MAML, "ANIL": ANIL}
 SIZES = {"tasks": 100, "points": 50, "inner_steps": 5, "width": 64, "state_dim": 2}
 AXES = {
     "tasks": ("tasks in the meta-batch", [1, 3, 10, 30, 100, 300, 1000]),
-    "points": ("K, support points, and as many query points", [1, 3, 10, 30, 100, 300]),
+    "points": ("K = query points", [1, 3, 10, 30, 100, 300]),
     "inner_steps": ("inner steps", [1, 2, 5, 10, 20]),
     "width": ("width", [8, 16, 32, 64, 128, 256]),
     "state_dim": ("state dimension 2n", [2, 4, 8, 16, 32]),
@@ -66,6 +66,8 @@ def draw(path):
             panel.loglog(values, times, color=colour, marker=marker, label=algorithm)
         panel.axvline(SIZES[name], color="0.8", zorder=0)
         panel.set_xlabel(label)
+        panel.set_xticks(values, [str(value) for value in values])
+        panel.minorticks_off()
     panels[0].set_ylabel("seconds an outer step")
     panels[0].legend()
     save(figure, path)

@@ -1,0 +1,89 @@
+"""Smooth curves through noisy samples, for their time derivatives."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float
+from scipy.interpolate import BSpline, make_lsq_spline
+
+# Quintic: its second derivative, which p = m dq/dt needs, is still a smooth cubic.
+_DEGREE = 5
+# Numbers of coefficients that are tried: at least a parabola, and at most so many, in so many trials.
+_FEWEST, _MOST, _TRIALS = 3, 500, 60
+# Of the largest value: what rounding alone leaves.
+_ROUNDING = 1e-14
+
+
+@dataclasses.dataclass(frozen=True)
+class Smoothed:
+    """Curves at the instants of their samples.
+
+    - `value`, `derivative`, `second`: of each curve, and its first two time derivatives.
+    - `noise`: standard deviation of the samples around each curve.
+    - `error`: standard deviation of `derivative`, or of `second` if that was asked for.
+    """
+
+    value: Float[np.ndarray, "instants curves"]
+    derivative: Float[np.ndarray, "instants curves"]
+    second: Float[np.ndarray, "instants curves"]
+    noise: Float[np.ndarray, " curves"]
+    error: Float[np.ndarray, "instants curves"]
+
+
+def smooth(t: Float[np.ndarray, " instants"], values: Float[np.ndarray, "instants curves"], order: int = 1) -> Smoothed:
+    """Regression splines, each with as many coefficients as its samples support.
+
+    A regression spline is linear least squares: unlike a smoothing spline's its ends are free, so that derivatives are
+    not bent there, and the standard error of every derivative is known. The number of coefficients is that with
+    the smallest corrected Akaike criterion: few where there is noise, and nearly one for each sample where there is
+    none, which then is quintic interpolation.
+
+    **Arguments:**
+
+    - `t`: increasing times, at least 3.
+    - `values`: samples of each curve at these times.
+    - `order`: of the derivative that `error` is about, 1 or 2.
+
+    ??? cite "Reference"
+
+        Hurvich, Simonoff, Tsai: Smoothing parameter selection in nonparametric regression using an improved Akaike
+        information criterion. Journal of the Royal Statistical Society B 60, 1998.
+    """
+    span = t[-1] - t[0]
+    unit = (t - t[0]) / span
+    parts = [_smooth(unit, curve, span, order) for curve in values.T]
+    value, derivative, second, noise, error = (np.stack(part, axis=-1) for part in zip(*parts, strict=True))
+    return Smoothed(value, derivative, second, noise, error)
+
+
+def _smooth(t: np.ndarray, values: np.ndarray, span: float, order: int) -> tuple[np.ndarray, ...]:
+    count = len(t)
+    trials = [_fit(t, values, size) for size in _sizes(count)]
+    floor = count * (_ROUNDING * np.abs(values).max()) ** 2 + np.finfo(float).tiny
+    squares = [np.square(values - spline(t)).sum() + floor for spline in trials]
+    criteria = [
+        np.log(square / count) + 2 * (len(spline.c) + 1) / max(count - len(spline.c) - 2, 0.5)
+        for square, spline in zip(squares, trials, strict=True)
+    ]
+    best = int(np.argmin(criteria))
+    spline, free = trials[best], count - len(trials[best].c)
+    noise = np.sqrt(squares[best] / max(free, 1))
+    # Of coefficients c = R⁻¹Qᵀ y, with independent noise of y, a derivative bᵀc has the variance noise² ‖R⁻ᵀb‖².
+    basis = BSpline(spline.t, np.eye(len(spline.c)), spline.k)
+    triangle = np.linalg.qr(basis(t), mode="r")
+    error = noise * np.linalg.norm(np.linalg.solve(triangle.T, basis.derivative(order)(t).T), axis=0)
+    first, second = spline.derivative(1)(t) / span, spline.derivative(2)(t) / span**2
+    return spline(t), first, second, noise, error / span**order
+
+
+def _sizes(count: int) -> list[int]:
+    most = min(count - 1, _MOST) if count > _FEWEST else _FEWEST
+    return np.unique(np.geomspace(_FEWEST, most, _TRIALS).round().astype(int)).tolist()
+
+
+def _fit(t: np.ndarray, values: np.ndarray, size: int) -> BSpline:
+    """The least-squares spline of so many coefficients; its knots lie where as many samples lie between them."""
+    degree = min(_DEGREE, size - 1)
+    inner = np.quantile(t, np.linspace(0, 1, size - degree + 1)[1:-1])
+    knots = np.concatenate([np.zeros(degree + 1), inner, np.ones(degree + 1)])
+    return make_lsq_spline(t, values, knots, degree)
