@@ -3,15 +3,15 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from meta_hamiltonian.checkpoint import load
+    from meta_hamiltonian.checkpoint import load, load_adapted
 
-__all__ = ["load"]
+__all__ = ["load", "load_adapted"]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports `load`, and torch with it, on first use: `train.py --help` needs neither."""
-    if name == "load":
-        from meta_hamiltonian.checkpoint import load
+    """Imports these, and torch with them, on first use: `train.py --help` needs neither."""
+    if name in __all__:
+        from meta_hamiltonian import checkpoint
 
-        return load
+        return getattr(checkpoint, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

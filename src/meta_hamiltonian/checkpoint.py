@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from meta_hamiltonian.learners import Learner
+from meta_hamiltonian.learners import Adapted, AdaptedSystems, Learner
 from meta_hamiltonian.models import FieldNetwork
 from meta_hamiltonian.systems import HamiltonianSystem
 
@@ -18,6 +18,9 @@ T = TypeVar("T")
 
 SETTINGS_KEY = "meta_hamiltonian"
 """Where a checkpoint keeps the settings of its system, model and algo, as plain values."""
+
+ADAPTED_KEY = "meta_hamiltonian_adapted"
+"""Where the file of an adapted system keeps them."""
 
 HISTORY_KEY = "meta_hamiltonian_history"
 """Where it keeps how the validation loss fell."""
@@ -69,6 +72,42 @@ def load(path: str | os.PathLike[str]) -> Learner:
     return learner
 
 
+def save_adapted(adapted: Adapted, settings: Mapping[str, Any], path: Path) -> None:
+    """Writes one adapted system as plain values and tensors.
+
+    **Arguments:** `settings`: those of the checkpoint that its learner came from.
+    """
+    systems = adapted.systems
+    network = {name: value.detach() for name, value in systems.net.state_dict().items()}
+    parameters = {name: value.detach() for name, value in systems.parameters.items()}
+    content = {ADAPTED_KEY: dict(settings), "network": network, "parameters": parameters, "scale": systems.scale}
+    torch.save(content, path)
+
+
+def load_adapted(path: str | os.PathLike[str]) -> Adapted:
+    """The adapted system that `python -m meta_hamiltonian adapt` left as `adapted.pt`.
+
+    **Raises:** as [`load`][].
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; give the adapted.pt of an adaptation")
+    content = _read(path)
+    if not {ADAPTED_KEY, "network", "parameters", "scale"} <= set(content):
+        raise CheckpointError(f"{path} is no adapted system: it holds no {ADAPTED_KEY!r} settings")
+    net = build_learner(content[ADAPTED_KEY]).net.double()
+    try:
+        net.load_state_dict(content["network"])
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: its weights do not fit its settings: {_one_line(error)}") from error
+    return Adapted(AdaptedSystems(net, content["parameters"], content["scale"]))
+
+
+def load_system(path: str | os.PathLike[str]) -> HamiltonianSystem:
+    """The family that a learner was trained on; arguments and errors as those of [`load`][]."""
+    return build(read_checkpoint(find_checkpoint(path))[SETTINGS_KEY]["system"], HamiltonianSystem)
+
+
 def find_checkpoint(path: str | os.PathLike[str]) -> Path:
     """The file that [`load`][] reads."""
     path = Path(path)
@@ -80,13 +119,20 @@ def find_checkpoint(path: str | os.PathLike[str]) -> Path:
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """The checkpoint's tensors and plain values; nothing in it is run."""
+    checkpoint = _read(path)
+    if not {SETTINGS_KEY, "state_dict"} <= set(checkpoint):
+        raise CheckpointError(f"{path} is a checkpoint of another program: it holds no {SETTINGS_KEY!r} settings")
+    return checkpoint
+
+
+def _read(path: Path) -> dict[str, Any]:
     if not zipfile.is_zipfile(path):  # what torch.save writes; its reader stumbles over anything else
         raise CheckpointError(f"{path} is not a readable checkpoint: it is truncated, or no checkpoint at all")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise CheckpointError(f"{path} is not a readable checkpoint: {_one_line(error)}") from error
-    if not isinstance(checkpoint, dict) or not {SETTINGS_KEY, "state_dict"} <= set(checkpoint):
+    if not isinstance(checkpoint, dict):
         raise CheckpointError(f"{path} is a checkpoint of another program: it holds no {SETTINGS_KEY!r} settings")
     return checkpoint
 

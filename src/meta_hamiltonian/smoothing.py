@@ -1,6 +1,7 @@
 """Smooth curves through noisy samples, for their time derivatives."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -56,7 +57,7 @@ def smooth(t: Float[np.ndarray, " instants"], values: Float[np.ndarray, "instant
     return Smoothed(value, derivative, second, noise, error)
 
 
-def _smooth(t: np.ndarray, values: np.ndarray, span: float, order: int) -> tuple[np.ndarray, ...]:
+def _smooth(t: np.ndarray, values: np.ndarray, span: float, order: int) -> tuple[Any, ...]:
     count = len(t)
     trials = [_fit(t, values, size) for size in _sizes(count)]
     floor = count * (_ROUNDING * np.abs(values).max()) ** 2 + np.finfo(float).tiny
@@ -70,7 +71,7 @@ def _smooth(t: np.ndarray, values: np.ndarray, span: float, order: int) -> tuple
     noise = np.sqrt(squares[best] / max(free, 1))
     # Of coefficients c = R⁻¹Qᵀ y, with independent noise of y, a derivative bᵀc has the variance noise² ‖R⁻ᵀb‖².
     basis = BSpline(spline.t, np.eye(len(spline.c)), spline.k)
-    triangle = np.linalg.qr(basis(t), mode="r")
+    triangle = np.linalg.qr(basis(t)).R
     error = noise * np.linalg.norm(np.linalg.solve(triangle.T, basis.derivative(order)(t).T), axis=0)
     first, second = spline.derivative(1)(t) / span, spline.derivative(2)(t) / span**2
     return spline(t), first, second, noise, error / span**order

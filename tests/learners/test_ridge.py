@@ -11,7 +11,7 @@ from meta_hamiltonian.episodes import Points, sample_episodes
 from meta_hamiltonian.evaluation import state_grid
 from meta_hamiltonian.learners import Ridge
 from meta_hamiltonian.learners.loss import rescaled
-from meta_hamiltonian.learners.ridge import Posterior
+from meta_hamiltonian.learners.posterior import Posterior
 from meta_hamiltonian.levenberg_marquardt import LevenbergMarquardt, VariableProjection, projected_parameters
 from meta_hamiltonian.models import HamiltonianNetwork, VectorFieldNetwork
 from meta_hamiltonian.systems import Pendulum
@@ -98,36 +98,50 @@ def test_the_outer_loop_differentiates_through_the_solve(kind, rank):
     assert all(value.grad is not None and value.grad.abs().max() > 0 for value in ridge.parameters())
 
 
-@pytest.mark.parametrize("rows", [3, 20])
+@pytest.mark.parametrize("rows", [(3,), (20,), (2, 1), (12, 9)])
 @pytest.mark.parametrize("outputs", [1, 2])
-def test_the_variances_are_those_of_the_largest_marginal_likelihood(rows, outputs):
+def test_the_posterior_is_that_of_all_variances_weighted_by_their_likelihood(rows, outputs):
+    """Against SciPy's densities and textbook formulas, for one block of rows and for two with noises of their own."""
     generator = np.random.default_rng(0)
-    design = generator.normal(size=(2, rows, 5)) * [3, 1, 0.3, 0.1, 0.01]
+    design = generator.normal(size=(2, sum(rows), 5)) * [3, 1, 0.3, 0.1, 0.01]
     targets = np.stack(
         [
-            b @ generator.normal(size=(5, outputs)) * t + s * generator.normal(size=(rows, outputs))
+            b @ generator.normal(size=(5, outputs)) * t + s * generator.normal(size=(sum(rows), outputs))
             for b, s, t in zip(design, (0.3, 0.01), (1, 30), strict=True)
         ]
     )
-    noises, widths = 10.0 ** np.arange(-4, 2), 10.0 ** np.arange(3)
-    posterior = Posterior(*(torch.from_numpy(a) for a in (design, targets, noises, widths)))
+    noises, widths, ratios = 10.0 ** np.arange(-3, 1), 10.0 ** np.arange(3), 10.0 ** np.arange(-1, 2)
+    blocks = [
+        tuple(torch.from_numpy(a) for a in block)
+        for block in zip(np.split(design, rows[:1], 1), np.split(targets, rows[:1], 1), strict=True)
+        if block[0].shape[1]
+    ]
+    posterior = Posterior(blocks, *(torch.from_numpy(a) for a in (noises, widths, ratios)))
+    samples, _ = posterior.sample(20000, torch.Generator().manual_seed(0))
     for i in range(2):
-        evidence = {
-            (noise, width): sum(
-                stats.multivariate_normal(
-                    np.zeros(rows), width * design[i] @ design[i].T + noise * np.eye(rows)
-                ).logpdf(y)
-                for y in targets[i].T
-            )
-            for noise in noises
-            for width in widths
-        }
-        best = max(evidence, key=evidence.get)
-        assert (posterior.noise[i].item(), posterior.width[i].item()) == best
-        ratio = best[0] / best[1]
-        rows_and_prior = np.concatenate([design[i], math.sqrt(ratio) * np.eye(5)])
-        mean = np.linalg.lstsq(rows_and_prior, np.concatenate([targets[i], np.zeros((5, outputs))]))[0]
-        np.testing.assert_allclose(posterior.mean[i].numpy(), mean, rtol=1e-8, atol=1e-10)
+        weights, means, seconds = [], [], []
+        for noise in noises:
+            for width in widths:
+                for ratio in ratios if len(rows) == 2 else [1.0]:
+                    variance = np.repeat([noise, noise * ratio], [rows[0], sum(rows) - rows[0]])
+                    normal = stats.multivariate_normal(
+                        np.zeros(sum(rows)), width * design[i] @ design[i].T + np.diag(variance)
+                    )
+                    prior = -math.log(width) / 2 - (math.log10(ratio) / 2) ** 2 / 2
+                    weights.append(prior + sum(normal.logpdf(y) for y in targets[i].T))
+                    covariance = np.linalg.inv(design[i].T @ (design[i] / variance[:, None]) + np.eye(5) / width)
+                    means.append(covariance @ design[i].T @ (targets[i] / variance[:, None]))
+                    seconds.append(covariance + means[-1][:, :1] @ means[-1][:, :1].T)
+        weights = np.exp(np.array(weights) - max(weights))
+        weights /= weights.sum()
+        mean = np.einsum("w,wro->ro", weights, means)
+        np.testing.assert_allclose(posterior.mean[i].numpy(), mean, rtol=1e-7, atol=1e-9)
+        covariance = np.einsum("w,wrs->rs", weights, seconds) - mean[:, :1] @ mean[:, :1].T
+        deviations = np.sqrt(np.diag(covariance))
+        drawn = samples[i, :, :, 0].numpy()
+        np.testing.assert_array_less(np.abs(drawn.mean(0) - mean[:, 0]), 5 * deviations / math.sqrt(len(drawn)))
+        error = (np.cov(drawn.T) - covariance) / np.outer(deviations, deviations)
+        assert np.abs(error).max() < 0.1
 
 
 @pytest.mark.parametrize("kind", NETWORKS)

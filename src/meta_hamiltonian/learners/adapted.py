@@ -90,7 +90,7 @@ class Adapted:
 
         **Raises:** `TypeError` if the network predicts dx/dt directly.
         """
-        return (self._energy(x) - self._lowest_energy).to(x.dtype)
+        return (self._energy(x) - self.lowest_energy).to(x.dtype)
 
     def rollout(
         self, x0: Float[Tensor, "state"] | Float[Tensor, "orbits state"], t: Float[Tensor, " instants"]
@@ -122,8 +122,8 @@ class Adapted:
         return self.systems.energy(self._points(x))[0].reshape(x.shape[:-1])
 
     @functools.cached_property
-    def _lowest_energy(self) -> Tensor:
-        """The minimum over the state box: the lowest point of a grid, polished with L-BFGS-B."""
+    def lowest_energy(self) -> Float[Tensor, ""]:
+        """The smallest network output in the state box, scaled: a grid's lowest point, polished with L-BFGS-B."""
         box = self.systems.net.state_box.cpu().numpy()
         per_axis = max(3, round(_GRID_POINTS ** (1 / len(box))))
         axes = torch.meshgrid(*[torch.linspace(-b, b, per_axis, dtype=torch.float64) for b in box], indexing="ij")

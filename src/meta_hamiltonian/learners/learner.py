@@ -82,7 +82,7 @@ class Learner(nn.Module, abc.ABC):
         **Raises:** `ValueError` for shapes or values that cannot be observations.
         """
         steps = self.default_steps if steps is None else steps
-        _check_observations(x, dxdt, self.net.state_dim)
+        check_observations(x, dxdt, self.net.state_dim)
         (adapted,) = self.adapt_tasks(Points(x[None], dxdt[None]), [steps])
         return Adapted(adapted)
 
@@ -101,12 +101,16 @@ class Learner(nn.Module, abc.ABC):
         if any(s < 0 for s in steps) or list(steps) != sorted(set(steps)):
             raise ValueError(f"steps must be increasing numbers of at least 0, got {list(steps)}")
         learner = copy.deepcopy(self).double().requires_grad_(False)
-        support = support.to(dtype=torch.float64, device=self.net.state_box.device)
-        scale = task_scale(support) if self.scale == "task" else support.dxdt.new_ones(len(support.x))
-        support = Points(support.x, support.dxdt / scale[:, None, None])
+        support, scale = self.in_units(support)
         for step, parameters in enumerate(learner.adaptations(support, max(steps, default=0))):
             if step in steps:
                 yield AdaptedSystems(learner.net, parameters, scale)
+
+    def in_units(self, support: Points) -> tuple[Points, Float[Tensor, " tasks"]]:
+        """The support set in float64, its derivatives in units of the scale, and the scale."""
+        support = support.to(dtype=torch.float64, device=self.net.state_box.device)
+        scale = task_scale(support) if self.scale == "task" else support.dxdt.new_ones(len(support.x))
+        return Points(support.x, support.dxdt / scale[:, None, None]), scale
 
     @property
     def default_steps(self) -> int:
@@ -125,7 +129,7 @@ class Learner(nn.Module, abc.ABC):
         return field_loss(self.net.field_with(parameters, query.x), query.dxdt)
 
 
-def _check_observations(x: Tensor, dxdt: Tensor, state_dim: int) -> None:
+def check_observations(x: Tensor, dxdt: Tensor, state_dim: int) -> None:
     if x.dim() != 2 or x.shape[1] != state_dim or x.shape != dxdt.shape or len(x) < 1:
         raise ValueError(
             f"x and dxdt must both have shape [K, {state_dim}] with K at least 1, "

@@ -1,5 +1,6 @@
 """The head solved in closed form: ANIL run to convergence."""
 
+import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -8,15 +9,22 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from meta_hamiltonian.episodes import Episodes, Points
-from meta_hamiltonian.learners.learner import Learner
-from meta_hamiltonian.learners.linear_head import head_columns, head_problem, head_weights, own_head
+from meta_hamiltonian.learners.adapted import AdaptedSystems
+from meta_hamiltonian.learners.learner import Learner, check_observations
+from meta_hamiltonian.learners.linear_head import head_columns, head_problem, head_rows, head_weights, own_head
 from meta_hamiltonian.learners.loss import rescaled
+from meta_hamiltonian.learners.noisy_states import linearise
+from meta_hamiltonian.learners.posterior import Posterior
 from meta_hamiltonian.models import FieldNetwork
 
-# Noise variances tried on a new system, as factors of the calibrated one: from 1e-16 to 1e16, four a decade.
-_FACTORS = 10.0 ** (torch.arange(-64, 65, dtype=torch.float64) / 4)
+# Noise variances tried on a new system, as factors of the calibrated one: from 1e-16 to 1e16, three a decade.
+_FACTORS = 10.0 ** (torch.arange(-48, 49, dtype=torch.float64) / 3)
 # What the prior's variance may be multiplied by.
 _WIDER = 10.0 ** torch.arange(9, dtype=torch.float64)
+# How many times the noise of dq/dt that of dp/dt may be, as variances: from 1e-3 to 1e3.
+_RATIOS = 10.0 ** (torch.arange(-6, 7, dtype=torch.float64) / 2)
+# Gauss-Newton steps of the observed states.
+_ROUNDS = 2
 _SMALLEST_NOISE = 1e-28  # the square of what float64 resolves
 
 
@@ -33,9 +41,13 @@ class Ridge(Learner):
     meta-learned. Held-out tasks then tell the mean and the covariance of v over the family, and the variance that is
     left ([`calibrate`][]): together with these, the adapted head is the mean of a Gaussian posterior.
 
-    On a new system the variance is chosen anew, in float64, together with a factor by which the prior is widened: those
-    that make its observations most likely. Points may fill only a corner of the state box, where a ridge that was right
-    for points all over it is far too large, and where derivatives, and so the scale, are smaller than all over it.
+    On a new system the variances of dq/dt and of dp/dt are inferred anew, in float64, together with a factor by which
+    the prior is widened. Points may fill only a corner of the state box, where a ridge that was right for points all
+    over it is far too large, and where derivatives, and so the scale, are smaller than all over it.
+
+    No head meets a true field exactly. What is left on exact points is the misfit of the family; samples of the
+    posterior ([`sample`][]) have a random change of the head as large as it, so that their spread is that of the true
+    field also where noise does not hide it.
 
     ??? cite "Reference"
 
@@ -65,9 +77,11 @@ class Ridge(Learner):
         self.mean: Tensor
         self.spread: Tensor
         self.noise: Tensor
+        self.misfit_factor: Tensor
         self.register_buffer("mean", torch.zeros(rank, outputs))
         self.register_buffer("spread", torch.eye(rank))
         self.register_buffer("noise", torch.tensor(noise))
+        self.register_buffer("misfit_factor", torch.zeros(features, features))
 
     def tested_steps(self, steps: Sequence[int]) -> Sequence[int]:
         return [1]  # there is one step, and it converges
@@ -109,18 +123,35 @@ class Ridge(Learner):
 
     @torch.no_grad()
     def calibrate(self, held_out: Episodes) -> None:
-        """Empirical Bayes: the mean and covariance of v over tasks, and the variance that their fits leave."""
+        """Empirical Bayes: the mean and covariance of v over tasks, and the variances that their fits leave.
+
+        The noise is that of the support sets, the misfit that of the query sets, which are exact.
+        """
         episodes = rescaled(held_out) if self.scale == "task" else held_out
-        features, residual = self.centred(episodes.support)
-        design = (features @ self.prior_factor).double()
-        v = Posterior(design, residual.double(), self.log_noise.double().exp()[None], design.new_ones(1)).mean
-        left = (residual - design @ v).square().sum() / max(residual.numel() - v.numel(), 1)
+        v, left, _ = self._fit(episodes.support)
+        noise = left.square().sum() / max(left.numel() - v.numel(), 1)
         mean = v.mean(0)
         rows = (v - mean).mT.flatten(0, 1)  # one for each task and output
         values, vectors = torch.linalg.eigh(rows.mT @ rows / len(rows))
         self.mean.copy_(mean)
         self.spread.copy_(vectors * values.clamp_min(0.0).sqrt())
-        self.noise.copy_(left.clamp_min(_SMALLEST_NOISE))
+        self.noise.copy_(noise.clamp_min(_SMALLEST_NOISE))
+        _, left, features = self._fit(episodes.query)
+        # By a quantile, since its tails are heavier than a Gaussian's: 80 % lie within 1.28 standard deviations.
+        misfit = left.abs().flatten().quantile(0.8) / 1.2816
+        self.misfit_factor.copy_(misfit * _unit_functions(features.double()))
+
+    def _fit(
+        self, points: Points
+    ) -> tuple[
+        Float[Tensor, "tasks rank outputs"], Float[Tensor, "tasks rows outputs"], Float[Tensor, "tasks rows features"]
+    ]:
+        """The heads v at the meta-learned σ², what they leave, and A."""
+        features, residual = self.centred(points)
+        design, residual = (features @ self.prior_factor).double(), residual.double()
+        noise = self.log_noise.double().exp()[None]
+        v = Posterior([(design, residual)], noise, noise.new_ones(1), noise.new_ones(1)).mean
+        return v, residual - design @ v, features
 
     def adaptations(self, support: Points, steps: int) -> Iterator[Mapping[str, Tensor]]:
         with torch.no_grad():
@@ -130,48 +161,71 @@ class Ridge(Learner):
             for _ in range(steps):  # the first step has converged
                 yield head_weights(self.net, self.columns(v))
 
-    def posterior(self, support: Points) -> "Posterior":
-        """Of u ~ N(0, I) for each task, where v = mean + spread u; σ² is what makes its observations most likely."""
-        features, residual = self.centred(support)
+    def posterior(self, support: Points) -> Posterior:
+        """Of u ~ N(0, I) for each task, where v = mean + spread u."""
+        points, whiten = support, torch.eye(self.net.state_dim).to(support.x)
+        posterior = self._posterior(points, whiten)
+        if self.net.head.out_features > 1:  # rows are whole points: without physics, states are taken for exact
+            return posterior
+        for _ in range(_ROUNDS):
+            columns = self.columns(self.mean + self.spread @ posterior.mean)
+            field = lambda x, w=columns: (head_rows(self.net, x) @ w).reshape(x.shape)  # noqa: E731
+            points, whiten = linearise(support, points.x, field, self.net.state_box)
+            posterior = self._posterior(points, whiten)
+        return posterior
+
+    def _posterior(self, points: Points, whiten: Float[Tensor, "*points state state"]) -> Posterior:
+        features, residual = self.centred(points)
         design = features @ self.prior_factor
-        return Posterior(
-            design @ self.spread, residual - design @ self.mean, self.noise * _FACTORS.to(design), _WIDER.to(design)
-        )
+        design, targets = design @ self.spread, residual - design @ self.mean
+        blocks = [(design, targets)]
+        if self.net.head.out_features == 1:
+            blocks = list(zip(self._rates(design, whiten), self._rates(targets, whiten), strict=True))
+        noises = self.noise * _FACTORS.to(design)
+        return Posterior(blocks, noises, _WIDER.to(design), _RATIOS.to(design))
+
+    def _rates(self, rows: Float[Tensor, "tasks rows columns"], whiten: Tensor) -> list[Tensor]:
+        """The rows of dq/dt and those of dp/dt."""
+        by_point = whiten @ rows.unflatten(1, (-1, self.net.state_dim))
+        return [half.flatten(1, 2) for half in by_point.chunk(2, dim=2)]
+
+    def sample(
+        self, x: Float[Tensor, "points state"], dxdt: Float[Tensor, "points state"], count: int = 200, seed: int = 0
+    ) -> AdaptedSystems:
+        """Draws systems from the posterior: credible bands of anything are quantiles over them.
+
+        **Arguments:** those of [`adapt`][], and how many samples, from which seed.
+
+        **Returns:**
+
+        A batch of `count` systems that all explain the observations.
+        """
+        check_observations(x, dxdt, self.net.state_dim)
+        return next(self.sample_tasks(Points(x[None], dxdt[None]), count, seed))
+
+    def sample_tasks(self, support: Points, count: int, seed: int = 0) -> Iterator[AdaptedSystems]:
+        """The same for each of many tasks."""
+        learner = copy.deepcopy(self).double().requires_grad_(False)
+        support, scale = self.in_units(support)
+        generator = torch.Generator(support.x.device).manual_seed(seed)
+        with torch.no_grad():
+            u, widths = learner.posterior(support).sample(count, generator)
+            columns = learner.columns(learner.mean + learner.spread @ u)
+            unit = torch.randn(*columns.shape, dtype=columns.dtype, device=columns.device, generator=generator)
+            columns = columns + widths.sqrt()[..., None, None] * (learner.misfit_factor @ unit)
+        for task in range(len(columns)):
+            yield AdaptedSystems(learner.net, head_weights(learner.net, columns[task]), scale[task].expand(count))
+
+
+def _unit_functions(features: Float[Tensor, "tasks rows features"]) -> Float[Tensor, "features features"]:
+    """Changes of a head whose fields are uncorrelated, with variances that add up to 1 on average over the rows."""
+    rows = features.flatten(0, 1)
+    values, vectors = torch.linalg.eigh(rows.mT @ rows / len(rows))
+    kept = values > 1e-12 * values[-1]
+    return vectors * torch.where(kept, values, math.inf).rsqrt() / kept.sum().sqrt()
 
 
 def _cholesky(matrix: Float[Tensor, "tasks size size"]) -> Float[Tensor, "tasks size size"]:
     """Not a number for a task whose matrix has no factor, so that one of them does not end the run."""
     factor, failed = torch.linalg.cholesky_ex(matrix)
     return factor.masked_fill((failed != 0)[:, None, None], math.nan)
-
-
-class Posterior:
-    """u ~ N(mean, (BᵀB / σ² + I / τ²)⁻¹) given y = B u + ε, ε ~ N(0, σ² I), and the prior u ~ N(0, τ² I).
-
-    For each task, σ² and τ² are those candidates with the largest marginal likelihood of y. Everything comes from one
-    singular value decomposition of B, which does not square its condition number as the normal equations do.
-
-    ??? cite "Reference"
-
-        MacKay: Bayesian interpolation. Neural Computation 4, 1992.
-    """
-
-    def __init__(
-        self,
-        design: Float[Tensor, "tasks rows rank"],
-        targets: Float[Tensor, "tasks rows outputs"],
-        noises: Float[Tensor, " noises"],
-        widths: Float[Tensor, " widths"],
-    ):
-        left, values, right = torch.linalg.svd(design, full_matrices=False)
-        along = left.mT @ targets
-        rest = (targets - left @ along).square().sum((-2, -1))  # what no head explains
-        rows, outputs = targets.shape[-2:]
-        noise, width = torch.cartesian_prod(noises, widths).unbind(-1)
-        variance = width[:, None] * values.square()[:, None] + noise[:, None]  # of y along the left singular vectors
-        misfit = (along.square().sum(-1)[:, None] / variance).sum(-1) + rest[:, None] / noise
-        log_determinant = variance.log().sum(-1) + (rows - values.shape[-1]) * noise.log()
-        best = (misfit + outputs * log_determinant).argmin(-1)  # minus twice the log likelihood
-        self.noise, self.width = noise[best], width[best]
-        gain = values / (values.square() + (self.noise / self.width)[:, None])
-        self.mean: Float[Tensor, "tasks rank outputs"] = right.mT @ (gain[..., None] * along)

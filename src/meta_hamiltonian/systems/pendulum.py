@@ -62,6 +62,13 @@ class Pendulum(HamiltonianSystem):
         dh_dp = p / (m * l**2)
         return hamiltonian_field(torch.stack(torch.broadcast_tensors(dh_dq, dh_dp), dim=-1))
 
+    def linear_parameters(
+        self, parameters: Float[Tensor, "systems parameters"]
+    ) -> dict[str, Float[Tensor, " systems"]]:
+        """H = p² / (2 m l²) − m l g cos q0 cos q − m l g sin q0 sin q + const."""
+        m, l, q0 = parameters.unbind(-1)
+        return {"1/(m l²)": 1 / (m * l**2), "m l cos q0": m * l * q0.cos(), "m l sin q0": m * l * q0.sin()}
+
     def sample_initial_states(
         self, parameters: Float[Tensor, "systems parameters"], seed: int, split: str = "test"
     ) -> Float[Tensor, "systems state"]:

@@ -61,6 +61,12 @@ class HamiltonianSystem(abc.ABC):
     ) -> Float[Tensor, "systems state"]:
         """One initial state a system, whose true orbit stays inside the state box."""
 
+    def linear_parameters(
+        self, parameters: Float[Tensor, "systems parameters"]
+    ) -> dict[str, Float[Tensor, " systems"]]:
+        """The combinations of parameters that the Hamiltonian is linear in, by name, where there are such."""
+        return {}
+
     def sample_parameters(
         self, tasks: int | range, seed: int, split: str = "train"
     ) -> Float[Tensor, "tasks parameters"]:

@@ -1,0 +1,74 @@
+"""Whether credible bands hold what they promise: how often the truth lies inside them."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from meta_hamiltonian.bands import energy_change_samples, field_samples, interval
+from meta_hamiltonian.episodes import sample_episodes
+from meta_hamiltonian.learners import Ridge
+from meta_hamiltonian.systems import HamiltonianSystem, integrate
+
+LEVELS = (0.5, 0.8, 0.95)
+SAMPLES = 200
+_STATES = 20
+_INSTANTS = 21
+_LONG = 20.0
+_TOLERANCE = 1e-11
+
+
+@dataclasses.dataclass(frozen=True)
+class Coverage:
+    """The part of values that lie in their bands, at one level.
+
+    - `quantity`: `field`, both components at random states; `energy`, H(x) − H(x₀) between them; or `orbit`, both
+        coordinates along 20 time units from a known state.
+    """
+
+    shots: int
+    noise: float
+    quantity: str
+    level: float
+    observed: float
+    n_systems: int
+
+
+def coverage(
+    learner: Ridge,
+    system: HamiltonianSystem,
+    shots: Sequence[int],
+    noises: Sequence[float],
+    n_systems: int,
+    n_orbits: int,
+    seed: int = 0,
+) -> Iterator[Coverage]:
+    """Measures on new systems, of which the first `n_orbits` are followed along an orbit too."""
+    for k, noise in itertools.product(shots, noises):
+        tasks = sample_episodes(system, n_systems, k, _STATES, seed, "coverage", torch.float64, noise)
+        starts = system.sample_initial_states(tasks.parameters, seed, "coverage")
+        t = torch.linspace(0, _LONG, _INSTANTS, dtype=torch.float64)
+        bounds = 4 * torch.tensor(system.state_box, dtype=torch.float64)
+        orbits = integrate(lambda x: system.field(x, tasks.parameters), starts, t, bounds, _TOLERANCE).states  # noqa: B023
+        inside: dict[str, list[list[float]]] = {"field": [], "energy": [], "orbit": []}
+        for i, samples in enumerate(learner.sample_tasks(tasks.support, SAMPLES, seed)):
+            x = tasks.query.x[i]
+            energy = system.hamiltonian(x, tasks.parameters[i])
+            inside["field"].append(_inside(field_samples(samples, x), tasks.query.dxdt[i]))
+            inside["energy"].append(_inside(energy_change_samples(samples, x)[:, 1:], (energy - energy[0])[1:]))
+            if i < n_orbits:
+                states = samples.rollout(starts[i].expand(SAMPLES, -1), t).states.transpose(0, 1)
+                inside["orbit"].append(_inside(states[:, 1:], orbits[1:, i]))
+        for quantity, shares in inside.items():
+            for j, level in enumerate(LEVELS):
+                mean = sum(share[j] for share in shares) / max(len(shares), 1)
+                yield Coverage(k, noise, quantity, level, mean, len(shares))
+
+
+def _inside(samples: Float[Tensor, "samples *values"], true: Float[Tensor, "*values"]) -> list[float]:
+    """The part of the values that lie in their bands, for each level."""
+    bands = [interval(samples, level) for level in LEVELS]
+    return [((low <= true) & (true <= high)).double().mean().item() for low, high in bands]
