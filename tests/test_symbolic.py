@@ -32,11 +32,11 @@ def test_a_pendulum_is_read_as_a_pendulum():
 
 
 def test_coefficients_are_as_uncertain_as_the_samples():
-    reading = read_symbolically(Adapted(system()), system(0.01, 500), near())
+    reading = read_symbolically(Adapted(system()), system(0.001, 500), near())
     spread = dict(zip(reading.terms, reading.deviations, strict=True))
     m, l, _ = PARAMETERS[0]
     kinetic = 1 / (2 * m * l**2)
-    assert spread["p²"] == pytest.approx(kinetic.item() * 0.01 * 5**0.5, rel=0.15)  # of m and of l²
+    assert spread["p²"] == pytest.approx(kinetic.item() * 0.001 * 5**0.5, rel=0.15)  # of m and of l²
 
 
 def test_terms_are_named_for_each_degree_of_freedom():

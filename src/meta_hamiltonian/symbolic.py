@@ -10,8 +10,8 @@ from torch import Tensor
 from meta_hamiltonian.learners import Adapted, AdaptedSystems
 from meta_hamiltonian.systems.symplectic import hamiltonian_field
 
-# Terms are left out as long as the others meet the field to this part of its RMS.
-_THRESHOLD = 0.02
+# Terms are left out as long as the others meet the field to this part of its RMS, or as well as it is known.
+_THRESHOLD = 0.002
 # States at which fields are compared.
 _STATES = 1024
 
@@ -98,18 +98,19 @@ def read_symbolically(adapted: Adapted, samples: AdaptedSystems | None, near: Fl
     design = torch.stack([_field(term, x).flatten() for _, term in terms], dim=-1)
     target = adapted.field(x).flatten()
     size = target.square().mean().sqrt().clamp_min(torch.finfo(target.dtype).tiny)
+    fields = None if samples is None else samples.field(x.expand(len(samples.scale), *x.shape)).flatten(1)
+    known = 0.0 if fields is None else fields.var(0).mean().sqrt().item()
     kept = list(range(len(terms)))
     while kept:
         fewer = [kept[:i] + kept[i + 1 :] for i in range(len(kept))]
         errors = [_misfit(design, target, terms) for terms in fewer]
         best = min(range(len(fewer)), key=errors.__getitem__)
-        if errors[best] > _THRESHOLD * size:
+        if errors[best] > max(_THRESHOLD * size.item(), known):
             break
         kept = fewer[best]
     coefficients = torch.linalg.lstsq(design[:, kept], target[:, None]).solution[:, 0] if kept else target.new_zeros(0)
     deviations = torch.zeros_like(coefficients)
-    if samples is not None and kept:
-        fields = samples.field(x.expand(len(samples.scale), *x.shape)).flatten(1)
+    if fields is not None and kept:
         deviations = torch.linalg.lstsq(design[:, kept], fields.mT).solution.std(1)
     error = _misfit(design, target, kept) / size
     return Reading([terms[i][0] for i in kept], coefficients.tolist(), deviations.tolist(), float(error))

@@ -152,10 +152,12 @@ def test_calibration_finds_how_heads_are_distributed(kind):
     generator = torch.Generator().manual_seed(0)
     mean, spread = torch.tensor([2.0, -1.0]).double(), torch.tensor([[0.5, 0.0], [0.3, 0.1]]).double()
     v = mean + torch.randn(4000, outputs, 2, dtype=torch.float64, generator=generator) @ spread.T
-    episodes = tasks(4000, support=20, query=1)
+    episodes = tasks(4000, support=20, query=20)
     with torch.no_grad():
-        features, _ = ridge.centred(episodes.support)
-        exact = (features @ ridge.columns(v.mT)).reshape(episodes.support.x.shape)
+        exact, episodes.query.dxdt = (
+            (ridge.centred(points)[0] @ ridge.columns(v.mT)).reshape(points.x.shape)
+            for points in (episodes.support, episodes.query)
+        )
     noisy = exact + 0.01 * torch.randn(exact.shape, dtype=torch.float64, generator=generator)
     episodes.support = Points(episodes.support.x, noisy)
     ridge.calibrate(episodes)

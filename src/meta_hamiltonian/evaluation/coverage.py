@@ -60,7 +60,7 @@ def coverage(
             inside["field"].append(_inside(field_samples(samples, x), tasks.query.dxdt[i]))
             inside["energy"].append(_inside(energy_change_samples(samples, x)[:, 1:], (energy - energy[0])[1:]))
             if i < n_orbits:
-                states = samples.rollout(starts[i].expand(SAMPLES, -1), t).states.transpose(0, 1)
+                states = samples.rollout(starts[i].expand(SAMPLES, -1), t, _TOLERANCE).states.transpose(0, 1)
                 inside["orbit"].append(_inside(states[:, 1:], orbits[1:, i]))
         for quantity, shares in inside.items():
             for j, level in enumerate(LEVELS):

@@ -59,11 +59,11 @@ class AdaptedSystems:
         with torch.no_grad():
             return self.scale[:, None] * self.net.energy_with(self.parameters, x)
 
-    def rollout(self, x0: Float[Tensor, "tasks state"], t: Float[Tensor, " instants"]) -> Orbits:
+    def rollout(
+        self, x0: Float[Tensor, "tasks state"], t: Float[Tensor, " instants"], tolerance: float = _BATCH_TOLERANCE
+    ) -> Orbits:
         """One orbit of each system, frozen where it leaves twice the state box."""
-        return integrate(
-            lambda x: self.field(x[:, None])[:, 0], x0, t, _ORBIT_BOX * self.net.state_box, _BATCH_TOLERANCE
-        )
+        return integrate(lambda x: self.field(x[:, None])[:, 0], x0, t, _ORBIT_BOX * self.net.state_box, tolerance)
 
 
 class Adapted:

@@ -125,18 +125,18 @@ class Ridge(Learner):
     def calibrate(self, held_out: Episodes) -> None:
         """Empirical Bayes: the mean and covariance of v over tasks, and the variances that their fits leave.
 
-        The noise is that of the support sets, the misfit that of the query sets, which are exact.
+        The noise is that of the support sets; the heads, and the misfit, are those of the query sets, which are exact.
         """
         episodes = rescaled(held_out) if self.scale == "task" else held_out
-        v, left, _ = self._fit(episodes.support)
-        noise = left.square().sum() / max(left.numel() - v.numel(), 1)
+        v, left, features = self._fit(episodes.query)
         mean = v.mean(0)
         rows = (v - mean).mT.flatten(0, 1)  # one for each task and output
         values, vectors = torch.linalg.eigh(rows.mT @ rows / len(rows))
         self.mean.copy_(mean)
         self.spread.copy_(vectors * values.clamp_min(0.0).sqrt())
+        _, noisy, _ = self._fit(episodes.support)
+        noise = noisy.square().sum() / max(noisy.numel() - v.numel(), 1)
         self.noise.copy_(noise.clamp_min(_SMALLEST_NOISE))
-        _, left, features = self._fit(episodes.query)
         # By a quantile, since its tails are heavier than a Gaussian's: 80 % lie within 1.28 standard deviations.
         misfit = left.abs().flatten().quantile(0.8) / 1.2816
         self.misfit_factor.copy_(misfit * _unit_functions(features.double()))
