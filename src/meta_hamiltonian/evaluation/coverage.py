@@ -18,7 +18,8 @@ SAMPLES = 200
 _STATES = 20
 _INSTANTS = 21
 _LONG = 20.0
-_TOLERANCE = 1e-11
+_TOLERANCE = 1e-11  # of the true orbits
+_SAMPLE_TOLERANCE = 1e-10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +61,7 @@ def coverage(
             inside["field"].append(_inside(field_samples(samples, x), tasks.query.dxdt[i]))
             inside["energy"].append(_inside(energy_change_samples(samples, x)[:, 1:], (energy - energy[0])[1:]))
             if i < n_orbits:
-                states = samples.rollout(starts[i].expand(SAMPLES, -1), t, _TOLERANCE).states.transpose(0, 1)
+                states = samples.rollout(starts[i].expand(SAMPLES, -1), t, _SAMPLE_TOLERANCE).states.transpose(0, 1)
                 inside["orbit"].append(_inside(states[:, 1:], orbits[1:, i]))
         for quantity, shares in inside.items():
             for j, level in enumerate(LEVELS):
