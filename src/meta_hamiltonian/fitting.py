@@ -99,11 +99,8 @@ def fit(
     if isinstance(observations, Derivatives):
         if how == "orbit":
             raise ObservationError("fit=orbit needs a trajectory, with a column t and without dq and dp")
-        points, how, start_time = (
-            Points(*map(torch.from_numpy, (observations.x, observations.dxdt))),
-            "derivatives",
-            0.0,
-        )
+        points = Points(torch.from_numpy(observations.x), torch.from_numpy(observations.dxdt))
+        how, start_time = "derivatives", 0.0
         known = _adapt(learner, points, steps, points.x[-1:])
         start, start_samples = points.x[-1], known.start_samples
     else:

@@ -7,12 +7,11 @@ import torch
 from matplotlib.figure import Figure
 
 from meta_hamiltonian.bands import uncertainty
-from meta_hamiltonian.figures.style import DASHES, OBSERVATIONS, PREDICTION, TRUTH, P, Q, T, new_figure
+from meta_hamiltonian.figures.style import DASHES, OBSERVATIONS, PREDICTION, TRUTH, P, Q, T, draw_arrows, new_figure
 from meta_hamiltonian.learners import Adapted, AdaptedSystems
 
 _GRID = 81
 _LEVELS = 24
-_LONGEST_ARROW = 0.16  # of the box's width
 
 
 def _grid(box: np.ndarray) -> tuple[np.ndarray, np.ndarray, torch.Tensor]:
@@ -28,10 +27,7 @@ def learned_field(adapted: Adapted, x: np.ndarray, dxdt: np.ndarray) -> Figure:
     figure = new_figure(5.0, 4.0)
     axes = figure.subplots()
     axes.streamplot(q, p, field[..., 0].T, field[..., 1].T, color=PREDICTION, linewidth=0.6, arrowsize=0.7)
-    along = dxdt / box
-    longest = max(np.linalg.norm(along, axis=-1).max(), 1e-12)
-    arrows = along / longest * 2 * _LONGEST_ARROW * box
-    axes.quiver(*x.T, *arrows.T, color=OBSERVATIONS, angles="xy", scale_units="xy", scale=1, width=0.004, zorder=3)
+    draw_arrows(axes, x, dxdt, box, 0.004)
     axes.plot(*x.T, ".", color=OBSERVATIONS, markersize=3, zorder=3)
     return _labelled(figure, box, "Learned vector field and observations")
 

@@ -43,18 +43,22 @@ def draw_streams(axes: Axes, shown: Shown, field: np.ndarray, colour: str) -> No
 
 
 def draw_observations(axes: Axes, shown: Shown, shots: int) -> None:
-    """The observed derivatives, in units of the box so that both coordinates are seen; the longest has one length."""
-    box = np.array([shown.q[-1], shown.p[-1]])
-    along = shown.dxdt[:shots] / box
+    """The observed derivatives of the first `shots` points."""
+    draw_arrows(axes, shown.x[:shots], shown.dxdt[:shots], np.array([shown.q[-1], shown.p[-1]]), 0.007)
+
+
+def draw_arrows(axes: Axes, x: np.ndarray, dxdt: np.ndarray, box: np.ndarray, width: float) -> None:
+    """Derivatives in units of the box, so that both coordinates are seen; the longest has one length."""
+    along = dxdt / box
     longest = max(np.linalg.norm(along, axis=-1).max(), 1e-12)
     axes.quiver(
-        *shown.x[:shots].T,
+        *x.T,
         *(along / longest * 2 * _LONGEST_ARROW * box).T,
         color=OBSERVATIONS,
         angles="xy",
         scale_units="xy",
         scale=1,
-        width=0.007,
+        width=width,
         zorder=3,
     )
 
