@@ -7,6 +7,7 @@ import shutil
 import subprocess
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from command import train_here
@@ -249,17 +250,27 @@ def test_bands_hold_the_truth_and_say_where_to_measure_next(run_folder, here):
     assert (bands["energy_change_low"] <= 1e-12).all()
 
 
-def test_exported_dynamics_are_those_of_the_adapted_system(run_folder, here):
+def run_torch_export(file, x):
+    return torch.export.load(file).module()(x)
+
+
+def run_onnx(file, x):
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    return [torch.from_numpy(value) for value in session.run(None, {"x": x.numpy()})]
+
+
+@pytest.mark.parametrize(("file", "run"), [("system.pt2", run_torch_export), ("system.onnx", run_onnx)])
+def test_exported_dynamics_are_those_of_the_adapted_system(run_folder, here, file, run):
     points(here / "seen.csv")
     adapt(run_folder, "seen.csv")
-    done = CliRunner().invoke(app, ["export", "seen-adapted/adapted.pt", "system.pt2"])
+    done = CliRunner().invoke(app, ["export", "seen-adapted/adapted.pt", file])
     assert done.exit_code == 0, done.output
     x = BOX * (2 * torch.rand(5, 2, dtype=torch.float64) - 1)
-    energy, field = torch.export.load("system.pt2").module()(x)
+    energy, field = run(file, x)
     adapted = load_adapted("seen-adapted/adapted.pt")
     torch.testing.assert_close(energy, adapted.energy(x))
     torch.testing.assert_close(field, adapted.field(x))
-    again = CliRunner().invoke(app, ["export", "seen-adapted/adapted.pt", "system.pt2"])
+    again = CliRunner().invoke(app, ["export", "seen-adapted/adapted.pt", file])
     assert (again.exit_code, again.stderr.count("\n")) == (2, 1)
     assert CliRunner().invoke(app, ["export", "seen-adapted/adapted.pt", "system.txt"]).exit_code == 2
 

@@ -72,8 +72,8 @@ def export(adapted: Adapted, path: Path) -> None:
 
 def _through_onnx(program: torch.export.ExportedProgram, x: Tensor, file: Path) -> list[Tensor]:
     try:
-        import onnxruntime  # pyright: ignore[reportMissingImports]
-        import onnxscript  # noqa: F401  # pyright: ignore[reportMissingImports]
+        import onnxruntime
+        import onnxscript  # noqa: F401
     except ModuleNotFoundError as error:
         raise ExportError("ONNX is not installed: pip install 'meta-hamiltonian[onnx]'") from error
     written = torch.onnx.export(program, (), dynamo=True, verbose=False)

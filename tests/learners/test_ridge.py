@@ -166,6 +166,29 @@ def test_calibration_finds_how_heads_are_distributed(kind):
     assert ridge.noise.item() == pytest.approx(1e-4, rel=0.03)
 
 
+def test_the_misfit_is_as_large_and_of_the_kind_of_what_heads_of_the_family_leave():
+    """All tasks ask for the same change outside the span of L, more or less of it."""
+    ridge = learner(rank=2, noise=1e-9)
+    episodes = tasks(400, support=30, query=30)
+    generator = torch.Generator().manual_seed(0)
+    change = torch.randn(12, 1, dtype=torch.float64, generator=generator)
+    sizes = torch.randn(400, 1, 1, dtype=torch.float64, generator=generator)
+    with torch.no_grad():
+        for points in (episodes.support, episodes.query):
+            features, _ = ridge.centred(points)
+            points.dxdt = (features @ (ridge.columns(ridge.mean) + sizes * change)).reshape(points.x.shape)
+        ridge.calibrate(episodes)
+        features, residual = ridge.centred(episodes.query)
+        design = features @ ridge.prior_factor
+        left = residual - design @ torch.linalg.lstsq(design, residual).solution
+        drawn = features @ ridge.misfit_factor
+    assert drawn.square().sum(-1).mean().sqrt() == pytest.approx(left.square().mean().sqrt().item(), rel=0.15)
+    # Up to what the heads take over, the changes that are drawn are those that are missing.
+    kept = drawn - design @ torch.linalg.lstsq(design, drawn).solution
+    cosine = (left.mT @ kept).square().sum((-2, -1)) / (left.square().sum((-2, -1)) * kept.square().sum((-2, -1)))
+    assert cosine.mean() > 0.9
+
+
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_adapting_finds_a_system_that_the_network_can_describe(kind):
     ridge = learner(kind, rank=4)

@@ -26,6 +26,8 @@ _RATIOS = 10.0 ** (torch.arange(-6, 7, dtype=torch.float64) / 2)
 # Gauss-Newton steps of the observed states.
 _ROUNDS = 2
 _SMALLEST_NOISE = 1e-28  # the square of what float64 resolves
+# Of the misfits: which directions of the features can be told apart, and how little their share is shrunk.
+_RESOLVED, _SHRINKAGE = 1e-12, 0.1
 
 
 class Ridge(Learner):
@@ -137,9 +139,9 @@ class Ridge(Learner):
         _, noisy, _ = self._fit(episodes.support)
         noise = noisy.square().sum() / max(noisy.numel() - v.numel(), 1)
         self.noise.copy_(noise.clamp_min(_SMALLEST_NOISE))
-        # By a quantile, since its tails are heavier than a Gaussian's: 80 % lie within 1.28 standard deviations.
-        misfit = left.abs().flatten().quantile(0.8) / 1.2816
-        self.misfit_factor.copy_(misfit * _unit_functions(features.double()))
+        # By a quantile, since its tails are heavier than a Gaussian's: 90 % lie within 1.64 standard deviations.
+        misfit = left.abs().flatten().quantile(0.9) / 1.6449
+        self.misfit_factor.copy_(misfit * _unit_changes(features.double(), left))
 
     def _fit(
         self, points: Points
@@ -217,12 +219,22 @@ class Ridge(Learner):
             yield AdaptedSystems(learner.net, head_weights(learner.net, columns[task]), scale[task].expand(count))
 
 
-def _unit_functions(features: Float[Tensor, "tasks rows features"]) -> Float[Tensor, "features features"]:
-    """Changes of a head whose fields are uncorrelated, with variances that add up to 1 on average over the rows."""
-    rows = features.flatten(0, 1)
-    values, vectors = torch.linalg.eigh(rows.mT @ rows / len(rows))
-    kept = values > 1e-12 * values[-1]
-    return vectors * torch.where(kept, values, math.inf).rsqrt() / kept.sum().sqrt()
+def _unit_changes(
+    features: Float[Tensor, "tasks rows features"], left: Float[Tensor, "tasks rows outputs"]
+) -> Float[Tensor, "features features"]:
+    """Changes of a head that are distributed as those that the misfits of the tasks ask for; the variances of their
+    fields add up to 1 on average over the rows."""
+    triangle = torch.linalg.qr(features.flatten(0, 1), mode="r").R / features[..., 0].numel() ** 0.5
+    _, values, right = torch.linalg.svd(triangle)
+    kept = values > _RESOLVED * values[0]
+    # Heads whose fields are uncorrelated and of size 1, from which the changes are as good as free to come.
+    heads = right.mT * torch.where(kept, values, math.inf).reciprocal()
+    design = features @ heads
+    eye = torch.eye(len(values), dtype=design.dtype, device=design.device)
+    changes = torch.linalg.solve(design.mT @ design + len(values) * _SHRINKAGE * eye, design.mT @ left)
+    _, sizes, directions = torch.linalg.svd(changes.mT.flatten(0, 1), full_matrices=False)
+    factor = heads @ directions.mT * (sizes / sizes.square().sum().sqrt().clamp_min(torch.finfo(sizes.dtype).tiny))
+    return torch.nn.functional.pad(factor, (0, len(heads) - factor.shape[-1]))
 
 
 def _cholesky(matrix: Float[Tensor, "tasks size size"]) -> Float[Tensor, "tasks size size"]:
