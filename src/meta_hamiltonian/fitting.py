@@ -60,8 +60,8 @@ class Fit:
 
     def starting_from(self, x: Float[Tensor, " state"]) -> "Fit":
         """The same with the prediction going on from this state, at time 0."""
-        samples = None if self.samples is None else x.expand(len(self.samples.scale), -1)
-        return dataclasses.replace(self, start=x, start_samples=samples, start_time=0.0)
+        start, samples = _certain(x, self.samples)
+        return dataclasses.replace(self, start=start, start_samples=samples, start_time=0.0)
 
 
 def fit(
@@ -101,8 +101,8 @@ def fit(
             raise ObservationError("fit=orbit needs a trajectory, with a column t and without dq and dp")
         points = Points(torch.from_numpy(observations.x), torch.from_numpy(observations.dxdt))
         how, start_time = "derivatives", 0.0
-        known = _adapt(learner, points, steps, points.x[-1:])
-        start, start_samples = points.x[-1], known.start_samples
+        known = _adapt(learner, points, steps)
+        start, start_samples = _certain(points.x[-1], known.samples)
     else:
         paths = [make_path(trajectory, inertia) for trajectory in observations]
         if any(trajectory.p is None for trajectory in observations):
@@ -116,15 +116,9 @@ def fit(
             how = min(held_out, key=lambda name: (held_out[name], name))
             errors = ", ".join(f"{name} {error:.2g}" for name, error in held_out.items())
             notes.append(f"fit={how} predicts the end of the trajectories better (RMS in state boxes: {errors}).")
-        points, known, t = well_known_points(paths), _fitted(learner, paths, how, steps), paths[-1].t
-        start, start_samples, start_time = paths[-1].x[-1], known.start_samples, t[-1].item()
-        if how == "orbit":
-            start = known.adapted.rollout(known.starts[-1], t)[-1]
-            assert known.samples is not None
-            assert start_samples is not None
-            start_samples = known.samples.rollout(start_samples[:, -1], t).states[-1][:, None]
-        elif start_samples is not None:
-            start_samples = start.expand(len(start_samples), 1, -1)
+        points, known = well_known_points(paths), _fitted(learner, paths, how, steps)
+        start_time = paths[-1].t[-1].item()
+        start, start_samples = _last_state(known, paths[-1])
     before = learner.adapt(points.x, points.dxdt, 0)
     residual = _residual(known.adapted, points)
     if known.samples is None:
@@ -138,7 +132,7 @@ def fit(
         how=how,
         held_out=held_out,
         start=start,
-        start_samples=None if start_samples is None else start_samples[:, -1],
+        start_samples=start_samples,
         start_time=start_time,
         residual_before=_residual(before, points),
         residual=residual,
@@ -149,28 +143,38 @@ def fit(
 
 
 class _Known(NamedTuple):
-    """As [`Fitted`][]; there are samples only if the learner has a posterior."""
+    """What a fit gives: samples only if there is a posterior, starts of trajectories only if these were fitted."""
 
     adapted: Adapted
-    starts: Float[Tensor, "trajectories state"]
     samples: AdaptedSystems | None
-    start_samples: Float[Tensor, "samples trajectories state"] | None
+    starts: Float[Tensor, "trajectories state"] | None = None
+    start_samples: Float[Tensor, "samples trajectories state"] | None = None
 
 
-def _adapt(learner: Learner, points: Points, steps: int | None, starts: Tensor) -> _Known:
-    adapted = learner.adapt(points.x, points.dxdt, steps)
-    if not isinstance(learner, Ridge):
-        return _Known(adapted, starts, None, None)
-    samples = learner.sample(points.x, points.dxdt, SAMPLES)
-    return _Known(adapted, starts, samples, starts.expand(SAMPLES, *starts.shape))
+def _adapt(learner: Learner, points: Points, steps: int | None) -> _Known:
+    samples = learner.sample(points.x, points.dxdt, SAMPLES) if isinstance(learner, Ridge) else None
+    return _Known(learner.adapt(points.x, points.dxdt, steps), samples)
 
 
 def _fitted(learner: Learner, paths: Sequence[Path], how: str, steps: int | None) -> _Known:
-    points, starts = well_known_points(paths), torch.stack([path.x[0] for path in paths])
-    known = _adapt(learner, points, steps, starts)
+    points = well_known_points(paths)
     if how == "derivatives":
-        return known
-    return _Known(*fit_orbits(learner, known.adapted, starts, paths))
+        return _adapt(learner, points, steps)
+    starts = torch.stack([path.x[0] for path in paths])
+    fitted = fit_orbits(learner, learner.adapt(points.x, points.dxdt, steps), starts, paths)
+    return _Known(fitted.adapted, fitted.samples, fitted.starts, fitted.start_samples)
+
+
+def _last_state(known: _Known, path: Path) -> tuple[Tensor, Tensor | None]:
+    """Where a trajectory ends, and, by the posterior, where else it may."""
+    if known.starts is None or known.samples is None or known.start_samples is None:
+        return _certain(path.x[-1], known.samples)
+    end = known.adapted.rollout(known.starts[-1], path.t)[-1]
+    return end, known.samples.rollout(known.start_samples[:, -1], path.t).states[-1]
+
+
+def _certain(x: Float[Tensor, " state"], samples: AdaptedSystems | None) -> tuple[Tensor, Tensor | None]:
+    return x, None if samples is None else x.expand(len(samples.scale), -1)
 
 
 def _error_at_the_end(
@@ -179,11 +183,12 @@ def _error_at_the_end(
     """Fits the beginnings alone and follows the orbits to the ends."""
     counts = [round((1 - _HELD_OUT) * len(trajectory.t)) for trajectory in observations]
     beginnings = [make_path(_first(trajectory, n), inertia) for trajectory, n in zip(observations, counts, strict=True)]
-    adapted, starts, *_ = _fitted(learner, beginnings, how, steps)
+    known = _fitted(learner, beginnings, how, steps)
+    starts = [path.x[0] for path in beginnings] if known.starts is None else known.starts
     squares = []
     for trajectory, start, count in zip(observations, starts, counts, strict=True):
         whole = observed_states(trajectory, inertia)
-        predicted = adapted.rollout(start, torch.from_numpy(trajectory.t))
+        predicted = known.adapted.rollout(start, torch.from_numpy(trajectory.t))
         error = ((predicted - torch.from_numpy(whole)) / learner.net.state_box.double())[count:]
         squares.append(error[error.isfinite()].square())
     return torch.cat(squares).mean().sqrt().item()

@@ -141,8 +141,8 @@ def fit_orbits(learner: Learner, adapted: Adapted, starts: Tensor, paths: Sequen
         jacobian,  # pyright: ignore[reportArgumentType]
         x_scale="jac",
         max_nfev=30,
-        xtol=1e-12,
-        ftol=1e-12,
+        xtol=1e-10,
+        ftol=1e-6,
     )
     best = torch.from_numpy(found.x)[None]
     # Laplace's approximation: the Gaussian of the linearised problem, its noise from what the orbits leave.
