@@ -9,9 +9,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-
-class ConfigError(ValueError):
-    """A value that is refused before any work begins. The message is one line."""
+from meta_hamiltonian.errors import ConfigError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,6 +181,7 @@ class TrainerConfig:
 
     _target_: str = MISSING
     accelerator: str = key(one_of("cpu", "gpu"))
+    strategy: str = key(one_of("auto", "ddp"))
     devices: int = key(integer(1))
     precision: str = key(one_of("32-true", "64-true"))
     max_steps: int = key(integer(1))
@@ -265,7 +264,12 @@ def check(config: DictConfig) -> None:
             f"data.meta_batch={config.data.meta_batch} is not allowed: a meta-batch holds different tasks, "
             f"at most data.tasks={config.data.tasks}; lower the first, raise the second or set it to null"
         )
-
+    for name, tasks in (("data.meta_batch", config.data.meta_batch), ("test.n_systems", config.test.n_systems)):
+        if tasks < config.trainer.devices:
+            raise ConfigError(
+                f"trainer.devices={config.trainer.devices} is not allowed with {name}={tasks}: each device needs a "
+                "task of its own; lower the first or raise the second"
+            )
     if _kind(config.optim) == "GaussNewton" and (_kind(config.algo), config.trainer.precision) != ("Ridge", "64-true"):
         raise ConfigError(
             "optim=levenberg_marquardt is not allowed here: it needs algo=ridge, which solves for the head, "

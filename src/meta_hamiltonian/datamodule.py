@@ -7,13 +7,14 @@ import torch
 from lightning import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from meta_hamiltonian.devices import share
 from meta_hamiltonian.episodes import Episodes, sample_episodes
 from meta_hamiltonian.random import generator
 from meta_hamiltonian.systems import HamiltonianSystem
 
 
 class MetaBatches(Dataset[Episodes]):
-    """Meta-batch b of the training split, a function of `(seed, b)` alone."""
+    """Meta-batch b of the training split, a function of `(seed, b)` alone; on several devices this one's part of it."""
 
     def __init__(
         self,
@@ -31,16 +32,18 @@ class MetaBatches(Dataset[Episodes]):
         )
         self.meta_batch = meta_batch
         self.seed = seed
+        self.share = share(meta_batch)  # here: a worker process knows nothing of devices
         # The fixed set is small (16 MB for the protocol's 10,000 tasks): it is drawn once.
         self.episodes = None if tasks is None else self.sample(tasks)
 
     def __getitem__(self, index: int) -> Episodes:
+        mine = self.share
         if self.episodes is None:  # an endless stream: every meta-batch has new tasks
-            return self.sample(range(index * self.meta_batch, (index + 1) * self.meta_batch))
+            return self.sample(range(index * self.meta_batch, (index + 1) * self.meta_batch)[mine])
         picks = generator(self.seed, "train", "meta-batch", index).choice(
             len(self.episodes), self.meta_batch, replace=False, shuffle=False
         )
-        return self.episodes[torch.from_numpy(picks)]
+        return self.episodes[torch.from_numpy(picks[mine])]
 
 
 class _OuterSteps(Sampler[int]):

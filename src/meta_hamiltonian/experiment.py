@@ -1,6 +1,5 @@
 """What `train.py` runs: train, test, report."""
 
-import functools
 import logging
 import os
 import warnings
@@ -13,8 +12,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate, to_absolute_path
 from lightning import Trainer, seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.loggers.logger import DummyLogger
 from omegaconf import DictConfig, OmegaConf
 
 from meta_hamiltonian.checkpoint import (
@@ -28,58 +28,83 @@ from meta_hamiltonian.checkpoint import (
     read_checkpoint,
 )
 from meta_hamiltonian.compilation import is_earned
-from meta_hamiltonian.config import ConfigError
+from meta_hamiltonian.devices import from_first, rank, share
+from meta_hamiltonian.errors import ConfigError
 from meta_hamiltonian.evaluation import Result, TestSet, evaluate, make_test_set
 from meta_hamiltonian.figures import Shown, save, streamlines, training, trajectories
+from meta_hamiltonian.job import Job
+from meta_hamiltonian.launch import on_all_devices
 from meta_hamiltonian.meta_module import MetaModule
 from meta_hamiltonian.progress import ProgressBar
 from meta_hamiltonian.report import print_table
 from meta_hamiltonian.results import COLUMNS, write_rows
-from meta_hamiltonian.sweep import train_once
+from meta_hamiltonian.saving import WholeCheckpoints, checkpoints
+from meta_hamiltonian.sharing import train_once
 from meta_hamiltonian.systems import HamiltonianSystem
 
 log = logging.getLogger(__name__)
 
 _GROUPS = ("system", "model", "algo")
+# What a training depends on beside them, of the trainer.
+_TRAINER_KEYS = ("max_steps", "precision", "gradient_clip_val", "val_check_interval")
 # The test system in the figures.
 _SHOWN = 0
 
 
-def run(config: DictConfig) -> None:
+def run(config: DictConfig) -> float | None:
     """One job: trains (unless `ckpt_path` is given), tests and reports.
 
     **Arguments:** `config`: checked already by [`check`][].
 
+    **Returns:** the smallest validation loss, which a search makes smaller; None where nothing was trained.
+
     **Raises:** [`ConfigError`][] before any work begins, for what this machine or the checkpoint does not allow.
     """
     _check_devices(config)
+    quiet_lightning()
+    return on_all_devices(_run, config)
+
+
+def _run(config: DictConfig) -> float | None:
     hydra = HydraConfig.get()
     folder = _shown(hydra.runtime.output_dir)
+    sweep = _shown(to_absolute_path(hydra.sweep.dir)) if hydra.mode == RunMode.MULTIRUN else None
+    job = Job(folder, config)
+    if sweep is not None and config.resume and from_first(job.is_finished()):
+        log.info(f"{folder} is finished already.")
+        return _validation_loss(folder)
     settings = _settings(config)
-    quiet_lightning()
-
     logger = start_logger(config, folder)
     try:
         if config.ckpt_path is None:
-            train_this = functools.partial(train, config, settings, folder, logger)
-            if hydra.mode == RunMode.MULTIRUN:
-                train_once(config, folder, _shown(to_absolute_path(hydra.sweep.dir)), train_this)
+            if sweep is None:
+                with job.times("training"):
+                    train(config, settings, folder, logger, config.resume)
             else:
-                train_this()
-        test(config, settings, config.ckpt_path or folder, folder, logger)
+                train_once(job, sweep, lambda shared: train(config, settings, shared, logger, resume=True))
+        with job.times("testing"):
+            test(config, settings, config.ckpt_path or folder, folder, logger)
     finally:
         if isinstance(logger, WandbLogger):
             logger.experiment.finish()
+    if rank() == 0:
+        job.finish()
+    return _validation_loss(config.ckpt_path or folder)
 
 
-def train(config: DictConfig, settings: Mapping[str, Any], folder: Path, logger: Logger | None) -> None:
-    """Meta-trains and leaves `checkpoints/best.ckpt` and `checkpoints/last.ckpt` in the run's folder."""
+def train(config: DictConfig, settings: Mapping[str, Any], folder: Path, logger: Logger | None, resume: bool) -> None:
+    """Meta-trains and leaves `checkpoints/best.ckpt` and `checkpoints/last.ckpt` in the folder.
+
+    With `resume` it goes on from the last one, if there is one.
+    """
     seed_everything(config.seed, workers=True, verbose=False)
     system = build(settings["system"], HamiltonianSystem)
     learner = build_learner(settings)
     module: MetaModule = instantiate(config.optim, _partial_=True)(learner, settings)
     dtype = torch.float64 if config.trainer.precision == "64-true" else torch.float32
     data = instantiate(config.data, _partial_=True)(system=system, seed=config.seed, dtype=dtype)
+    last = folder / "checkpoints" / "last.ckpt"
+    resumed = learner.meta_trained and from_first(_ready(last, settings, resume))
     if settings["algo"].get("compile"):
         log.info("The step is compiled first, which takes up to a minute; compile=false goes without.")
     trainer: Trainer = instantiate(
@@ -89,33 +114,64 @@ def train(config: DictConfig, settings: Mapping[str, Any], folder: Path, logger:
             *checkpoints(folder / "checkpoints"),
             *([ProgressBar(config.trainer.log_every_n_steps)] if config.trainer.enable_progress_bar else []),
         ],
+        use_distributed_sampler=False,  # the meta-batches come in parts already
+        plugins=[WholeCheckpoints(), LightningEnvironment()],
         # Lightning refuses an interval longer than the training.
         val_check_interval=min(config.trainer.val_check_interval, config.trainer.max_steps),
         num_sanity_val_steps=0,
         enable_model_summary=False,
         default_root_dir=folder,
     )
-    last = folder / "checkpoints" / "last.ckpt"
     if not learner.meta_trained:
         trainer.strategy.connect(module)  # Lightning's way to save what was not trained
         trainer.save_checkpoint(folder / "checkpoints" / "best.ckpt")
         trainer.save_checkpoint(last)
         return
-    resumed = config.resume and last.exists()
-    if resumed:
-        log.info(f"Going on from step {torch.load(last, weights_only=True)['global_step']} of {last}.")
-    elif config.resume:
-        log.info(f"There is no {last} to resume: training starts anew.")
     trainer.fit(module, data, ckpt_path=last if resumed else None, weights_only=True)
 
 
-def checkpoints(folder: Path) -> list[ModelCheckpoint]:
-    """Keep the learner with the smallest validation loss as `best.ckpt`, and that of the last step as `last.ckpt`.
+def _ready(last: Path, settings: Mapping[str, Any], resume: bool) -> bool:
+    """Whether a training goes on from this checkpoint; if not, those of an earlier one are taken away.
 
-    Lightning's `save_last` would copy the last of the best ones.
+    **Raises:** [`ConfigError`][] if it is of another training, or of an unfinished one that is not to be resumed.
     """
-    keep = functools.partial(ModelCheckpoint, folder, enable_version_counter=False)  # a resumed run replaces its own
-    return [keep(filename="best", monitor="val/query_loss"), keep(filename="last")]
+    if rank() != 0:
+        return False
+    if not last.exists():
+        if resume:
+            log.info(f"There is no {last} to resume: training starts anew.")
+        return False
+    earlier = read_checkpoint(last)
+    step, kept = earlier["global_step"], earlier[SETTINGS_KEY]
+    if resume:
+        others = [key for key in settings if _without_workers(kept.get(key)) != _without_workers(settings[key])]
+        if others:
+            raise ConfigError(
+                f"resume=true is not allowed: {last} is of a training with other settings ({', '.join(others)}); "
+                "give the command that it was started with, or another folder"
+            )
+        log.info(f"Going on from step {step} of {last}.")
+        return True
+    if step < kept["training"]["max_steps"]:
+        raise ConfigError(
+            f"resume=false is not allowed here: {last} is of a training that ended at step {step} of "
+            f"{kept['training']['max_steps']}; go on with resume=true, or give another folder"
+        )
+    for file in last.parent.glob("*.ckpt"):
+        file.unlink()
+    return False
+
+
+def _without_workers(settings: Any) -> Any:
+    """The data do not depend on how many processes draw them."""
+    if isinstance(settings, Mapping):
+        return {key: _without_workers(value) for key, value in settings.items() if key != "num_workers"}
+    return settings
+
+
+def _validation_loss(checkpoint: Path | str) -> float | None:
+    history = read_checkpoint(find_checkpoint(checkpoint)).get(HISTORY_KEY)
+    return min(row["loss"] for row in history) if history else None
 
 
 def test(
@@ -126,11 +182,14 @@ def test(
     system = build(settings["system"], HamiltonianSystem)
     shots, steps = _numbers(config.shots), _numbers(config.test.steps)
     test_set = make_test_set(system, config.test.n_systems, max(shots), config.test.seed, config.data.noise)
-    origin = {**settings["names"], "seed": settings["seed"], "noise": config.data.noise}
-    origin["inner_steps"] = settings["algo"].get("inner_steps", 0)
 
     log.info(f"Testing on {config.test.n_systems} new systems.")
-    results = list(evaluate(learner, test_set, shots, steps))
+    mine = evaluate(learner, test_set[share(config.test.n_systems)], shots, steps)
+    results = [result.of_all() for result in mine]
+    if rank() != 0:
+        return
+    origin = {**settings["names"], "seed": settings["seed"], "noise": config.data.noise}
+    origin["inner_steps"] = settings["algo"].get("inner_steps", 0)
     rows = [origin | result.figures() for result in results]
     write_rows(folder / "results.csv", COLUMNS, rows)
     figures = draw(results, test_set, folder / "figures") if system.state_dim == 2 else []
@@ -176,6 +235,8 @@ def start_logger(config: DictConfig, folder: Path) -> Logger | None:
     """The configured logger, with the resolved configuration logged."""
     if config.logger._target_ is None:
         return None
+    if rank() != 0:
+        return DummyLogger()  # Lightning reduces what is logged over all processes, so each needs a logger
     hydra = HydraConfig.get()
     sweeping = hydra.mode == RunMode.MULTIRUN
     logger: CSVLogger | WandbLogger = instantiate(config.logger, _partial_=True)(
@@ -206,7 +267,10 @@ def _settings(config: DictConfig) -> dict[str, Any]:
         groups: dict[str, Any] = {group: OmegaConf.to_container(config[group], resolve=True) for group in _GROUPS}
         if groups["algo"].get("compile") == "auto":
             groups["algo"]["compile"] = is_earned(config)
-        return {**groups, "names": {group: choices[group] for group in _GROUPS}, "seed": config.seed}
+        training = {key: OmegaConf.to_container(config[key], resolve=True) for key in ("data", "optim")}
+        training |= {key: config.trainer[key] for key in _TRAINER_KEYS}
+        names = {group: choices[group] for group in _GROUPS}
+        return {**groups, "names": names, "seed": config.seed, "training": training}
     try:
         settings = read_checkpoint(find_checkpoint(config.ckpt_path))[SETTINGS_KEY]
     except (FileNotFoundError, CheckpointError) as error:

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from meta_hamiltonian.devices import sum_over_ranks
 from meta_hamiltonian.episodes import Episodes, Points
 from meta_hamiltonian.learners import Ridge
 from meta_hamiltonian.learners.linear_head import head_columns, head_rows, head_weights, own_head
@@ -104,7 +105,9 @@ class VariableProjection:
         self.parameters = projected_parameters(learner)
 
     def loss(self) -> Float[Tensor, ""]:
-        return self.learner.task_losses(self.episodes).mean()
+        losses = self.learner.task_losses(self.episodes)
+        total, tasks = sum_over_ranks(torch.stack([losses.sum(), losses.new_tensor(len(losses))]))
+        return total / tasks
 
     def normal_equations(self) -> tuple[Float[Tensor, "size size"], Float[Tensor, " size"]]:
         size = sum(value.numel() for value in self.parameters.values())
@@ -116,7 +119,7 @@ class VariableProjection:
             jacobian, residual = self._linearized(self.episodes[start : start + at_once])
             matrix.addmm_(jacobian.mT, jacobian)
             descent.addmv_(jacobian.mT, residual)
-        return matrix, descent
+        return sum_over_ranks(matrix), sum_over_ranks(descent)
 
     def _linearized(self, episodes: Episodes) -> tuple[Float[Tensor, "rows size"], Float[Tensor, " rows"]]:
         """J of the query points, and what their observations exceed the predictions by."""

@@ -1,5 +1,6 @@
 """The outer loop, as LightningModules."""
 
+import functools
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -12,14 +13,12 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRSchedulerC
 from torch import Tensor
 
 from meta_hamiltonian.checkpoint import HISTORY_KEY, SETTINGS_KEY
+from meta_hamiltonian.devices import share, sum_over_ranks, world_size
 from meta_hamiltonian.episodes import Episodes
+from meta_hamiltonian.errors import DivergedError
 from meta_hamiltonian.learners import Learner, Ridge
 from meta_hamiltonian.learners.loss import rescaled
 from meta_hamiltonian.levenberg_marquardt import LevenbergMarquardt, VariableProjection, projected_parameters
-
-
-class DivergedError(RuntimeError):
-    """Too many meta-batches in a row without a finite gradient. The message is one line."""
 
 
 class MetaModule(LightningModule):
@@ -61,9 +60,10 @@ class MetaModule(LightningModule):
             # Reading the loss waits for the device, so it is read only when it is shown.
             assert isinstance(outputs, Mapping)
             speed = (step - self._clock_step) * len(batch) / (time.perf_counter() - self._clock_time)
-            self.log("train/query_loss", outputs["loss"], prog_bar=True, batch_size=len(batch))
-            self.log("train/tasks_per_second", round(speed, 1), prog_bar=True, batch_size=len(batch))
-            self.log("train/skipped", self.skipped.float(), batch_size=len(batch))
+            log = functools.partial(self.log, batch_size=len(batch), sync_dist=world_size() > 1)
+            log("train/query_loss", outputs["query_loss"], prog_bar=True)
+            log("train/tasks_per_second", round(speed, 1), prog_bar=True, reduce_fx="sum")
+            log("train/skipped", self.skipped.float())
             if self.longest_row >= self.max_skipped:
                 raise DivergedError(
                     f"{self.longest_row} meta-batches in a row had no finite gradient (optim.max_skipped="
@@ -77,9 +77,10 @@ class MetaModule(LightningModule):
         self._clock_step, self._clock_time = self.trainer.global_step, time.perf_counter()
 
     def validation_step(self, batch: Episodes, batch_idx: int) -> None:
-        loss = self.learner.meta_loss(batch)
+        mine = batch[share(len(batch))]
+        loss = self.learner.meta_loss(mine)
         self.learner.calibrate(batch)
-        self.log("val/query_loss", loss, prog_bar=True, batch_size=len(batch))
+        self.log("val/query_loss", loss, prog_bar=True, batch_size=len(mine), sync_dist=world_size() > 1)
 
     def on_validation_epoch_end(self) -> None:
         if self.trainer.sanity_checking:
@@ -134,8 +135,11 @@ class Adam(MetaModule):
         cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.trainer.max_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
 
-    def training_step(self, batch: Episodes, batch_idx: int) -> Tensor:
-        return self.learner.meta_loss(batch)
+    def training_step(self, batch: Episodes, batch_idx: int) -> Mapping[str, Tensor]:
+        loss = self.learner.meta_loss(batch)
+        # Gradients are averaged over devices, which need not have as many tasks.
+        tasks = sum_over_ranks(torch.tensor(len(batch), device=self.device))
+        return {"loss": loss * (len(batch) * world_size() / tasks), "query_loss": loss.detach()}
 
     def configure_gradient_clipping(
         self,
@@ -184,4 +188,4 @@ class GaussNewton(MetaModule):
         assert isinstance(scheduler, torch.optim.lr_scheduler.CosineAnnealingLR)
         scheduler.step()
         self.count(~loss.isfinite())
-        return {"loss": loss}
+        return {"loss": loss, "query_loss": loss}

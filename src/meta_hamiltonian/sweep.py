@@ -1,14 +1,13 @@
-"""What the jobs of a sweep share: trainings, and one summary."""
+"""The summary of a sweep."""
 
-import contextlib
+import atexit
 import csv
-import hashlib
-import json
+import functools
 import logging
-import shutil
 import statistics
+import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,88 +19,95 @@ from hydra.types import RunMode
 from hydra.utils import to_absolute_path
 from omegaconf import DictConfig, OmegaConf
 
+from meta_hamiltonian.files import write_text
+from meta_hamiltonian.job import read_finished
 from meta_hamiltonian.results import COLUMNS, write_rows
 
 log = logging.getLogger(__name__)
 
-# What a trained learner depends on. Jobs that differ elsewhere only, in what is tested, share a training.
-_TRAINING_KEYS = ("algo", "model", "system", "data", "optim", "trainer", "seed")
+_DRAW_EVERY = 60.0  # seconds
+_INTERRUPTED = 600.0  # seconds without a job: the sweep was stopped and resumed
 _MOST_SHOWN = 12  # jobs whose fields and orbits are drawn side by side
 _SUMMARY_COLUMNS = ("job", "overrides", "status", "error", *COLUMNS)
 
 
-def train_once(config: DictConfig, run: Path, sweep: Path, train: Callable[[], None]) -> None:
-    """Trains, unless a job of this sweep has trained the same before: then its checkpoints are copied.
-
-    **Arguments:**
-
-    - `config`: the job's.
-    - `run`, `sweep`: the job's folder and the sweep's.
-    - `train`: leaves `checkpoints/` in the job's folder.
-    """
-    shared = sweep / ".trainings"
-    shared.mkdir(parents=True, exist_ok=True)
-    values = {key: OmegaConf.to_container(config, resolve=True)[key] for key in _TRAINING_KEYS}  # pyright: ignore
-    name = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
-    finished = shared / name
-    with _waiting_lock(shared / f"{name}.lock"):
-        if finished.exists():
-            source = sweep / finished.read_text()
-            shutil.copytree(source / "checkpoints", run / "checkpoints", dirs_exist_ok=True)
-            log.info(f"Job {source.name} of this sweep trained the same learner: its checkpoint is used.")
-            return
-        train()
-        finished.write_text(str(run.relative_to(sweep)))
-
-
-@contextlib.contextmanager
-def _waiting_lock(path: Path) -> Iterator[None]:
-    """A lock that says when it waits; it is free again when its holder ends, in whatever way."""
-    lock = filelock.FileLock(path)
-    try:
-        lock.acquire(blocking=False)
-    except filelock.Timeout:
-        log.info("Another job of this sweep is training the same learner: waiting for it.")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 class SummaryCallback(Callback):
-    """Rewrites the sweep's `summary.csv`, `summary.md` and `figures/` as each of its jobs ends."""
+    """Rewrites the sweep's `summary.csv` and `summary.md` as each of its jobs ends; its `figures/` now and then.
+
+    Figures take seconds, which short jobs do not.
+    """
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        sweep = Path(to_absolute_path(config.hydra.sweep.dir))
+        sweep.mkdir(parents=True, exist_ok=True)  # where a search keeps its file
+        # Hydra does not call `on_multirun_end` after a sweep in which a job failed.
+        self._at_exit = functools.partial(_finally, sweep)
+        atexit.register(self._at_exit)
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        atexit.unregister(self._at_exit)
+        self._at_exit()
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        if config.hydra.mode == RunMode.MULTIRUN:  # the error of an earlier attempt
+            (Path(config.hydra.runtime.output_dir) / "error.txt").unlink(missing_ok=True)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         if config.hydra.mode != RunMode.MULTIRUN:
             return
         sweep = Path(to_absolute_path(config.hydra.sweep.dir))
         run = Path(config.hydra.runtime.output_dir)
-        error = run / "error.txt"
         if job_return.status == JobStatus.FAILED:
+            error = run / "error.txt"
             problem = job_return._return_value  # its property raises it
-            if isinstance(problem, CompactHydraException):  # the configuration is refused
-                error.write_text(f"{problem}\n")
+            if isinstance(problem, CompactHydraException):  # one line says it all
+                write_text(error, f"{problem}\n")
             else:
                 line = f"{type(problem).__name__}: {problem}".replace("\n", " ")
-                error.write_text("".join([f"{line}\n\n", *traceback.format_exception(problem)]))
+                write_text(error, "".join([f"{line}\n\n", *traceback.format_exception(problem)]))
             log.error(f"Job {run.name} failed, see {error}")
-        else:
-            error.unlink(missing_ok=True)
-        with filelock.FileLock(sweep / ".summary.lock"):
-            summarize(sweep)
+        summarize(sweep, _are_old(sweep / "figures"))
         log.info(f"Summary of the sweep: {sweep / 'summary.md'}")
 
 
-def summarize(sweep: Path) -> None:
+def _finally(sweep: Path) -> None:
+    if sweep.exists():
+        summarize(sweep)
+
+
+def _are_old(figures: Path) -> bool:
+    file = figures / "comparison.png"
+    return not file.exists() or time.time() - file.stat().st_mtime > _DRAW_EVERY
+
+
+def summarize(sweep: Path, draw: bool = True) -> None:
     """Writes `summary.csv`, `summary.md` and `figures/comparison` from what lies in the jobs' folders."""
-    rows = [row for job in _jobs(sweep) for row in _rows(job, sweep)]
-    write_rows(sweep / "summary.csv", _SUMMARY_COLUMNS, rows)
-    rows = _without_common_overrides(rows)
-    finished = [row for row in rows if row["status"] == "finished"]
-    if finished:
-        _draw(sweep, finished)
-    (sweep / "summary.md").write_text(_markdown(rows, finished))
+    with filelock.FileLock(sweep / ".summary.lock"):
+        rows = [row for job in _jobs(sweep) for row in _rows(job, sweep)]
+        write_rows(sweep / "summary.csv", _SUMMARY_COLUMNS, rows)
+        rows = _without_common_overrides(rows)
+        finished = [row for row in rows if row["status"] == "finished"]
+        if finished and draw:
+            _draw(sweep, finished)
+        write_text(sweep / "summary.md", _markdown(rows, finished, time_spent(sweep / row["job"] for row in rows)))
+
+
+def time_spent(jobs: Iterable[Path]) -> list[tuple[str, str]]:
+    """How the sweep spent its time, as lines of a table."""
+    done = [found for job in dict.fromkeys(jobs) if (found := read_finished(job))]
+    if not done:
+        return []
+    spans = sorted((job["began"], job["ended"]) for job in done)
+    wall, until = 0.0, spans[0][0]
+    for began, ended in spans:
+        wall += max(0.0, ended - max(began, until)) + (gap if 0 < (gap := began - until) < _INTERRUPTED else 0.0)
+        until = max(until, ended)
+    inside = sum(ended - began for began, ended in spans)
+    kinds = {kind: sum(job["seconds"][kind] for job in done) for kind in ("training", "testing", "waiting")}
+    kinds["figures, tracking and the rest"] = inside - sum(kinds.values())
+    lines = [(kind, f"{seconds:.1f} s ({seconds / inside:.0%} of the jobs)") for kind, seconds in kinds.items()]
+    lines += [("all jobs", f"{inside:.1f} s"), ("from the first to the last", f"{wall:.1f} s")]
+    return [*lines, ("jobs at once", f"{inside / wall:.2f}"), ("jobs a minute", f"{60 * len(done) / wall:.1f}")]
 
 
 def _draw(sweep: Path, finished: Sequence[Mapping[str, Any]]) -> None:
@@ -143,7 +149,9 @@ def _without_common_overrides(rows: Sequence[Mapping[str, Any]]) -> list[dict[st
     ]
 
 
-def _markdown(rows: Sequence[Mapping[str, Any]], finished: Sequence[Mapping[str, Any]]) -> str:
+def _markdown(
+    rows: Sequence[Mapping[str, Any]], finished: Sequence[Mapping[str, Any]], times: Sequence[tuple[str, str]]
+) -> str:
     jobs = {row["job"]: row for row in rows}
     failed = [row for row in jobs.values() if row["status"] == "failed"]
     lines = ["# Summary of the sweep", "", f"{len(jobs)} jobs, {len(failed)} failed.", ""]
@@ -156,6 +164,9 @@ def _markdown(rows: Sequence[Mapping[str, Any]], finished: Sequence[Mapping[str,
             lines += ["", "## Over seeds, mean ± standard deviation", "", *_table(list(over_seeds[0]), over_seeds)]
         lines += ["", "![Error of the vector field](figures/comparison.png)"]
         lines += ["", "Where jobs predict the same system: [fields](figures/fields.png), [orbits](figures/orbits.png)."]
+    if times:
+        spent = [{"": name, "time": value} for name, value in times]
+        lines += ["", "## How the time was spent", "", *_table(["", "time"], spent)]
     return "\n".join(lines) + "\n"
 
 

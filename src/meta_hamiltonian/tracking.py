@@ -9,7 +9,8 @@ from pathlib import Path
 
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 
-from meta_hamiltonian.config import ConfigError
+from meta_hamiltonian.errors import ConfigError
+from meta_hamiltonian.files import write_text
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ def wandb_logger(folder: Path, name: str, group: str | None, project: str, mode:
     (folder / "wandb").mkdir(exist_ok=True)
     id_file = folder / "wandb" / "id"
     if not id_file.exists():
-        id_file.write_text(secrets.token_hex(4))
+        write_text(id_file, secrets.token_hex(4))
     logger = functools.partial(
         WandbLogger,
         project=project,

@@ -1,6 +1,7 @@
 """The errors of a prediction, fixed so that numbers can be compared for years."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool, Float
@@ -20,6 +21,12 @@ class Errors:
     energy_mse: Float[Tensor, " systems"]
     diverged: Bool[Tensor, " systems"]
     orbits: Float[Tensor, "instants systems state"]
+
+    @staticmethod
+    def joined(parts: "Sequence[Errors]") -> "Errors":
+        """Those of all systems, from those of parts of them."""
+        names = [field.name for field in dataclasses.fields(Errors)]
+        return Errors(*(torch.cat([getattr(part, n) for part in parts], int(n == "orbits")) for n in names))
 
 
 def measure(adapted: AdaptedSystems, test: TestSet) -> Errors:

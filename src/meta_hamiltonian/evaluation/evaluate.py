@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from jaxtyping import Float
 from torch import Tensor
 
+from meta_hamiltonian.devices import gather
 from meta_hamiltonian.evaluation.errors import Errors, measure
 from meta_hamiltonian.evaluation.testset import TestSet
 from meta_hamiltonian.learners import AdaptedSystems, Learner
@@ -24,6 +25,12 @@ class Result:
     errors: Errors
     adapted: AdaptedSystems
     adapt_seconds: float
+
+    def of_all(self) -> "Result":
+        """That of all systems, where each process has measured its share; `adapted` stays this one's."""
+        parts = gather((self.errors, self.adapt_seconds))
+        errors, seconds = [part[0] for part in parts], [part[1] for part in parts]
+        return dataclasses.replace(self, errors=Errors.joined(errors), adapt_seconds=max(seconds))
 
     def figures(self) -> dict[str, float | int]:
         """The columns that are measured."""

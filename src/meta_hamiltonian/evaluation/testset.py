@@ -31,6 +31,17 @@ class TestSet:
     t: Float[Tensor, " instants"]
     orbit: Float[Tensor, "instants systems state"]
 
+    def __getitem__(self, systems: slice) -> "TestSet":
+        """The same with some of the systems."""
+        return dataclasses.replace(
+            self,
+            parameters=self.parameters[systems],
+            support=self.support[systems],
+            grid=self.grid[systems],
+            grid_field=self.grid_field[systems],
+            orbit=self.orbit[:, systems],
+        )
+
     @property
     def initial_energy(self) -> Float[Tensor, " systems"]:
         """H_true(x(0))."""

@@ -1,0 +1,43 @@
+"""What the processes of one job on several devices tell each other; with one process, nothing."""
+
+from typing import Any
+
+from torch import Tensor, distributed
+
+
+def rank() -> int:
+    """Which of the processes this one is."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def world_size() -> int:
+    """How many there are."""
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def share(count: int) -> slice:
+    """Which of so many tasks are this process's."""
+    return slice(rank() * count // world_size(), (rank() + 1) * count // world_size())
+
+
+def sum_over_ranks(value: Tensor) -> Tensor:
+    """The sum of what all processes have; changes it in place."""
+    if world_size() > 1:
+        distributed.all_reduce(value)
+    return value
+
+
+def gather(value: Any) -> list[Any]:
+    """What each process has, in the order of their ranks."""
+    values = [value] * world_size()
+    if world_size() > 1:
+        distributed.all_gather_object(values, value)
+    return values
+
+
+def from_first(value: Any) -> Any:
+    """What the process of rank 0 has."""
+    values = [value]
+    if world_size() > 1:
+        distributed.broadcast_object_list(values)
+    return values[0]
