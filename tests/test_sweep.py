@@ -1,93 +1,15 @@
-"""What the jobs of a sweep share, without running one."""
+"""The summary of a sweep, without running one."""
 
 import csv
-import logging
-import multiprocessing
-import time
+import json
 from pathlib import Path
 
-import pytest
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from meta_hamiltonian.results import COLUMNS, write_rows
-from meta_hamiltonian.sweep import SummaryCallback, summarize, train_once
-
-CONFIG = {
-    "algo": {"lr": 0.1},
-    "model": {"width": 4},
-    "system": {"gravity": 1.0},
-    "data": {"tasks": 10},
-    "optim": {"lr": 0.1},
-    "trainer": {"max_steps": 5},
-    "seed": 0,
-    "inner_steps": 5,
-    "shots": [25, 50],
-    "test": {"n_systems": 3},
-}
-
-
-def trains_in(folder: Path, log: Path, seconds: float = 0.0):
-    """A training that notes when it ran and leaves one checkpoint."""
-
-    def train() -> None:
-        (folder / "checkpoints").mkdir(parents=True)
-        time.sleep(seconds)
-        (folder / "checkpoints" / "best.ckpt").write_text(folder.name)
-        with log.open("a") as file:
-            file.write(f"{folder.name}\n")
-
-    return train
-
-
-def job(sweep: Path, name: str, seconds: float = 0.0, **changes) -> None:
-    config = OmegaConf.create({**CONFIG, **changes})
-    train_once(config, sweep / name, sweep, trains_in(sweep / name, sweep / "log", seconds))
-
-
-def trained(sweep: Path) -> list[str]:
-    return (sweep / "log").read_text().split()
-
-
-@pytest.mark.parametrize("changes", [{"shots": 10}, {"test": {"n_systems": 9}}, {"logger": "none"}])
-def test_jobs_that_differ_in_what_is_tested_share_a_training(changes, tmp_path, caplog):
-    caplog.set_level(logging.INFO)
-    job(tmp_path, "0")
-    job(tmp_path, "1", **changes)
-    assert trained(tmp_path) == ["0"]
-    assert (tmp_path / "1" / "checkpoints" / "best.ckpt").read_text() == "0"
-    assert "Job 0 of this sweep trained the same learner" in caplog.text
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [{key: {"other": 1}} for key in ("algo", "model", "system", "data", "optim", "trainer")] + [{"seed": 1}],
-)
-def test_jobs_that_differ_in_the_training_do_not(changes, tmp_path):
-    job(tmp_path, "0")
-    job(tmp_path, "1", **changes)
-    assert trained(tmp_path) == ["0", "1"]
-
-
-def test_a_training_that_failed_is_tried_again(tmp_path):
-    config = OmegaConf.create(CONFIG)
-    with pytest.raises(RuntimeError, match="lost"):
-        train_once(config, tmp_path / "0", tmp_path, lambda: (_ for _ in ()).throw(RuntimeError("lost")))
-    job(tmp_path, "1")
-    assert trained(tmp_path) == ["1"]
-
-
-def test_jobs_at_the_same_time_train_once(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=job, args=(tmp_path, str(i), 1.0)) for i in range(3)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(120)
-        assert process.exitcode == 0
-    assert len(trained(tmp_path)) == 1
-    assert all((tmp_path / str(i) / "checkpoints" / "best.ckpt").exists() for i in range(3))
+from meta_hamiltonian.sweep import SummaryCallback, summarize, time_spent
 
 
 def finished_job(sweep: Path, name: str, overrides: list[str]) -> Path:
@@ -143,3 +65,31 @@ def test_numbers_of_the_summary_are_those_of_the_results(tmp_path):
     finished_job(tmp_path, "0", ["seed=0"])
     summarize(tmp_path)
     assert [float(row["field_mse_mean"]) for row in summary(tmp_path)] == [0.123456] * 2
+
+
+def test_the_error_of_an_earlier_attempt_is_gone_when_the_job_runs_again(tmp_path):
+    folder = finished_job(tmp_path, "0", ["seed=0"])
+    (folder / "error.txt").write_text("lost\n")
+    hydra = {"mode": RunMode.MULTIRUN, "runtime": {"output_dir": str(folder)}}
+    SummaryCallback().on_job_start(OmegaConf.create({"hydra": hydra}))
+    summarize(tmp_path)
+    assert {row["status"] for row in summary(tmp_path)} == {"finished"}
+
+
+def test_the_summary_says_how_the_time_was_spent(tmp_path):
+    """Two jobs at once, then one after 20 s without any, and one after the sweep was resumed the next day."""
+    for i, (began, ended) in enumerate([(0, 100), (0, 60), (120, 180), (90_000, 90_040)]):
+        folder = finished_job(tmp_path, str(i), [f"seed={i}"])
+        seconds = {"waiting": 5.0, "training": 20.0, "testing": 10.0}
+        (folder / ".finished.json").write_text(
+            json.dumps({"config": "", "began": began, "ended": ended, "seconds": seconds})
+        )
+    times = dict(time_spent(tmp_path / str(i) for i in range(4)))
+    assert times["training"].startswith("80.0 s (31%")
+    assert times["waiting"].startswith("20.0 s (8%")
+    assert times["all jobs"] == "260.0 s"
+    assert times["from the first to the last"] == "220.0 s"
+    assert times["jobs at once"] == "1.18"
+    assert times["jobs a minute"] == "1.1"
+    summarize(tmp_path, draw=False)
+    assert "| training | 80.0 s (31% of the jobs) |" in (tmp_path / "summary.md").read_text()

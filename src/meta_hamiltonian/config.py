@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -247,6 +248,8 @@ def register() -> None:
     OmegaConf.register_new_resolver(
         "bold", lambda text: f"\033[1m{text}\033[0m" if sys.stdout.isatty() else text, replace=True
     )
+    # The presets in conf/hydra/launcher have the names of the launchers that they are for, as they must.
+    warnings.filterwarnings("ignore", r"\s*'hydra/\w+/\w+' is validated against ConfigStore schema")
     store = ConfigStore.instance()
     for group, schemas in SCHEMAS.items():
         for name, schema in schemas.items():

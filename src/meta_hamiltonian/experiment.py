@@ -105,6 +105,8 @@ def train(config: DictConfig, settings: Mapping[str, Any], folder: Path, logger:
     data = instantiate(config.data, _partial_=True)(system=system, seed=config.seed, dtype=dtype)
     last = folder / "checkpoints" / "last.ckpt"
     resumed = learner.meta_trained and from_first(_ready(last, settings, resume))
+    if config.resume and not resumed:
+        log.info(f"There is no {last} to resume: training starts anew.")
     if settings["algo"].get("compile"):
         log.info("The step is compiled first, which takes up to a minute; compile=false goes without.")
     trainer: Trainer = instantiate(
@@ -138,8 +140,6 @@ def _ready(last: Path, settings: Mapping[str, Any], resume: bool) -> bool:
     if rank() != 0:
         return False
     if not last.exists():
-        if resume:
-            log.info(f"There is no {last} to resume: training starts anew.")
         return False
     earlier = read_checkpoint(last)
     step, kept = earlier["global_step"], earlier[SETTINGS_KEY]

@@ -5,6 +5,8 @@ import csv
 import functools
 import logging
 import statistics
+import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,6 +27,7 @@ from meta_hamiltonian.results import COLUMNS, write_rows
 
 log = logging.getLogger(__name__)
 
+_ROOM = 2**16  # bytes that the folder of a job must take at least
 _DRAW_EVERY = 60.0  # seconds
 _INTERRUPTED = 600.0  # seconds without a job: the sweep was stopped and resumed
 _MOST_SHOWN = 12  # jobs whose fields and orbits are drawn side by side
@@ -32,14 +35,19 @@ _SUMMARY_COLUMNS = ("job", "overrides", "status", "error", *COLUMNS)
 
 
 class SummaryCallback(Callback):
-    """Rewrites the sweep's `summary.csv` and `summary.md` as each of its jobs ends; its `figures/` now and then.
+    """Makes sure that there is room for what jobs leave, before they begin.
+
+    Rewrites the sweep's `summary.csv` and `summary.md` as each of its jobs ends; its `figures/` now and then.
 
     Figures take seconds, which short jobs do not.
     """
 
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        _check_folder(Path(to_absolute_path(config.hydra.run.dir)))
+
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         sweep = Path(to_absolute_path(config.hydra.sweep.dir))
-        sweep.mkdir(parents=True, exist_ok=True)  # where a search keeps its file
+        _check_folder(sweep)
         # Hydra does not call `on_multirun_end` after a sweep in which a job failed.
         self._at_exit = functools.partial(_finally, sweep)
         atexit.register(self._at_exit)
@@ -68,6 +76,21 @@ class SummaryCallback(Callback):
             log.error(f"Job {run.name} failed, see {error}")
         summarize(sweep, _are_old(sweep / "figures"))
         log.info(f"Summary of the sweep: {sweep / 'summary.md'}")
+
+
+def _check_folder(folder: Path) -> None:
+    """Makes the folder. Hydra's own words for one that it cannot write to are a traceback."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(_ROOM))
+            file.flush()
+    except OSError as error:
+        # Hydra makes a warning of any other exception here.
+        sys.exit(
+            f"Error: {folder} cannot be written to ({error.strerror}); make room, or give another folder with "
+            "hydra.run.dir or hydra.sweep.dir"
+        )
 
 
 def _finally(sweep: Path) -> None:

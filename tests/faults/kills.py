@@ -39,7 +39,7 @@ TINY = (
     "trainer.enable_progress_bar=false",
 )
 COMMANDS = {
-    "training": (*TINY, "trainer.max_steps=15000", "trainer.val_check_interval=150"),
+    "training": (*TINY, "trainer.max_steps=60000", "trainer.val_check_interval=400"),
     "sweep": (
         "-m",
         *TINY,

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from meta_hamiltonian.evaluation import Result, TestSet, state_grid
+from meta_hamiltonian.files import whole_file
 
 _GRID = 41  # points an axis, for streamlines
 
@@ -90,7 +91,8 @@ class Shown:
             for name in ("field", "orbit"):
                 arrays[f"{name}_{i}"] = values.pop(name).astype(np.float32)
             numbers.append(values)
-        np.savez_compressed(path, predictions=json.dumps(numbers), **arrays)
+        with whole_file(path) as unfinished, unfinished.open("wb") as file:
+            np.savez_compressed(file, predictions=json.dumps(numbers), **arrays)
 
     @classmethod
     def load(cls, path: Path) -> "Shown":

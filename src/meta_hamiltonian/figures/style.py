@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from meta_hamiltonian.figures.shown import Shown
+from meta_hamiltonian.files import whole_file
 
 TRUTH, PREDICTION, OBSERVATIONS = "#000000", "#0072B2", "#D55E00"
 # For curves that are neither: jobs of a sweep, learners of a comparison.
@@ -29,9 +30,11 @@ def new_figure(width: float, height: float) -> Figure:
 def save(figure: Figure, path: Path) -> None:
     """Writes `path` with `.png` and with `.pdf`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path.with_suffix(".png"), dpi=200)
+    with whole_file(path.with_suffix(".png")) as unfinished:
+        figure.savefig(unfinished, format="png", dpi=200)
     figure.set_layout_engine("none")  # the layout is found already
-    figure.savefig(path.with_suffix(".pdf"))
+    with whole_file(path.with_suffix(".pdf")) as unfinished:
+        figure.savefig(unfinished, format="pdf")
 
 
 def draw_streams(axes: Axes, shown: Shown, field: np.ndarray, colour: str) -> None:
