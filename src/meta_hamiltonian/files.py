@@ -21,12 +21,13 @@ def whole_file(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())  # its content reaches the disk before its name does
         unfinished.replace(path)
     except OSError as error:
-        with contextlib.suppress(OSError):  # what cannot be written cannot always be removed
-            unfinished.unlink(missing_ok=True)
         raise StorageError(
             f"{path} could not be written ({error.strerror or error}); what was there before is unharmed. "
             "Make room, and go on with resume=true and the same folder"
         ) from error
+    finally:
+        with contextlib.suppress(OSError):  # what cannot be written cannot always be removed
+            unfinished.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -14,6 +14,7 @@ from torch import distributed
 
 # A rank may wait for as long as another job of the sweep trains.
 _PATIENCE = timedelta(days=30)
+_SECONDS_TO_FAIL = 10.0
 
 
 def on_all_devices(job: Callable[[DictConfig], Any], config: DictConfig) -> Any:
@@ -36,6 +37,10 @@ def on_all_devices(job: Callable[[DictConfig], Any], config: DictConfig) -> Any:
             result = job(config)
         others.join()
         return result
+    except RuntimeError as error:
+        if type(error) in (RuntimeError, distributed.DistError, distributed.DistBackendError):
+            others.join(_SECONDS_TO_FAIL)  # raises what went wrong there, if that broke the connection
+        raise
     finally:
         for process in others.processes:
             if process is not None:

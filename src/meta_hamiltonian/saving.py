@@ -1,6 +1,5 @@
 """How a training is saved: whole checkpoints, one every minute, and one when it is told to stop."""
 
-import functools
 import io
 import logging
 import signal
@@ -78,17 +77,23 @@ class LastCheckpoint(Checkpoint):
         self._received = number
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
-        if trainer.global_step >= trainer.max_steps:
-            return  # a validation follows, and then the end
-        decide = functools.partial(trainer.strategy.reduce_boolean_decision, all=False)
-        stop, due = decide(self._received is not None), decide(time.monotonic() - self._saved > _SECONDS)
-        if stop or due:
+        interval = trainer.val_check_batch
+        assert isinstance(interval, int), "validations are counted in steps"
+        if trainer.global_step % interval == 0 or trainer.global_step >= trainer.max_steps:
+            return  # a validation follows, which a training that goes on from here would leave out
+        stop = self._on_any_device(trainer, self._received is not None)
+        if stop or self._on_any_device(trainer, time.monotonic() - self._saved > _SECONDS):
             self._save(trainer)
         if stop:
             self._stop(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._save(trainer)
+        if trainer.global_step < trainer.max_steps and self._on_any_device(trainer, self._received is not None):
+            self._stop(trainer)
+
+    def _on_any_device(self, trainer: Trainer, decision: bool) -> bool:
+        return trainer.strategy.reduce_boolean_decision(decision, all=False)
 
     def _save(self, trainer: Trainer) -> None:
         trainer.save_checkpoint(self.path)

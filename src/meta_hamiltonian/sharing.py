@@ -49,11 +49,11 @@ def train_once(job: Job, sweep: Path, train: Callable[[Path], None]) -> None:
                 from_first(shared)
                 train(shared)
             write_text(finished, job.folder.name)
-    from_first(None)
     (job.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     for file in (shared / "checkpoints").glob("*.ckpt"):
         with whole_file(job.folder / "checkpoints" / file.name) as unfinished:
             shutil.copyfile(file, unfinished)
+    from_first(None)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,71 @@
+"""One run on several devices gives what one device gives."""
+
+import pytest
+import torch
+from command import TINY, results, train
+
+pytestmark = pytest.mark.slow
+RUN = (*TINY, "logger=none", "trainer=ddp", "trainer.max_steps=50", "trainer.val_check_interval=20")
+
+
+def run(folder, *arguments):
+    done = train(folder.parent / "home", *RUN, f"hydra.run.dir={folder}", *arguments)
+    assert done.code == 0, done.stderr
+    return done.stdout
+
+
+def state(folder):
+    return {
+        name: torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
+        for name in ("best", "last")
+    }
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("32-true", 1e-5), ("64-true", 1e-9)])
+def test_ranks_share_a_meta_batch_that_they_do_not_divide(precision, tolerance, tmp_path):
+    arguments = (f"trainer.precision={precision}", "data.meta_batch=5", "data.val_tasks=5", "test.n_systems=5")
+    run(tmp_path / "1", *arguments, "trainer.devices=1")
+    ranks = ("2", "4") if precision == "64-true" else ("2",)
+    for devices in ranks:
+        said = run(tmp_path / devices, *arguments, f"trainer.devices={devices}")
+        for name, values in state(tmp_path / "1").items():
+            for key, value in values.items():
+                other = state(tmp_path / devices)[name][key]
+                assert (other - value).double().norm() <= tolerance * value.double().norm(), f"{name}: {key}"
+        for one, other in zip(results(tmp_path / "1"), results(tmp_path / devices), strict=True):
+            for column in ("algo", "shots", "steps", "n_systems", "n_diverged"):
+                assert one[column] == other[column]
+            for column in ("field_mse_mean", "field_mse_median", "field_rel_median"):
+                assert float(other[column]) == pytest.approx(float(one[column]), rel=100 * tolerance)
+        assert said.count("Testing on 5 new systems") == said.count("Everything lies in") == 1
+        assert (tmp_path / devices / "figures" / "field_k50.png").exists()
+
+
+def test_levenberg_marquardt_sums_over_ranks(tmp_path):
+    """Its steps solve with nearly singular matrices and amplify rounding, so that weights agree less well."""
+    arguments = ("algo=ridge", "data.meta_batch=7", "data.train_shots=30", "data.train_queries=30", "data.val_tasks=20")
+    for devices in ("1", "2"):
+        run(tmp_path / devices, *arguments, f"trainer.devices={devices}")
+    one, other = state(tmp_path / "1")["last"], state(tmp_path / "2")["last"]
+    for name in ("learner.net.body.0.weight", "learner.net.head.weight", "learner.prior_factor"):
+        assert (other[name] - one[name]).norm() < 1e-4 * one[name].norm(), name
+
+
+def test_an_error_in_one_process_ends_all(tmp_path):
+    done = train(tmp_path / "home", *RUN, f"hydra.run.dir={tmp_path / 'a'}", "trainer.devices=2", "ckpt_path=no/such")
+    assert done.code == 1
+    assert "ckpt_path=no/such is not allowed" in done.stderr
+
+
+def test_more_devices_than_tasks_are_refused(tmp_path):
+    done = train(tmp_path / "home", *RUN, f"hydra.run.dir={tmp_path / 'a'}", "trainer.devices=5", "test.n_systems=9")
+    assert done.stderr.startswith("Error: trainer.devices=5 is not allowed with data.meta_batch=4")
+
+
+def test_a_sweep_on_two_devices_shares_its_trainings(tmp_path):
+    folder = tmp_path / "sweep"
+    arguments = ("-m", *RUN, f"hydra.sweep.dir={folder}", "trainer.devices=2", "seed=0,1", "shots=5,10")
+    done = train(tmp_path / "home", *arguments)
+    assert done.code == 0, done.stderr
+    assert done.stdout.count("trained the same learner: its checkpoint is used") == 2
+    assert "4 jobs, 0 failed" in (folder / "summary.md").read_text()
