@@ -258,6 +258,9 @@ SPOILED_SETTINGS = {
     "unknown argument": lambda kept: kept["model"].update({"colour": "red"}),
     "value that is not allowed": lambda kept: kept["model"].update({"activation": "relu"}),
     "value of another type": lambda kept: kept["model"].update({"width": "wide"}),
+    "number out of its range": lambda kept: kept["model"].update({"depth": 0}),
+    "truth where a number belongs": lambda kept: kept["algo"].update({"inner_steps": "many"}),
+    "what looks elsewhere": lambda kept: kept["model"].update({"activation": "${oc.env:HOME}"}),
     "group that is a list": lambda kept: kept.update({"algo": [1, 2]}),
     "abstract class": lambda kept: kept["algo"].update({"_target_": "meta_hamiltonian.learners.Learner"}),
 }

@@ -42,13 +42,13 @@ def test_ranks_share_a_meta_batch_that_they_do_not_divide(precision, tolerance, 
 
 
 def test_levenberg_marquardt_sums_over_ranks(tmp_path):
-    """Its steps solve with nearly singular matrices and amplify rounding, so that weights agree less well."""
+    """After few steps: they solve with nearly singular matrices, and each amplifies rounding some tenfold."""
     arguments = ("algo=ridge", "data.meta_batch=7", "data.train_shots=30", "data.train_queries=30", "data.val_tasks=20")
     for devices in ("1", "2"):
-        run(tmp_path / devices, *arguments, f"trainer.devices={devices}")
+        run(tmp_path / devices, *arguments, "trainer.max_steps=3", f"trainer.devices={devices}")
     one, other = state(tmp_path / "1")["last"], state(tmp_path / "2")["last"]
     for name in ("learner.net.body.0.weight", "learner.net.head.weight", "learner.prior_factor"):
-        assert (other[name] - one[name]).norm() < 1e-4 * one[name].norm(), name
+        assert (other[name] - one[name]).norm() < 1e-9 * one[name].norm(), name
 
 
 def test_an_error_in_one_process_ends_all(tmp_path):

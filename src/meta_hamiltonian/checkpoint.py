@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from meta_hamiltonian.config import check_settings
 from meta_hamiltonian.learners import Adapted, AdaptedSystems, Learner
 from meta_hamiltonian.models import FieldNetwork
 from meta_hamiltonian.systems import HamiltonianSystem
@@ -148,6 +149,8 @@ def build(settings: Mapping[str, Any], kind: type[T], **more: Any) -> T:
     """One object from its settings: `_target_` names the class, the rest are its arguments."""
     if not isinstance(settings, Mapping):
         raise CheckpointError(f"the settings of a {kind.__name__} are a mapping, not {settings!r}")
+    plain = {name: value for name, value in settings.items() if not isinstance(value, Mapping)}
+    check_settings(str(settings.get("_target_")).rpartition(".")[2], plain)
     arguments = {
         name: build(value, HamiltonianSystem) if isinstance(value, Mapping) else value
         for name, value in settings.items()

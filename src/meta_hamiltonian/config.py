@@ -7,8 +7,8 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from meta_hamiltonian.errors import ConfigError
 
@@ -243,8 +243,44 @@ SCHEMAS: Mapping[str | None, Mapping[str, type]] = {
 }
 
 
+# The schema of the arguments of each class that a checkpoint may name.
+_OF_CLASS: Mapping[str, type] = {
+    "MAML": GradientAlgoConfig,
+    "ANIL": GradientAlgoConfig,
+    "MetaSGD": MetaSGDConfig,
+    "Ridge": RidgeConfig,
+    "FineTune": FineTuneConfig,
+    "Scratch": FineTuneConfig,
+    "Oracle": OracleConfig,
+    "HamiltonianNetwork": ModelConfig,
+    "VectorFieldNetwork": ModelConfig,
+    "ParametricHamiltonian": ParametricConfig,
+    "Pendulum": PendulumConfig,
+}
+
+
+def check_settings(kind: str, settings: Mapping[str, Any]) -> None:
+    """Checks the arguments of a class against its schema, if it has one.
+
+    **Raises:** [`ConfigError`][] in one line.
+    """
+    for name, value in settings.items():
+        if isinstance(value, str) and "${" in value:  # OmegaConf would look up what it names
+            raise ConfigError(f"{name} is not allowed to refer to other values")
+    if kind not in _OF_CLASS:
+        return
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(_OF_CLASS[kind]), dict(settings))
+    except OmegaConfBaseException as error:
+        raise ConfigError(str(error).split("\n")[0]) from error
+    assert isinstance(merged, DictConfig)
+    _check_ranges(merged, prefix="")
+
+
 def register() -> None:
     """Makes the schemas, and the bold type of `--help`, known to Hydra; call it before `hydra.main`."""
+    from hydra.core.config_store import ConfigStore  # here: a checkpoint is checked without Hydra
+
     OmegaConf.register_new_resolver(
         "bold", lambda text: f"\033[1m{text}\033[0m" if sys.stdout.isatty() else text, replace=True
     )
@@ -293,12 +329,13 @@ def _check_ranges(node: DictConfig, prefix: str) -> None:
     if schema is None or not dataclasses.is_dataclass(schema):
         return
     fields = {field.name: field for field in dataclasses.fields(schema)}
-    groups = [name for name in fields if isinstance(node[name], DictConfig)]
-    for name in (name for name in fields if name not in groups):
+    given = [name for name in fields if not OmegaConf.is_missing(node, name)]
+    groups = [name for name in given if isinstance(node[name], DictConfig)]
+    for name in (name for name in given if name not in groups):
         value = OmegaConf.to_container(node[name]) if OmegaConf.is_config(node[name]) else node[name]
         allowed = fields[name].metadata.get("allowed")
         if allowed is not None and not allowed.test(value):
-            given = "null" if value is None else value
-            raise ConfigError(f"{prefix}{name}={given} is not allowed: give {allowed.words}")
+            words = "null" if value is None else value
+            raise ConfigError(f"{prefix}{name}={words} is not allowed: give {allowed.words}")
     for name in groups:  # after this level's own: inner_steps before algo.inner_steps, which repeats it
         _check_ranges(node[name], f"{prefix}{name}.")
