@@ -95,6 +95,13 @@ def test_a_training_that_is_told_to_stop_goes_on_bit_for_bit(make, number, stop,
     assert_same(saved(tmp_path / "whole"), saved(tmp_path / "cut"))
 
 
+def test_signals_are_as_before_after_a_training(tmp_path):
+    numbers = (signal.SIGTERM, signal.SIGUSR2)
+    before = [signal.getsignal(number) for number in numbers]
+    fit(tmp_path, adam)
+    assert [signal.getsignal(number) for number in numbers] == before
+
+
 def test_a_signal_in_the_last_step_does_not_keep_the_training_from_ending(tmp_path):
     fit(tmp_path, adam, At(STEPS, lambda: os.kill(os.getpid(), signal.SIGTERM)))
     assert saved(tmp_path)["last"]["global_step"] == STEPS

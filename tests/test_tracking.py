@@ -4,6 +4,7 @@ import http.server
 import json
 import socket
 import threading
+import time
 
 import pytest
 from command import TINY, train
@@ -36,6 +37,56 @@ def refusing():
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+class Taking(Refusing):
+    """As much of W&B's server as a run needs to be online."""
+
+    def do_POST(self):
+        asked = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode(errors="replace")
+        answer = {}
+        if "upsertBucket" in asked:
+            given = json.loads(asked)["variables"]
+            project = {"id": "p", "name": given["project"], "entity": {"id": "e", "name": "me"}}
+            bucket = {"id": "b", "name": given["name"], "displayName": "run", "config": "{}", "project": project}
+            answer = {"upsertBucket": {"bucket": bucket, "inserted": True}}
+        elif "viewer" in asked:
+            viewer = {"id": "1", "entity": "me", "username": "me", "flags": "{}", "teams": {"edges": []}}
+            answer = {"viewer": viewer, "serverInfo": {"features": []}}
+        elif "serverInfo" in asked:
+            answer = {"serverInfo": {"features": []}}
+        elif "esume" in asked:
+            answer = {"model": {"id": "p", "name": "p", "entity": {"id": "e", "name": "me"}, "bucket": None}}
+        body = json.dumps({"data": answer}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST  # noqa: N815
+
+
+def test_a_server_that_is_lost_on_the_way_costs_nothing(tmp_path):
+    """It answers until the training has begun, and then is gone."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Taking)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def lose():
+        while not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists():
+            time.sleep(0.1)
+        server.shutdown()
+        server.server_close()
+
+    threading.Thread(target=lose, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    done = tiny(tmp_path, "trainer.max_steps=200", WANDB_BASE_URL=url, WANDB_API_KEY=KEY)
+    assert done.code == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("W&B:")]
+    assert lines[0] == f"W&B: {url}/me/meta-hamiltonian/runs/{(tmp_path / 'run' / 'wandb' / 'id').read_text()}"
+    assert "upload it with `wandb sync" in lines[1]
+    assert (tmp_path / "run" / "results.csv").exists()
+    assert "test/k5/step5/field_mse" in Run(tmp_path / "run").last
 
 
 @pytest.fixture

@@ -41,6 +41,7 @@ from meta_hamiltonian.results import COLUMNS, write_rows
 from meta_hamiltonian.saving import WholeCheckpoints, checkpoints
 from meta_hamiltonian.sharing import train_once
 from meta_hamiltonian.systems import HamiltonianSystem
+from meta_hamiltonian.tracking import close
 
 log = logging.getLogger(__name__)
 
@@ -85,8 +86,7 @@ def _run(config: DictConfig) -> float | None:
         with job.times("testing"):
             test(config, settings, config.ckpt_path or folder, folder, logger)
     finally:
-        if isinstance(logger, WandbLogger):
-            logger.experiment.finish()
+        close(logger)
     if rank() == 0:
         job.finish()
     return _validation_loss(config.ckpt_path or folder)

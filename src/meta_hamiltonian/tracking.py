@@ -7,7 +7,7 @@ import secrets
 import threading
 from pathlib import Path
 
-from lightning.pytorch.loggers import CSVLogger, WandbLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
 from meta_hamiltonian.errors import ConfigError
 from meta_hamiltonian.files import write_text
@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 # Nothing waits for a network: W&B's own check of a key takes 10 s where there is none.
 _SECONDS_FOR_AN_ANSWER = 3.0
 _SECONDS_TO_START = 15.0
+_SECONDS_TO_FINISH = 30.0
 _NO_KEY = "no key is configured"
 
 
@@ -60,7 +61,13 @@ def wandb_logger(folder: Path, name: str, group: str | None, project: str, mode:
         group=group,
         save_dir=folder,
         id=id_file.read_text(),
-        settings=wandb.Settings(silent=True, console="off", init_timeout=_SECONDS_TO_START),
+        settings=wandb.Settings(
+            silent=True,
+            console="off",
+            init_timeout=_SECONDS_TO_START,
+            finish_timeout=_SECONDS_TO_FINISH,
+            finish_timeout_raises=True,
+        ),
     )
     if asked == "online" and problem is None:
         online = logger(mode="online")
@@ -76,6 +83,20 @@ def wandb_logger(folder: Path, name: str, group: str | None, project: str, mode:
     runs = folder / "wandb"
     log.info(f"W&B: offline{why}; see it with `wandb leet {runs}`, upload it with `wandb sync {runs}/offline-*`")
     return logger(mode="offline")
+
+
+def close(logger: Logger | None) -> None:
+    """Ends the W&B run, whether the server is still there or not."""
+    if not isinstance(logger, WandbLogger):
+        return
+    run = logger.experiment
+    try:
+        run.finish()
+    except TimeoutError:
+        log.warning(
+            f"W&B: the server has not taken everything within {_SECONDS_TO_FINISH:.0f} s; nothing is lost: upload it "
+            f"with `wandb sync {Path(run.dir).parent}`"
+        )
 
 
 @functools.cache
