@@ -297,6 +297,63 @@ def test_every_job_is_a_closed_wandb_run_of_the_sweeps_group(sweep):
         assert f"test/k{k}/step5/field_mse" in r.last
 
 
+def test_a_sweep_that_is_resumed_does_what_is_left(tmp_path):
+    """Job 0 is finished, job 1 lost its tests, job 2 its training too; job 3 is new."""
+    folder = tmp_path / "sweep"
+    arguments = ("-m", *TINY, f"hydra.sweep.dir={folder}", "logger=none", "shots=5")
+    assert train_here(tmp_path / "home", *arguments, "seed=0,1,2").code == 0
+    whole = {job: (results(folder / job), load(folder / job).state_dict()) for job in "012"}
+    for job in "12":
+        (folder / job / ".finished.json").unlink()
+        (folder / job / "results.csv").unlink()
+    lost = next(path for path in folder.glob(".trainings/*") if (path / "finished").read_text() == "2")
+    (lost / "finished").unlink()
+    untouched = (folder / "0" / "results.csv").stat().st_mtime_ns
+    done = train_here(tmp_path / "home", *arguments, "seed=0,1,2,3", "resume=true")
+    assert done.code == 0, done.stderr
+    assert done.stdout.count("is finished already.") == 1
+    assert done.stdout.count("Job 1 of this sweep trained the same learner: its checkpoint is used.") == 1
+    assert done.stdout.count("Going on from step 6 of") == 1
+    assert (folder / "0" / "results.csv").stat().st_mtime_ns == untouched
+    for job, (table, weights) in whole.items():
+        assert results(folder / job) == table
+        assert all(torch.equal(value, weights[name]) for name, value in load(folder / job).state_dict().items())
+    assert {(row["job"], row["status"]) for row in rows(folder / "summary.csv")} == {(j, "finished") for j in "0123"}
+
+
+def test_a_job_with_other_settings_in_the_same_folder_is_not_skipped(tmp_path):
+    arguments = ("-m", *TINY, f"hydra.sweep.dir={tmp_path / 'sweep'}", "logger=none", "resume=true")
+    assert train_here(tmp_path / "home", *arguments, "shots=5").code == 0
+    done = train_here(tmp_path / "home", *arguments, "shots=6")
+    assert "is finished already." not in done.stdout
+    assert {row["shots"] for row in results(tmp_path / "sweep" / "0")} == {"6"}
+
+
+def test_a_training_is_resumed_by_the_command_that_began_it_only(tmp_path):
+    folder = tmp_path / "a"
+    run(folder, "logger=none")
+    file = folder / "checkpoints" / "last.ckpt"
+    unfinished = torch.load(file, weights_only=True) | {"global_step": 3}
+    torch.save(unfinished, file)
+    again = (*TINY, "logger=none", f"hydra.run.dir={folder}")
+    for arguments, message in (
+        ((), r"resume=false is not allowed here: .*last.ckpt is of a training that ended at step 3 of 6; go on with"),
+        (("resume=true", "seed=1"), r"resume=true is not allowed: .*last.ckpt .* other settings \(seed\)"),
+        (("resume=true", "optim.lr=0.5"), r"resume=true is not allowed: .* other settings \(training\)"),
+    ):
+        done = train_here(tmp_path / "home", *again, *arguments)
+        assert done.code == 1
+        assert re.search(message, done.stderr), done.stderr
+        assert torch.load(file, weights_only=True)["global_step"] == 3
+
+
+def test_a_run_in_the_folder_of_a_finished_one_replaces_it(tmp_path):
+    run(tmp_path / "a", "logger=none")
+    before = load(tmp_path / "a").state_dict()
+    assert "Going on" not in run(tmp_path / "a", "logger=none", "seed=1")
+    assert not torch.equal(load(tmp_path / "a").state_dict()["net.head.weight"], before["net.head.weight"])
+
+
 def test_a_failing_job_is_named_and_the_others_run(tmp_path):
     folder = tmp_path / "sweep"
     changes = ["inner_steps=1,0,2", "logger=none", "algo=anil"]
