@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from command import TINY, results, train
+from command import TINY, results, rows, train
 
 pytestmark = pytest.mark.slow
-RUN = (*TINY, "logger=none", "trainer=ddp", "trainer.max_steps=50", "trainer.val_check_interval=20")
+RUN = (*TINY, "logger=csv", "trainer=ddp", "trainer.max_steps=50", "trainer.val_check_interval=20")
 
 
 def run(folder, *arguments):
@@ -19,6 +19,12 @@ def state(folder):
         name: torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
         for name in ("best", "last")
     }
+
+
+def metrics(folder):
+    """What the logger got of the losses."""
+    table = rows(folder / "csv" / "metrics.csv")
+    return [float(row[name]) for name in ("train/query_loss", "val/query_loss") for row in table if row[name]]
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("32-true", 1e-5), ("64-true", 1e-9)])
@@ -37,6 +43,8 @@ def test_ranks_share_a_meta_batch_that_they_do_not_divide(precision, tolerance, 
                 assert one[column] == other[column]
             for column in ("field_mse_mean", "field_mse_median", "field_rel_median"):
                 assert float(other[column]) == pytest.approx(float(one[column]), rel=100 * tolerance)
+        for one, other in zip(metrics(tmp_path / "1"), metrics(tmp_path / devices), strict=True):
+            assert other == pytest.approx(one, rel=100 * tolerance), "reduced over ranks"
         assert said.count("Testing on 5 new systems") == said.count("Everything lies in") == 1
         assert (tmp_path / devices / "figures" / "field_k50.png").exists()
 

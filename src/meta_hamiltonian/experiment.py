@@ -109,8 +109,10 @@ def train(config: DictConfig, settings: Mapping[str, Any], folder: Path, logger:
         log.info(f"There is no {last} to resume: training starts anew.")
     if settings["algo"].get("compile"):
         log.info("The step is compiled first, which takes up to a minute; compile=false goes without.")
-    trainer: Trainer = instantiate(
-        OmegaConf.masked_copy(config.trainer, [key for key in config.trainer if key != "task_chunk"]),
+    make_trainer = instantiate(
+        OmegaConf.masked_copy(config.trainer, [key for key in config.trainer if key != "task_chunk"]), _partial_=True
+    )
+    trainer: Trainer = make_trainer(
         logger=logger or False,
         callbacks=[
             *checkpoints(folder / "checkpoints"),

@@ -1,6 +1,5 @@
 """The outer loop, as LightningModules."""
 
-import functools
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -60,10 +59,12 @@ class MetaModule(LightningModule):
             # Reading the loss waits for the device, so it is read only when it is shown.
             assert isinstance(outputs, Mapping)
             speed = (step - self._clock_step) * len(batch) / (time.perf_counter() - self._clock_time)
-            log = functools.partial(self.log, batch_size=len(batch), sync_dist=world_size() > 1)
-            log("train/query_loss", outputs["query_loss"], prog_bar=True)
-            log("train/tasks_per_second", round(speed, 1), prog_bar=True, reduce_fx="sum")
-            log("train/skipped", self.skipped.float())
+            # Reduced here: Lightning's mean over devices takes no account of how many tasks each of them has.
+            loss = _mean_over_tasks(outputs["query_loss"], batch)
+            tasks_per_second = sum_over_ranks(torch.tensor(speed, device=loss.device))
+            self.log("train/query_loss", loss, prog_bar=True, batch_size=len(batch))
+            self.log("train/tasks_per_second", tasks_per_second, prog_bar=True, batch_size=len(batch))
+            self.log("train/skipped", self.skipped.float(), batch_size=len(batch))
             if self.longest_row >= self.max_skipped:
                 raise DivergedError(
                     f"{self.longest_row} meta-batches in a row had no finite gradient (optim.max_skipped="
@@ -80,7 +81,7 @@ class MetaModule(LightningModule):
         mine = batch[share(len(batch))]
         loss = self.learner.meta_loss(mine)
         self.learner.calibrate(batch)
-        self.log("val/query_loss", loss, prog_bar=True, batch_size=len(mine), sync_dist=world_size() > 1)
+        self.log("val/query_loss", _mean_over_tasks(loss, mine), prog_bar=True, batch_size=len(mine))
 
     def on_validation_epoch_end(self) -> None:
         if self.trainer.sanity_checking:
@@ -98,6 +99,16 @@ class MetaModule(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history = checkpoint[HISTORY_KEY]
+
+
+def _tasks(batch: Episodes) -> Tensor:
+    """How many all devices have together."""
+    return sum_over_ranks(torch.tensor(len(batch), device=batch.query.x.device))
+
+
+def _mean_over_tasks(loss: Tensor, batch: Episodes) -> Tensor:
+    """The mean over the tasks of all devices, from the one over this device's."""
+    return sum_over_ranks(loss.detach() * len(batch)) / _tasks(batch)
 
 
 class Adam(MetaModule):
@@ -138,8 +149,8 @@ class Adam(MetaModule):
     def training_step(self, batch: Episodes, batch_idx: int) -> Mapping[str, Tensor]:
         loss = self.learner.meta_loss(batch)
         # Gradients are averaged over devices, which need not have as many tasks.
-        tasks = sum_over_ranks(torch.tensor(len(batch), device=self.device))
-        return {"loss": loss * (len(batch) * world_size() / tasks), "query_loss": loss.detach()}
+        weight = len(batch) * world_size() / _tasks(batch)
+        return {"loss": loss * weight, "query_loss": loss.detach()}
 
     def configure_gradient_clipping(
         self,
