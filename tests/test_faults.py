@@ -11,7 +11,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
-    "arguments", [("training", "trainer.max_steps=3000"), ("sweep", "trainer.max_steps=600", "seed=0")]
+    "arguments",
+    [("training", "trainer.max_steps=3000", "trainer.precision=64-true"), ("sweep", "trainer.max_steps=600", "seed=0")],
 )
 def test_nothing_is_lost_to_kills(arguments, tmp_path):
     command = [sys.executable, str(ROOT / "tests" / "faults" / "kills.py"), *arguments, "--kills", "2"]

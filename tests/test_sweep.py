@@ -48,6 +48,14 @@ def test_a_crash_is_told_in_one_line_with_its_traceback_in_a_file(tmp_path):
     assert "MemoryError" in (tmp_path / "summary.md").read_text()
 
 
+def test_what_hydra_keeps_of_a_job_is_small(tmp_path):
+    result = JobReturn(cfg=OmegaConf.create({"a": 1}), hydra_cfg=OmegaConf.create({"b": 2}))
+    result.status, result.return_value = JobStatus.COMPLETED, 0.5
+    ended(tmp_path, finished_job(tmp_path, "0", ["seed=0"]), result)
+    assert result.cfg is result.hydra_cfg is None
+    assert result.return_value == 0.5
+
+
 def test_jobs_that_are_not_done_are_named_too(tmp_path):
     finished_job(tmp_path, "0", ["seed=0", "algo=maml"])
     (finished_job(tmp_path, "10", ["seed=2", "algo=maml"]) / "results.csv").unlink()

@@ -99,9 +99,9 @@ def train(config: DictConfig, settings: Mapping[str, Any], folder: Path, logger:
     """
     seed_everything(config.seed, workers=True, verbose=False)
     system = build(settings["system"], HamiltonianSystem)
-    learner = build_learner(settings)
-    module: MetaModule = instantiate(config.optim, _partial_=True)(learner, settings)
     dtype = torch.float64 if config.trainer.precision == "64-true" else torch.float32
+    learner = build_learner(settings).to(dtype)  # before Lightning loads a checkpoint: it would be rounded
+    module: MetaModule = instantiate(config.optim, _partial_=True)(learner, settings)
     data = instantiate(config.data, _partial_=True)(system=system, seed=config.seed, dtype=dtype)
     last = folder / "checkpoints" / "last.ckpt"
     resumed = learner.meta_trained and from_first(_ready(last, settings, resume))

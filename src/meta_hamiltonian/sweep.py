@@ -28,7 +28,7 @@ from meta_hamiltonian.results import COLUMNS, write_rows
 log = logging.getLogger(__name__)
 
 _ROOM = 2**16  # bytes that the folder of a job must take at least
-_DRAW_EVERY = 60.0  # seconds
+_DRAW_EVERY = 300.0  # seconds
 _INTERRUPTED = 600.0  # seconds without a job: the sweep was stopped and resumed
 _MOST_SHOWN = 12  # jobs whose fields and orbits are drawn side by side
 _SUMMARY_COLUMNS = ("job", "overrides", "status", "error", *COLUMNS)
@@ -76,6 +76,8 @@ class SummaryCallback(Callback):
             log.error(f"Job {run.name} failed, see {error}")
         summarize(sweep, _are_old(sweep / "figures"))
         log.info(f"Summary of the sweep: {sweep / 'summary.md'}")
+        # Hydra keeps what every job returned until the sweep ends: a third of a megabyte each with these.
+        job_return.cfg = job_return.hydra_cfg = None
 
 
 def _check_folder(folder: Path) -> None:
