@@ -11,8 +11,6 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate, to_absolute_path
-from lightning import Trainer, seed_everything
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 from omegaconf import DictConfig, OmegaConf
@@ -22,7 +20,6 @@ from meta_hamiltonian.checkpoint import (
     SETTINGS_KEY,
     CheckpointError,
     build,
-    build_learner,
     find_checkpoint,
     load,
     read_checkpoint,
@@ -34,14 +31,12 @@ from meta_hamiltonian.evaluation import Result, TestSet, evaluate, make_test_set
 from meta_hamiltonian.figures import Shown, save, streamlines, training, trajectories
 from meta_hamiltonian.job import Job
 from meta_hamiltonian.launch import on_all_devices
-from meta_hamiltonian.meta_module import MetaModule
-from meta_hamiltonian.progress import ProgressBar
 from meta_hamiltonian.report import print_table
 from meta_hamiltonian.results import COLUMNS, write_rows
-from meta_hamiltonian.saving import WholeCheckpoints, checkpoints
 from meta_hamiltonian.sharing import train_once
 from meta_hamiltonian.systems import HamiltonianSystem
 from meta_hamiltonian.tracking import close
+from meta_hamiltonian.training import train
 
 log = logging.getLogger(__name__)
 
@@ -90,85 +85,6 @@ def _run(config: DictConfig) -> float | None:
     if rank() == 0:
         job.finish()
     return _validation_loss(config.ckpt_path or folder)
-
-
-def train(config: DictConfig, settings: Mapping[str, Any], folder: Path, logger: Logger | None, resume: bool) -> None:
-    """Meta-trains and leaves `checkpoints/best.ckpt` and `checkpoints/last.ckpt` in the folder.
-
-    With `resume` it goes on from the last one, if there is one.
-    """
-    seed_everything(config.seed, workers=True, verbose=False)
-    system = build(settings["system"], HamiltonianSystem)
-    dtype = torch.float64 if config.trainer.precision == "64-true" else torch.float32
-    learner = build_learner(settings).to(dtype)  # before Lightning loads a checkpoint: it would be rounded
-    module: MetaModule = instantiate(config.optim, _partial_=True)(learner, settings)
-    data = instantiate(config.data, _partial_=True)(system=system, seed=config.seed, dtype=dtype)
-    last = folder / "checkpoints" / "last.ckpt"
-    resumed = learner.meta_trained and from_first(_ready(last, settings, resume))
-    if config.resume and not resumed:
-        log.info(f"There is no {last} to resume: training starts anew.")
-    if settings["algo"].get("compile"):
-        log.info("The step is compiled first, which takes up to a minute; compile=false goes without.")
-    make_trainer = instantiate(
-        OmegaConf.masked_copy(config.trainer, [key for key in config.trainer if key != "task_chunk"]), _partial_=True
-    )
-    trainer: Trainer = make_trainer(
-        logger=logger or False,
-        callbacks=[
-            *checkpoints(folder / "checkpoints"),
-            *([ProgressBar(config.trainer.log_every_n_steps)] if config.trainer.enable_progress_bar else []),
-        ],
-        use_distributed_sampler=False,  # the meta-batches come in parts already
-        plugins=[WholeCheckpoints(), LightningEnvironment()],
-        # Lightning refuses an interval longer than the training.
-        val_check_interval=min(config.trainer.val_check_interval, config.trainer.max_steps),
-        num_sanity_val_steps=0,
-        enable_model_summary=False,
-        default_root_dir=folder,
-    )
-    if not learner.meta_trained:
-        trainer.strategy.connect(module)  # Lightning's way to save what was not trained
-        trainer.save_checkpoint(folder / "checkpoints" / "best.ckpt")
-        trainer.save_checkpoint(last)
-        return
-    trainer.fit(module, data, ckpt_path=last if resumed else None, weights_only=True)
-
-
-def _ready(last: Path, settings: Mapping[str, Any], resume: bool) -> bool:
-    """Whether a training goes on from this checkpoint; if not, those of an earlier one are taken away.
-
-    **Raises:** [`ConfigError`][] if it is of another training, or of an unfinished one that is not to be resumed.
-    """
-    if rank() != 0:
-        return False
-    if not last.exists():
-        return False
-    earlier = read_checkpoint(last)
-    step, kept = earlier["global_step"], earlier[SETTINGS_KEY]
-    if resume:
-        others = [key for key in settings if _without_workers(kept.get(key)) != _without_workers(settings[key])]
-        if others:
-            raise ConfigError(
-                f"resume=true is not allowed: {last} is of a training with other settings ({', '.join(others)}); "
-                "give the command that it was started with, or another folder"
-            )
-        log.info(f"Going on from step {step} of {last}.")
-        return True
-    if step < kept["training"]["max_steps"]:
-        raise ConfigError(
-            f"resume=false is not allowed here: {last} is of a training that ended at step {step} of "
-            f"{kept['training']['max_steps']}; go on with resume=true, or give another folder"
-        )
-    for file in last.parent.glob("*.ckpt"):
-        file.unlink()
-    return False
-
-
-def _without_workers(settings: Any) -> Any:
-    """The data do not depend on how many processes draw them."""
-    if isinstance(settings, Mapping):
-        return {key: _without_workers(value) for key, value in settings.items() if key != "num_workers"}
-    return settings
 
 
 def _validation_loss(checkpoint: Path | str) -> float | None:
