@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping
@@ -284,6 +285,8 @@ def register() -> None:
     OmegaConf.register_new_resolver(
         "bold", lambda text: f"\033[1m{text}\033[0m" if sys.stdout.isatty() else text, replace=True
     )
+    # Under `uv run`, Ray would build the whole environment anew for each of its workers.
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     # The presets in conf/hydra/launcher have the names of the launchers that they are for, as they must.
     warnings.filterwarnings("ignore", r"\s*'hydra/\w+/\w+' is validated against ConfigStore schema")
     store = ConfigStore.instance()
