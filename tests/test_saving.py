@@ -95,6 +95,26 @@ def test_a_training_that_is_told_to_stop_goes_on_bit_for_bit(make, number, stop,
     assert_same(saved(tmp_path / "whole"), saved(tmp_path / "cut"))
 
 
+class Worsening(Adam):
+    """The first validation is the best."""
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val/query_loss", float(self.trainer.global_step), batch_size=1)
+
+
+def test_a_training_whose_folder_was_moved_knows_its_best(tmp_path):
+    def worsening():
+        return Worsening(adam().learner, {}, max_skipped=10, lr=0.01, rates_lr=0.1)
+
+    fit(tmp_path / "whole", worsening)
+    assert saved(tmp_path / "whole")["best"]["global_step"] == VALIDATION
+    with pytest.raises(StoppedError):
+        fit(tmp_path / "cut", worsening, At(6, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+    (tmp_path / "cut").rename(tmp_path / "moved")
+    fit(tmp_path / "moved", worsening, resume=True)
+    assert_same(saved(tmp_path / "whole"), saved(tmp_path / "moved"))
+
+
 def test_signals_are_as_before_after_a_training(tmp_path):
     numbers = (signal.SIGTERM, signal.SIGUSR2)
     before = [signal.getsignal(number) for number in numbers]

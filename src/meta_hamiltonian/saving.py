@@ -42,13 +42,28 @@ class WholeCheckpoints(TorchCheckpointIO):
 
 def checkpoints(folder: Path) -> list[Callback]:
     """Keep the learner with the smallest validation loss as `best.ckpt`, and the latest one as `last.ckpt`."""
-    best = ModelCheckpoint(
-        folder,
-        filename="best",
-        monitor="val/query_loss",
-        enable_version_counter=False,  # a resumed run replaces its own
-    )
-    return [best, LastCheckpoint(folder / "last.ckpt")]
+    return [BestCheckpoint(folder), LastCheckpoint(folder / "last.ckpt")]
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Lightning's, for a folder that may have been moved before the training goes on: it would forget the best."""
+
+    def __init__(self, folder: Path):
+        super().__init__(
+            folder,
+            filename="best",
+            monitor="val/query_loss",
+            enable_version_counter=False,  # a resumed run replaces its own
+        )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        assert self.dirpath is not None
+        here = {"dirpath": self.dirpath}
+        if state_dict["best_model_path"]:
+            path = str(Path(self.dirpath) / "best.ckpt")
+            here |= {"best_model_path": path, "kth_best_model_path": path}
+            here |= {"best_k_models": {path: state_dict["best_model_score"]}}
+        super().load_state_dict(state_dict | here)
 
 
 class LastCheckpoint(Checkpoint):
