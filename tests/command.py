@@ -37,15 +37,18 @@ class Finished(NamedTuple):
     stderr: str
 
 
-def _environment(home: Path) -> dict[str, str]:
+def environment_of(home: Path) -> dict[str, str]:
+    """Without the accounts and the settings of whoever runs the tests."""
     home.mkdir(parents=True, exist_ok=True)
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB", "HYDRA"))}
+    # Bytecode is kept, so that only the first of many processes compiles all that it imports.
+    left_out = ("WANDB", "HYDRA", "PYTHONDONTWRITEBYTECODE")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     return {**kept, "HOME": str(home), "COLUMNS": "80"}
 
 
 def train(home: Path, *arguments: str, **environment: str) -> Finished:
     """`python train.py ...` in a process of its own, with the repository as working directory."""
-    settings = {**_environment(home), "OMP_NUM_THREADS": "1", **environment}
+    settings = {**environment_of(home), "OMP_NUM_THREADS": "1", **environment}
     command = [sys.executable, "train.py", *arguments]
     done = subprocess.run(command, cwd=ROOT, env=settings, text=True, capture_output=True, timeout=600, check=False)
     return Finished(done.returncode, done.stdout, done.stderr)
@@ -55,7 +58,7 @@ def train_here(home: Path, *arguments: str) -> Finished:
     """The same in this process: importing Lightning takes longer than a tiny training."""
     out, err = io.StringIO(), io.StringIO()
     with (
-        mock.patch.dict(os.environ, _environment(home), clear=True),
+        mock.patch.dict(os.environ, environment_of(home), clear=True),
         mock.patch.object(sys, "argv", ["train.py", *arguments]),
         contextlib.chdir(ROOT),
         contextlib.redirect_stdout(out),

@@ -1,11 +1,10 @@
 """The load and fault test of `tests/faults`, for a few kills; by hand it takes many."""
 
-import os
 import subprocess
 import sys
 
 import pytest
-from command import ROOT
+from command import ROOT, environment_of
 
 pytestmark = pytest.mark.slow
 
@@ -16,7 +15,7 @@ pytestmark = pytest.mark.slow
 )
 def test_nothing_is_lost_to_kills(arguments, tmp_path):
     command = [sys.executable, str(ROOT / "tests" / "faults" / "kills.py"), *arguments, "--kills", "2"]
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    environment = {**environment_of(tmp_path / "home"), "TMPDIR": str(tmp_path)}
     done = subprocess.run(command, env=environment, text=True, capture_output=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 kills: " in done.stdout

@@ -31,8 +31,7 @@ def metrics(folder):
 def test_ranks_share_a_meta_batch_that_they_do_not_divide(precision, tolerance, tmp_path):
     arguments = (f"trainer.precision={precision}", "data.meta_batch=5", "data.val_tasks=5", "test.n_systems=5")
     run(tmp_path / "1", *arguments, "trainer.devices=1")
-    ranks = ("2", "4") if precision == "64-true" else ("2",)
-    for devices in ranks:
+    for devices in ("2",) if precision == "32-true" else ("2", "4"):
         said = run(tmp_path / devices, *arguments, f"trainer.devices={devices}")
         for name, values in state(tmp_path / "1").items():
             for key, value in values.items():
@@ -72,8 +71,8 @@ def test_more_devices_than_tasks_are_refused(tmp_path):
 
 def test_a_sweep_on_two_devices_shares_its_trainings(tmp_path):
     folder = tmp_path / "sweep"
-    arguments = ("-m", *RUN, f"hydra.sweep.dir={folder}", "trainer.devices=2", "seed=0,1", "shots=5,10")
+    arguments = ("-m", *RUN, f"hydra.sweep.dir={folder}", "trainer.devices=2", "shots=5,10")
     done = train(tmp_path / "home", *arguments)
     assert done.code == 0, done.stderr
-    assert done.stdout.count("trained the same learner: its checkpoint is used") == 2
-    assert "4 jobs, 0 failed" in (folder / "summary.md").read_text()
+    assert done.stdout.count("trained the same learner: its checkpoint is used") == 1
+    assert "2 jobs, 0 failed" in (folder / "summary.md").read_text()

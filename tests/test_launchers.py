@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from command import ROOT, TINY, rows, train, train_here
+from command import ROOT, TINY, environment_of, rows, train, train_here
 from hydra import compose, initialize
 from omegaconf import OmegaConf
 
@@ -40,7 +40,7 @@ def test_a_preempted_job_of_submitit_is_queued_again_and_goes_on(tmp_path):
     sweep = subprocess.Popen(
         [sys.executable, "train.py", *command],
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**environment_of(tmp_path / "home"), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
