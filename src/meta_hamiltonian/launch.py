@@ -35,7 +35,8 @@ def on_all_devices(job: Callable[[DictConfig], Any], config: DictConfig) -> Any:
     try:
         with _member(0, world, port, backend):
             result = job(config)
-        others.join()
+        while not others.join():  # one after the other
+            pass
         return result
     except RuntimeError as error:
         if type(error) in (RuntimeError, distributed.DistError, distributed.DistBackendError):
