@@ -7,11 +7,11 @@ import torch
 from lightning import Trainer
 
 from meta_hamiltonian import load
-from meta_hamiltonian.checkpoint import SETTINGS_KEY, CheckpointError, build_learner
-from meta_hamiltonian.datamodule import EpisodeDataModule
+from meta_hamiltonian.learners.checkpoint import SETTINGS_KEY, CheckpointError, build_learner
+from meta_hamiltonian.episodes.datamodule import EpisodeDataModule
 from meta_hamiltonian.episodes import sample_episodes
 from meta_hamiltonian.learners import ANIL, MAML
-from meta_hamiltonian.meta_module import Adam
+from meta_hamiltonian.training.modules import Adam
 from meta_hamiltonian.systems import Pendulum
 
 PACKAGE = "meta_hamiltonian"

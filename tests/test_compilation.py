@@ -3,7 +3,7 @@
 import pytest
 from test_config import composed
 
-from meta_hamiltonian.compilation import is_earned
+from meta_hamiltonian.training.compilation import is_earned
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from hydra import compose, initialize
 from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
-from meta_hamiltonian.config import ConfigError, check, register
+from meta_hamiltonian.config.schema import ConfigError, check, register
 
 
 def composed(*overrides):

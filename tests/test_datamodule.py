@@ -2,7 +2,7 @@ import pytest
 import torch
 from lightning import Callback, LightningModule, Trainer
 
-from meta_hamiltonian.datamodule import EpisodeDataModule, MetaBatches
+from meta_hamiltonian.episodes.datamodule import EpisodeDataModule, MetaBatches
 from meta_hamiltonian.episodes import sample_episodes
 from meta_hamiltonian.systems import Pendulum
 

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from meta_hamiltonian.errors import StorageError
-from meta_hamiltonian.files import whole_file, write_text
+from meta_hamiltonian.basics.exceptions import StorageError
+from meta_hamiltonian.basics.files import whole_file, write_text
 
 
 def test_a_file_is_written_and_replaced(tmp_path):

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from meta_hamiltonian.checkpoint import build_learner
-from meta_hamiltonian.config import ConfigError, check, register
+from meta_hamiltonian.learners.checkpoint import build_learner
+from meta_hamiltonian.config.schema import ConfigError, check, register
 from meta_hamiltonian.episodes import Points, sample_episodes
 from meta_hamiltonian.learners import ANIL, MAML, Adapted, AdaptedSystems, FineTune, MetaSGD, Ridge
 from meta_hamiltonian.models import HamiltonianNetwork, VectorFieldNetwork

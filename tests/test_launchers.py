@@ -11,7 +11,7 @@ from command import ROOT, TINY, environment_of, rows, train, train_here
 from hydra import compose, initialize
 from omegaconf import OmegaConf
 
-from meta_hamiltonian.config import register
+from meta_hamiltonian.config.schema import register
 
 pytestmark = pytest.mark.slow
 

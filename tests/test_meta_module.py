@@ -8,11 +8,11 @@ from lightning import Trainer
 from torch.utils.data import DataLoader
 
 from meta_hamiltonian.episodes import Points, sample_episodes
-from meta_hamiltonian.errors import DivergedError
+from meta_hamiltonian.basics.exceptions import DivergedError
 from meta_hamiltonian.learners import ANIL, MAML, Ridge
-from meta_hamiltonian.meta_module import Adam, GaussNewton
+from meta_hamiltonian.training.modules import Adam, GaussNewton
 from meta_hamiltonian.models import HamiltonianNetwork
-from meta_hamiltonian.saving import checkpoints
+from meta_hamiltonian.training.saving import checkpoints
 from meta_hamiltonian.systems import Pendulum
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec")

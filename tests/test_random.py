@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from meta_hamiltonian.random import generator, uniform
+from meta_hamiltonian.basics.random import generator, uniform
 
 # Points are drawn in chunks of 64; these counts lie on both sides of its boundaries.
 COUNTS = [1, 25, 63, 64, 65, 128, 129]

@@ -2,7 +2,7 @@ import csv
 
 import pytest
 
-from meta_hamiltonian.results import COLUMNS, write_rows
+from meta_hamiltonian.evaluation.results import COLUMNS, write_rows
 
 HEADER = (
     "system,model,algo,seed,inner_steps,noise,shots,steps,n_systems,n_diverged,"

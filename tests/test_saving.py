@@ -8,12 +8,12 @@ import torch
 from lightning import Callback, Trainer
 
 from meta_hamiltonian import saving
-from meta_hamiltonian.datamodule import EpisodeDataModule
-from meta_hamiltonian.errors import StoppedError
+from meta_hamiltonian.episodes.datamodule import EpisodeDataModule
+from meta_hamiltonian.basics.exceptions import StoppedError
 from meta_hamiltonian.learners import ANIL, Ridge
-from meta_hamiltonian.meta_module import Adam, GaussNewton
+from meta_hamiltonian.training.modules import Adam, GaussNewton
 from meta_hamiltonian.models import HamiltonianNetwork
-from meta_hamiltonian.saving import WholeCheckpoints, checkpoints
+from meta_hamiltonian.training.saving import WholeCheckpoints, checkpoints
 from meta_hamiltonian.systems import Pendulum
 
 STEPS, VALIDATION = 12, 4

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from meta_hamiltonian.job import Job
-from meta_hamiltonian.sharing import train_once
+from meta_hamiltonian.jobs.job import Job
+from meta_hamiltonian.jobs.sharing import train_once
 
 CONFIG = {
     "algo": {"lr": 0.1},

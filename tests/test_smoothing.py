@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from meta_hamiltonian.smoothing import smooth
+from meta_hamiltonian.observations.splines import smooth
 
 
 def curve(t):

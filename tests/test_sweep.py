@@ -8,8 +8,8 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from meta_hamiltonian.results import COLUMNS, write_rows
-from meta_hamiltonian.sweep import SummaryCallback, summarize, time_spent
+from meta_hamiltonian.evaluation.results import COLUMNS, write_rows
+from meta_hamiltonian.jobs.sweep import SummaryCallback, summarize, time_spent
 
 
 def finished_job(sweep: Path, name: str, overrides: list[str]) -> Path:

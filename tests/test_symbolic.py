@@ -6,7 +6,7 @@ import torch
 
 from meta_hamiltonian.learners import Adapted, AdaptedSystems
 from meta_hamiltonian.models import ParametricHamiltonian
-from meta_hamiltonian.symbolic import library, read_symbolically
+from meta_hamiltonian.inference.symbolic import library, read_symbolically
 from meta_hamiltonian.systems import Pendulum
 
 PARAMETERS = torch.tensor([[0.8, 1.1, 0.3]], dtype=torch.float64)  # m, l, q0

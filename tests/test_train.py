@@ -12,9 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 from wandb_files import Run
 
 from meta_hamiltonian import load
-from meta_hamiltonian.checkpoint import SETTINGS_KEY
-from meta_hamiltonian.config import register
-from meta_hamiltonian.results import COLUMNS
+from meta_hamiltonian.learners.checkpoint import SETTINGS_KEY
+from meta_hamiltonian.config.schema import register
+from meta_hamiltonian.evaluation.results import COLUMNS
 
 pytestmark = pytest.mark.slow
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from meta_hamiltonian.checkpoint import load, load_adapted
+    from meta_hamiltonian.learners.checkpoint import load, load_adapted
 
 __all__ = ["load", "load_adapted"]
 
@@ -11,7 +11,7 @@ __all__ = ["load", "load_adapted"]
 def __getattr__(name: str) -> Any:
     """Imports these, and torch with them, on first use: `train.py --help` needs neither."""
     if name in __all__:
-        from meta_hamiltonian import checkpoint
+        from meta_hamiltonian.learners import checkpoint
 
         return getattr(checkpoint, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,30 +1,61 @@
-"""`python -m meta_hamiltonian`: what is done with a trained learner."""
+"""`meta-hamiltonian`, or `python -m meta_hamiltonian`: trains a learner, and uses it on systems of your own."""
 
 import contextlib
 import dataclasses
+import importlib
 import os
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from meta_hamiltonian.jobs.threads import wait_passively
+
+if TYPE_CHECKING:
+    from meta_hamiltonian.inference import Fit
+    from meta_hamiltonian.learners.checkpoint import Trained
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False
 )
 
+Run = Annotated[Path, typer.Argument(help="A run's folder, or a checkpoint file.")]
+Imports = Annotated[
+    list[str] | None,
+    typer.Option("--import", help="A module of yours to import first, in which the family is registered."),
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
+
 
 @app.callback()
 def main() -> None:
-    """Use a meta-trained learner on systems of your own."""
+    """Meta-learn the Hamiltonian of a family of systems, and find the dynamics of a new one."""
+    wait_passively()
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,
+    no_args_is_help=False,
+)
+def train(context: typer.Context) -> None:
+    """Meta-train, test and report: the same as `python train.py`. `meta-hamiltonian train --help` explains every key.
+
+    Example: `meta-hamiltonian train algo=maml`
+    """
+    from meta_hamiltonian.jobs.command import main  # here: the other commands need no Hydra
+
+    sys.argv = ["meta-hamiltonian train", *context.args]
+    main()
 
 
 @app.command()
 def adapt(
-    run: Annotated[Path, typer.Argument(help="A run's folder, or a checkpoint file.")],
+    run: Run,
     observations: Annotated[Path, typer.Argument(help="A .csv file with a header, or .npz; see the columns above.")],
     horizon: Annotated[float, typer.Option(help="How long to predict, in the time units of the observations.")] = 20.0,
     start: Annotated[
@@ -36,7 +67,8 @@ def adapt(
     ] = "auto",
     inertia: Annotated[float, typer.Option(help="Where p was not observed, p = inertia · dq/dt.")] = 1.0,
     steps: Annotated[int | None, typer.Option(help="Gradient steps; else as many as in training.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the folder if it exists.")] = False,
+    imports: Imports = None,
+    force: Force = False,
 ) -> None:
     """Find the dynamics of a new system from a file of observations.
 
@@ -50,40 +82,75 @@ def adapt(
     `python -m meta_hamiltonian adapt outputs/ridge swing.csv --from 1.2,0 --horizon 40 --out swing`
     """
     with _one_line_errors():
-        _adapt(run, observations, horizon, start, out, fit, inertia, steps, force)
+        out = Path(f"{observations.stem}-adapted") if out is None else out
+        _check_free(out, force)
+        if not 0 < horizon < float("inf"):
+            raise ValueError(f"--horizon must be a finite number above 0, got {horizon}")
+        began = time.perf_counter()
+        trained = _load(run, imports)
+        fitted = _fit(trained, observations, start, fit, inertia, steps)
+        _write(fitted, horizon, trained, (str(run), str(observations)), out, began)
+
+
+def _fit(trained: "Trained", source: Path, start: str | None, how: str, inertia: float, steps: int | None) -> "Fit":
+    """Reads the observations and fits the system."""
+    import torch
+
+    from meta_hamiltonian.inference import fit
+    from meta_hamiltonian.observations import read_observations
+
+    state_dim = trained.learner.net.state_dim
+    first = None if start is None else torch.tensor(_state(start, state_dim), dtype=torch.float64)
+    observed = read_observations(source, state_dim)
+    found = fit(trained.learner, observed, how, inertia, steps, trained.validation_loss)
+    return found if first is None else found.starting_from(first)
+
+
+def _write(fitted: "Fit", horizon: float, trained: "Trained", origin: tuple[str, str], out: Path, began: float) -> None:
+    """Writes what was found, and says it."""
+    from meta_hamiltonian.reports.system import Origin, write_system
+
+    with _new_folder(out) as folder:
+        written = write_system(fitted, horizon, Origin(*origin, trained.settings), folder)
+    for name, value in (dict(written.table) | {"time": f"{time.perf_counter() - began:.2g} s"}).items():
+        print(f"{name + ':':42s} {value}")
+    for note in written.notes:
+        print(f"Note: {note}")
+    for warning in written.warnings:
+        print(f"Warning: {warning}")
+    print(f"Everything lies in {out}: report.html, prediction.csv, figures, adapted.pt.")
 
 
 @app.command()
 def bands(
-    run: Annotated[Path, typer.Argument(help="A run's folder, or a checkpoint file, of algo=ridge.")],
+    run: Run,
     out: Annotated[Path, typer.Option(help="The new folder.")] = Path("bands"),
     n_systems: Annotated[int, typer.Option(min=1, help="New systems; a tenth is followed along orbits.")] = 1000,
     shots: Annotated[str, typer.Option(help="Numbers of observed points.")] = "5,25",
     noise: Annotated[str, typer.Option(help="Relative noise of the observations.")] = "0,0.05",
     seed: Annotated[int, typer.Option(min=0, help="Of the systems.")] = 0,
-    force: Annotated[bool, typer.Option("--force", help="Replace the folder if it exists.")] = False,
+    imports: Imports = None,
+    force: Force = False,
 ) -> None:
     """Check the credible bands on new systems: how often the truth lies inside them.
 
     Example: `python -m meta_hamiltonian bands outputs/ridge`
     """
     with _one_line_errors():
-        _check_folder(out, force)
+        _check_free(out, force)
         ks, noises = [int(k) for k in _list("--shots", shots, 1.0)], _list("--noise", noise, 0.0)
+        trained = _load(run, imports)
 
-        from meta_hamiltonian import load
-        from meta_hamiltonian.checkpoint import load_system
         from meta_hamiltonian.evaluation.coverage import coverage
+        from meta_hamiltonian.evaluation.results import write_rows
         from meta_hamiltonian.figures import save
         from meta_hamiltonian.figures.learned import reliability
-        from meta_hamiltonian.learners import Ridge
-        from meta_hamiltonian.results import write_rows
 
-        learner = load(run)
-        if not isinstance(learner, Ridge):
-            raise ValueError(f"{run} holds a {type(learner).__name__}, which has no bands; train one with algo=ridge")
+        if not trained.learner.has_posterior:
+            kind = type(trained.learner).__name__
+            raise ValueError(f"{run} holds a {kind}, which has no bands; train one with algo=ridge")
         orbits = max(1, n_systems // 10)
-        found = list(coverage(learner, load_system(run), ks, noises, n_systems, orbits, seed))
+        found = list(coverage(trained.learner, trained.simulated, ks, noises, n_systems, orbits, seed))
         with _new_folder(out) as folder:
             rows = [dataclasses.asdict(row) for row in found]
             write_rows(folder / "coverage.csv", list(rows[0]), rows)
@@ -95,27 +162,27 @@ def bands(
 
 @app.command()
 def identify(
-    run: Annotated[Path, typer.Argument(help="A run's folder, or a checkpoint file.")],
+    run: Run,
     out: Annotated[Path, typer.Option(help="The new folder.")] = Path("identified"),
     n_systems: Annotated[int, typer.Option(min=4, help="New systems that it is adapted to.")] = 500,
     seed: Annotated[int, typer.Option(min=0, help="Of the systems.")] = 0,
-    force: Annotated[bool, typer.Option("--force", help="Replace the folder if it exists.")] = False,
+    imports: Imports = None,
+    force: Force = False,
 ) -> None:
     """Say what was learned: how many independent terms the family has, and whether the head knows its parameters.
 
     Example: `python -m meta_hamiltonian identify outputs/ridge`
     """
     with _one_line_errors():
-        _check_folder(out, force)
+        _check_free(out, force)
+        trained = _load(run, imports)
 
-        from meta_hamiltonian import load
-        from meta_hamiltonian.checkpoint import load_system
+        from meta_hamiltonian.evaluation.identify import identify
+        from meta_hamiltonian.evaluation.results import write_rows
         from meta_hamiltonian.figures import save
         from meta_hamiltonian.figures.learned import terms
-        from meta_hamiltonian.identify import identify
-        from meta_hamiltonian.results import write_rows
 
-        found = identify(load(run), load_system(run), n_systems, seed)
+        found = identify(trained.learner, trained.simulated, n_systems, seed)
         rows = [{"what": "error of the fields", "value": found.error}, {"what": "terms", "value": found.terms}]
         rows += [{"what": f"singular value {i}", "value": v} for i, v in enumerate(found.singular_values.tolist(), 1)]
         rows += [{"what": f"R² of {name}", "value": value} for name, value in found.r2.items()]
@@ -135,20 +202,44 @@ def identify(
 def export(
     adapted: Annotated[Path, typer.Argument(help="The adapted.pt that `adapt` left.")],
     file: Annotated[Path, typer.Argument(help="The new file: .pt2 (torch.export) or .onnx.")],
-    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+    imports: Imports = None,
+    force: Force = False,
 ) -> None:
     """Write H and dx/dt of an adapted system for other programs, checked against it to 1e-6.
 
     Example: `python -m meta_hamiltonian export observations-adapted/adapted.pt pendulum.pt2`
     """
     with _one_line_errors():
-        _check_folder(file, force)
+        _check_free(file, force)
+        _import(imports)
 
         from meta_hamiltonian import load_adapted
-        from meta_hamiltonian.export import export
+        from meta_hamiltonian.inference.export import export
 
-        export(load_adapted(adapted), file)
-        print(f"{file}: states x [batch, 2n] in float64 -> H [batch], dx/dt [batch, 2n].")
+        system = load_adapted(adapted)
+        export(system, file)
+        outputs = "H [batch], dx/dt [batch, 2n]" if system.has_energy else "dx/dt [batch, 2n]; it has no energy"
+        print(f"{file}: states x [batch, 2n] in float64 -> {outputs}.")
+
+
+def _load(run: Path, imports: list[str] | None) -> "Trained":
+    """What a training left; torch is imported here, since `--help` and many a refusal need not wait for it."""
+    _import(imports)
+
+    from meta_hamiltonian.learners.checkpoint import load_trained
+
+    return load_trained(run)
+
+
+def _import(modules: list[str] | None) -> None:
+    """A user's modules, from where Python finds them or from the current folder."""
+    if modules and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    for module in modules or []:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise ValueError(f"--import {module} is not allowed: {error}") from error
 
 
 @contextlib.contextmanager
@@ -176,7 +267,7 @@ def _new_folder(folder: Path) -> Iterator[Path]:
         os.replace(inside, folder)
 
 
-def _check_folder(path: Path, force: bool) -> None:
+def _check_free(path: Path, force: bool) -> None:
     if path.exists() and not force:
         raise FileExistsError(f"{path} exists already; choose another name, or replace it with --force")
 
@@ -191,49 +282,7 @@ def _list(option: str, text: str, least: float) -> list[float]:
     return values
 
 
-def _adapt(
-    run: Path,
-    source: Path,
-    horizon: float,
-    start: str | None,
-    out: Path | None,
-    how: str,
-    inertia: float,
-    steps: int | None,
-    force: bool,
-) -> None:
-    out = Path(f"{source.stem}-adapted") if out is None else out
-    _check_folder(out, force)
-    if not 0 < horizon < float("inf"):
-        raise ValueError(f"--horizon must be a finite number above 0, got {horizon}")
-
-    import torch  # here: `--help` and a refusal need not wait for it
-
-    from meta_hamiltonian import adapt, load
-    from meta_hamiltonian.fitting import fit
-    from meta_hamiltonian.observations import read_observations
-
-    state_dim = load(run).net.state_dim
-    observed = read_observations(source, state_dim)
-    first = None if start is None else torch.tensor(_numbers(start, state_dim), dtype=torch.float64)
-    began = time.perf_counter()
-    found = fit(run, observed, how, inertia, steps)
-    seconds = time.perf_counter() - began
-    if first is not None:
-        found = found.starting_from(first)
-    with _new_folder(out) as folder:
-        table = adapt.write(found, horizon, run, source, folder)
-
-    for name, value in (table | {"time": f"{seconds:.2g} s"}).items():
-        print(f"{name + ':':42s} {value}")
-    for note in found.notes:
-        print(f"Note: {note}")
-    for warning in found.warnings:
-        print(f"Warning: {warning}")
-    print(f"Everything lies in {out}: report.html, prediction.csv, figures, adapted.pt.")
-
-
-def _numbers(text: str, count: int) -> list[float]:
+def _state(text: str, count: int) -> list[float]:
     try:
         values = [float(part) for part in text.split(",")]
     except ValueError:

@@ -5,7 +5,7 @@ import torch
 
 from meta_hamiltonian.episodes import Points
 from meta_hamiltonian.learners import field_loss
-from meta_hamiltonian.learners.hessian import hessian_product, loss_gradient
+from meta_hamiltonian.learners.numerics.hessian import hessian_product, loss_gradient
 from meta_hamiltonian.models import HamiltonianNetwork
 from meta_hamiltonian.models.activations import ACTIVATIONS
 

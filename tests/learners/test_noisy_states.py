@@ -3,7 +3,7 @@
 import torch
 
 from meta_hamiltonian.episodes import Points, sample_episodes
-from meta_hamiltonian.learners.noisy_states import linearise
+from meta_hamiltonian.learners.numerics.noisy_states import linearise
 from meta_hamiltonian.systems import Pendulum
 
 SYSTEM = Pendulum()

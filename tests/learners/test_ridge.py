@@ -11,8 +11,8 @@ from meta_hamiltonian.episodes import Points, sample_episodes
 from meta_hamiltonian.evaluation import state_grid
 from meta_hamiltonian.learners import Ridge
 from meta_hamiltonian.learners.loss import rescaled
-from meta_hamiltonian.learners.posterior import Posterior
-from meta_hamiltonian.levenberg_marquardt import LevenbergMarquardt, VariableProjection, projected_parameters
+from meta_hamiltonian.learners.numerics.posterior import Posterior
+from meta_hamiltonian.training.levenberg_marquardt import LevenbergMarquardt, VariableProjection, projected_parameters
 from meta_hamiltonian.models import HamiltonianNetwork, VectorFieldNetwork
 from meta_hamiltonian.systems import Pendulum
 

@@ -11,7 +11,7 @@ import torch
 
 from meta_hamiltonian.episodes import sample_episodes
 from meta_hamiltonian.learners import ANIL, MAML, MetaSGD
-from meta_hamiltonian.learners.step import chunk_size
+from meta_hamiltonian.learners.numerics.step import chunk_size
 from meta_hamiltonian.models import HamiltonianNetwork, VectorFieldNetwork
 from meta_hamiltonian.systems import Pendulum
 

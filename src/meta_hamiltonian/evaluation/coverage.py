@@ -1,6 +1,7 @@
 """Whether credible bands hold what they promise: how often the truth lies inside them."""
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Iterator, Sequence
 
@@ -8,16 +9,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from meta_hamiltonian.bands import energy_change_samples, field_samples, interval
 from meta_hamiltonian.episodes import sample_episodes
-from meta_hamiltonian.learners import Ridge
-from meta_hamiltonian.systems import HamiltonianSystem, integrate
+from meta_hamiltonian.inference.bands import energy_change_samples, field_samples, interval
+from meta_hamiltonian.learners import Learner
+from meta_hamiltonian.systems import SimulatedSystem, integrate
 
 LEVELS = (0.5, 0.8, 0.95)
 SAMPLES = 200
 _STATES = 20
 _INSTANTS = 21
-_LONG = 20.0
+_REACH = 4.0  # boxes in which true orbits are followed
 _TOLERANCE = 1e-11  # of the true orbits
 _SAMPLE_TOLERANCE = 1e-10
 
@@ -27,7 +28,7 @@ class Coverage:
     """The part of values that lie in their bands, at one level.
 
     - `quantity`: `field`, both components at random states; `energy`, H(x) − H(x₀) between them; or `orbit`, both
-        coordinates along 20 time units from a known state.
+        coordinates along the family's horizon from a known state.
     """
 
     shots: int
@@ -39,25 +40,35 @@ class Coverage:
 
 
 def coverage(
-    learner: Ridge,
-    system: HamiltonianSystem,
+    learner: Learner,
+    system: SimulatedSystem,
     shots: Sequence[int],
     noises: Sequence[float],
     n_systems: int,
     n_orbits: int,
     seed: int = 0,
 ) -> Iterator[Coverage]:
-    """Measures on new systems, of which the first `n_orbits` are followed along an orbit too."""
+    """Measures on new systems, of which the first `n_orbits` are followed along an orbit too.
+
+    **Arguments:**
+
+    - `learner`: one that `has_posterior`.
+    - `system`: the family that new members are drawn from.
+    - `shots`, `noises`: numbers of observed points and relative noises of them.
+    - `n_systems`, `n_orbits`, `seed`: how many members, and which.
+    """
     for k, noise in itertools.product(shots, noises):
         tasks = sample_episodes(system, n_systems, k, _STATES, seed, "coverage", torch.float64, noise)
-        starts = system.sample_initial_states(tasks.parameters, seed, "coverage")
-        t = torch.linspace(0, _LONG, _INSTANTS, dtype=torch.float64)
-        bounds = 4 * torch.tensor(system.state_box, dtype=torch.float64)
-        orbits = integrate(lambda x: system.field(x, tasks.parameters), starts, t, bounds, _TOLERANCE).states  # noqa: B023
+        parameters = tasks.parameters
+        assert parameters is not None
+        starts = system.sample_initial_states(parameters, seed, "coverage")
+        t = torch.linspace(0, system.horizon, _INSTANTS, dtype=torch.float64)
+        outside = functools.partial(system.domain.outside, reach=_REACH)
+        orbits = integrate(lambda x, own=parameters: system.field(x, own), starts, t, outside, _TOLERANCE).states
         inside: dict[str, list[list[float]]] = {"field": [], "energy": [], "orbit": []}
         for i, samples in enumerate(learner.sample_tasks(tasks.support, SAMPLES, seed)):
             x = tasks.query.x[i]
-            energy = system.hamiltonian(x, tasks.parameters[i])
+            energy = system.hamiltonian(x, parameters[i])
             inside["field"].append(_inside(field_samples(samples, x), tasks.query.dxdt[i]))
             inside["energy"].append(_inside(energy_change_samples(samples, x)[:, 1:], (energy - energy[0])[1:]))
             if i < n_orbits:

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from jaxtyping import Float
 from torch import Tensor
 
-from meta_hamiltonian.devices import gather
+from meta_hamiltonian.basics.devices import gather
 from meta_hamiltonian.evaluation.errors import Errors, measure
 from meta_hamiltonian.evaluation.testset import TestSet
-from meta_hamiltonian.learners import AdaptedSystems, Learner
+from meta_hamiltonian.learners import Learner
+from meta_hamiltonian.models import AdaptedSystems
 
 
 @dataclasses.dataclass(frozen=True)

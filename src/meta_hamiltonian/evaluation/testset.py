@@ -7,23 +7,26 @@ from jaxtyping import Float
 from torch import Tensor
 
 from meta_hamiltonian.episodes import Points, sample_episodes
-from meta_hamiltonian.systems import HamiltonianSystem
+from meta_hamiltonian.systems import SimulatedSystem
 
-GRID_PER_AXIS = 50
-HORIZON = 20.0
 INSTANTS = 201
+"""At which orbits are compared."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TestSet:
     """Everything that the errors need, in float64.
 
+    - `system`, `parameters`: the family and its members.
     - `support`: the observations; K shots are the first K.
-    - `grid`, `grid_field`: the states where fields are compared, a 50 × 50 grid whose edges are the state box's.
-    - `orbit`: the true states at the 201 instants `t` of 20 time units, from one initial state a system.
+    - `grid`, `grid_field`: the states where fields are compared, those of [`Domain.grid`][].
+    - `t`, `orbit`: 201 equally spaced instants of the family's horizon, and the true states at them, from one initial
+        state a system.
     """
 
-    system: HamiltonianSystem
+    __test__ = False  # pytest would collect it
+
+    system: SimulatedSystem
     parameters: Float[Tensor, "systems parameters"]
     support: Points
     grid: Float[Tensor, "systems points state"]
@@ -48,13 +51,7 @@ class TestSet:
         return self.system.hamiltonian(self.orbit[0], self.parameters)
 
 
-def state_grid(system: HamiltonianSystem, per_axis: int = GRID_PER_AXIS) -> Float[Tensor, "points state"]:
-    """A grid over the state box, its edges included."""
-    axes = [torch.linspace(-half, half, per_axis, dtype=torch.float64) for half in system.state_box]
-    return torch.cartesian_prod(*axes)
-
-
-def make_test_set(system: HamiltonianSystem, n_systems: int, shots: int, seed: int, noise: float = 0.0) -> TestSet:
+def make_test_set(system: SimulatedSystem, n_systems: int, shots: int, seed: int, noise: float = 0.0) -> TestSet:
     """Draws the test systems: the same for every learner, and the support of fewer shots a prefix of that of more.
 
     **Arguments:**
@@ -66,8 +63,9 @@ def make_test_set(system: HamiltonianSystem, n_systems: int, shots: int, seed: i
     - `noise`: of the support sets, see [`sample_episodes`][].
     """
     episodes = sample_episodes(system, n_systems, shots, 0, seed, "test", torch.float64, noise)
-    x = state_grid(system)
-    t = torch.linspace(0.0, HORIZON, INSTANTS, dtype=torch.float64)
+    assert episodes.parameters is not None
+    x = system.domain.grid()
+    t = torch.linspace(0.0, system.horizon, INSTANTS, dtype=torch.float64)
     x0 = system.sample_initial_states(episodes.parameters, seed, "test")
     return TestSet(
         system=system,

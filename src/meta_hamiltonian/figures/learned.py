@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from meta_hamiltonian.evaluation.coverage import Coverage
+from meta_hamiltonian.evaluation.identify import Identified
 from meta_hamiltonian.figures.style import MARKERS, OBSERVATIONS, PREDICTION, SERIES, new_figure
-from meta_hamiltonian.identify import Identified
 
 
 def reliability(found: Sequence[Coverage]) -> Figure:

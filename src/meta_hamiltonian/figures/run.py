@@ -4,14 +4,11 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
+from meta_hamiltonian.figures.planes import MOST_PLANES
 from meta_hamiltonian.figures.shown import Shown
 from meta_hamiltonian.figures.style import (
     PREDICTION,
     TRUTH,
-    H,
-    P,
-    Q,
-    T,
     draw_observations,
     draw_streams,
     new_figure,
@@ -21,11 +18,16 @@ from meta_hamiltonian.figures.style import (
 
 
 def streamlines(shown: Shown, shots: int) -> Figure:
-    """Figure (a): the true field, and the predicted one after each number of gradient steps on K = `shots` points."""
+    """Figure (a): the true field, and the predicted one after each number of gradient steps on K = `shots` points.
+
+    With several degrees of freedom there is a row for each, up to three: its plane through the centre of the domain.
+    """
     panels = [("true", TRUTH, shown.field)]
     for prediction in shown.of_shots(shots):
         title = f"{steps_words(prediction.steps)}, MSE {number(prediction.field_mse)}"
         panels.append((title, PREDICTION, prediction.field))
+    if shown.domain.degrees_of_freedom > 1:
+        return _planes(shown, panels, shots)
 
     columns = min(len(panels), 3)
     rows = -(-len(panels) // columns)
@@ -37,36 +39,62 @@ def streamlines(shown: Shown, shots: int) -> Figure:
         axes.set_title(title, fontsize=9)
     for axes in all_axes[len(panels) :]:
         axes.set_visible(False)
-    figure.supxlabel(f"position {Q}", fontsize=9)
-    figure.supylabel(f"momentum {P}", fontsize=9)
+    q, p = shown.domain.labels
+    figure.supxlabel(f"position {q}", fontsize=9)
+    figure.supylabel(f"momentum {p}", fontsize=9)
     figure.suptitle(f"Vector field from K = {shots} observations (arrows)", fontsize=10)
+    return figure
+
+
+def _planes(shown: Shown, panels: Sequence[tuple[str, str, object]], shots: int) -> Figure:
+    n = shown.domain.degrees_of_freedom
+    rows = len(shown.field)
+    figure = new_figure(2.4 * len(panels), 2.1 * rows + 0.7)
+    all_axes = figure.subplots(rows, len(panels), squeeze=False, sharex="row", sharey="row")
+    for dof, row in enumerate(all_axes):
+        for axes, (title, colour, field) in zip(row, panels, strict=True):
+            draw_streams(axes, shown, field, colour, dof)  # pyright: ignore[reportArgumentType]
+            axes.set_xlabel(shown.domain.labels[dof], fontsize=8)
+            if dof == 0:
+                axes.set_title(title, fontsize=9)
+        row[0].set_ylabel(shown.domain.labels[n + dof], fontsize=8)
+    shown_of = f", {MOST_PLANES} of {n} degrees of freedom" if n > rows else ""
+    figure.suptitle(
+        f"Vector field from K = {shots} observations, other coordinates at the centre{shown_of}", fontsize=10
+    )
     return figure
 
 
 def trajectories(shown: Shown, shots: int) -> Figure:
     """Figure (b): the predicted orbit and the true energy along it, against the truth.
 
-    The unadapted network is left out: it would set the scale of the axes.
+    The unadapted network is left out: it would set the scale of the axes. With several degrees of freedom the first
+    three are shown.
     """
     predictions = shown.of_shots(shots)
     predictions = [prediction for prediction in predictions if prediction.steps > 0] or predictions
-    figure = new_figure(max(2.3 * len(predictions), 4.0), 6.0)
-    columns = figure.subplots(3, len(predictions), squeeze=False, sharex=True, sharey="row").T
+    domain = shown.domain
+    n, most = domain.degrees_of_freedom, min(domain.degrees_of_freedom, MOST_PLANES)
+    coordinates = [*range(most), *range(n, n + most)]
+    figure = new_figure(max(2.3 * len(predictions), 4.0), 2.0 * (2 * most + 1))
+    rows = len(coordinates) + 1
+    columns = figure.subplots(rows, len(predictions), squeeze=False, sharex=True, sharey="row").T
     for axes, prediction in zip(columns, predictions, strict=True):
-        for row in (0, 1):
-            axes[row].plot(shown.t, shown.orbit[:, row], color=TRUTH, label="true")
-            axes[row].plot(shown.t, prediction.orbit[:, row], color=PREDICTION, linestyle="--", label="predicted")
-        axes[2].plot(shown.t, shown.energy, color=TRUTH)
-        axes[2].plot(shown.t, prediction.energy, color=PREDICTION, linestyle="--")
+        for row, i in enumerate(coordinates):
+            axes[row].plot(shown.t, shown.orbit[:, i], color=TRUTH, label="true")
+            axes[row].plot(shown.t, prediction.orbit[:, i], color=PREDICTION, linestyle="--", label="predicted")
+        axes[-1].plot(shown.t, shown.energy, color=TRUTH)
+        axes[-1].plot(shown.t, prediction.energy, color=PREDICTION, linestyle="--")
         axes[0].set_title(f"{steps_words(prediction.steps)}\nstate MSE {number(prediction.state_mse)}", fontsize=9)
-        axes[2].set_title(f"energy MSE {number(prediction.energy_mse)}", fontsize=9)
-        axes[2].set_xlabel(T)
-    for axes, label in zip(columns[0], (Q, P, H), strict=True):
+        axes[-1].set_title(f"energy MSE {number(prediction.energy_mse)}", fontsize=9)
+        axes[-1].set_xlabel(domain.time_label)
+    labels = [*(domain.labels[i] for i in coordinates), f"true {domain.energy_label}"]
+    for axes, label in zip(columns[0], labels, strict=True):
         axes.set_ylabel(label, fontsize=9)
         axes.ticklabel_format(axis="y", useOffset=False)  # an energy that is conserved to ten digits looks constant
     handles = columns[0][0].get_legend_handles_labels()
     figure.legend(*handles, fontsize=8, frameon=False, loc="outside lower right", ncols=2)
-    figure.suptitle(f"Orbit for 20 time units from K = {shots} observations", fontsize=10)
+    figure.suptitle(f"Orbit for {domain.duration(shown.t[-1])} from K = {shots} observations", fontsize=10)
     return figure
 
 

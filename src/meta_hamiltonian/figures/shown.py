@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from meta_hamiltonian.evaluation import Result, TestSet, state_grid
-from meta_hamiltonian.files import whole_file
+from meta_hamiltonian.basics.files import whole_file
+from meta_hamiltonian.dynamics import Domain
+from meta_hamiltonian.evaluation import Result, TestSet
+from meta_hamiltonian.figures.planes import phase_planes
 
 _GRID = 41  # points an axis, for streamlines
 
@@ -29,10 +32,16 @@ class Prediction:
 
 @dataclasses.dataclass(frozen=True)
 class Shown:
-    """A system of one degree of freedom; fields are on the grid of `q` and `p`, orbits at the instants `t`."""
+    """One system.
 
-    q: np.ndarray
-    p: np.ndarray
+    - `domain`: where its states live, for axes and labels.
+    - `field`: (dq/dt, dp/dt) of a degree of freedom on its plane of [`phase_planes`][], `[planes, q, p, 2]`.
+    - `t`, `orbit`, `energy`: the true orbit `[instants, 2n]` and the energy along it.
+    - `x`, `dxdt`: what was observed, `[K, 2n]`.
+    - `predictions`: for each K and number of gradient steps.
+    """
+
+    domain: Domain
     field: np.ndarray
     t: np.ndarray
     orbit: np.ndarray
@@ -44,18 +53,18 @@ class Shown:
     @classmethod
     def of(cls, results: Sequence[Result], test: TestSet, system: int) -> "Shown":
         """Collects it from the results of an evaluation."""
-        x = state_grid(test.system, _GRID)
-        grid = x.reshape(_GRID, _GRID, 2)
-        parameters = test.parameters[system]
+        domain, parameters = test.system.domain, test.parameters[system]
+        planes = phase_planes(domain, _GRID)
+        x = torch.stack([plane.states for plane in planes])
 
-        def on_grid(field: object) -> np.ndarray:
-            return np.asarray(field).reshape(_GRID, _GRID, 2)
+        def on_planes(field: torch.Tensor) -> np.ndarray:
+            return np.stack([field[i][..., list(plane.axes)].numpy() for i, plane in enumerate(planes)])
 
         predictions = tuple(
             Prediction(
                 result.shots,
                 result.steps,
-                on_grid(result.adapted[system].field(x)),
+                on_planes(result.adapted[system].field(x)),
                 result.errors.orbits[:, system].numpy(),
                 test.system.hamiltonian(result.errors.orbits[:, system], parameters).numpy(),
                 result.errors.field_mse[system].item(),
@@ -65,9 +74,8 @@ class Shown:
             for result in results
         )
         return cls(
-            grid[:, 0, 0].numpy(),
-            grid[0, :, 1].numpy(),
-            on_grid(test.system.field(x, parameters)),
+            domain,
+            on_planes(test.system.field(x, parameters)),
             test.t.numpy(),
             test.orbit[:, system].numpy(),
             test.system.hamiltonian(test.orbit[:, system], parameters).numpy(),
@@ -76,13 +84,17 @@ class Shown:
             predictions,
         )
 
+    def is_of_the_same_system(self, other: "Shown") -> bool:
+        """Whether both show the same member of the same family."""
+        return self.field.shape == other.field.shape and bool(np.array_equal(self.orbit, other.orbit))
+
     def of_shots(self, shots: int) -> list[Prediction]:
         """The predictions from K = `shots` points, by gradient steps."""
         return [prediction for prediction in self.predictions if prediction.shots == shots]
 
     def save(self, path: Path) -> None:
         """Writes an `.npz` file, from which a sweep draws all of its jobs side by side."""
-        arrays = {name: getattr(self, name) for name in ("q", "p", "field", "t", "orbit", "energy", "x", "dxdt")}
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
         numbers = []
         for i, prediction in enumerate(self.predictions):
             values = dataclasses.asdict(prediction)
@@ -91,8 +103,9 @@ class Shown:
             for name in ("field", "orbit"):
                 arrays[f"{name}_{i}"] = values.pop(name).astype(np.float32)
             numbers.append(values)
+        words = {"domain": json.dumps(self.domain.settings()), "predictions": json.dumps(numbers)}
         with whole_file(path) as unfinished, unfinished.open("wb") as file:
-            np.savez_compressed(file, predictions=json.dumps(numbers), **arrays)
+            np.savez_compressed(file, **words, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> "Shown":
@@ -102,5 +115,9 @@ class Shown:
                 Prediction(**numbers, **{name: file[f"{name}_{i}"] for name in ("field", "orbit", "energy")})
                 for i, numbers in enumerate(json.loads(str(file["predictions"])))
             )
-            arrays = {name: file[name] for name in ("q", "p", "field", "t", "orbit", "energy", "x", "dxdt")}
-        return cls(**arrays, predictions=predictions)
+            arrays = {name: file[name] for name in _ARRAYS}
+            domain = Domain.from_settings(json.loads(str(file["domain"])))
+        return cls(domain=domain, **arrays, predictions=predictions)
+
+
+_ARRAYS = ("field", "t", "orbit", "energy", "x", "dxdt")

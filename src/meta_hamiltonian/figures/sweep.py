@@ -16,10 +16,6 @@ from meta_hamiltonian.figures.style import (
     PREDICTION,
     SERIES,
     TRUTH,
-    H,
-    P,
-    Q,
-    T,
     draw_observations,
     draw_streams,
     new_figure,
@@ -78,7 +74,10 @@ def comparison(rows: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def fields_side_by_side(jobs: Mapping[str, Shown]) -> Figure:
-    """Figure (a) for all jobs of a sweep: the true field, and each job's prediction from its largest K."""
+    """Figure (a) for all jobs of a sweep: the true field, and each job's prediction from its largest K.
+
+    The jobs are of one family; with several degrees of freedom the first one is shown.
+    """
     columns = min(len(jobs) + 1, 4)
     rows = -(-(len(jobs) + 1) // columns)
     first = next(iter(jobs.values()))
@@ -94,8 +93,9 @@ def fields_side_by_side(jobs: Mapping[str, Shown]) -> Figure:
         axes.set_title(f"{_short(job)}\n{words}", fontsize=7)
     for axes in all_axes[len(jobs) + 1 :]:
         axes.set_visible(False)
-    figure.supxlabel(f"position {Q}", fontsize=9)
-    figure.supylabel(f"momentum {P}", fontsize=9)
+    n = first.domain.degrees_of_freedom
+    figure.supxlabel(f"position {first.domain.labels[0]}", fontsize=9)
+    figure.supylabel(f"momentum {first.domain.labels[n]}", fontsize=9)
     return figure
 
 
@@ -104,7 +104,9 @@ def orbits_side_by_side(jobs: Mapping[str, Shown]) -> Figure:
     figure = new_figure(8.0, 1.5 * len(jobs) + 0.8)
     for axes, (job, shown) in zip(figure.subplots(len(jobs), 3, squeeze=False, sharex=True), jobs.items(), strict=True):
         prediction = _prediction(shown)
-        curves = [(shown.orbit[:, 0], prediction.orbit[:, 0]), (shown.orbit[:, 1], prediction.orbit[:, 1])]
+        domain = shown.domain
+        q, p = 0, domain.degrees_of_freedom
+        curves = [(shown.orbit[:, i], prediction.orbit[:, i]) for i in (q, p)]
         for column, (truth, predicted) in zip(axes, [*curves, (shown.energy, prediction.energy)], strict=True):
             column.plot(shown.t, truth, color=TRUTH, label="true")
             column.plot(shown.t, predicted, color=PREDICTION, linestyle="--", label="predicted")
@@ -113,10 +115,11 @@ def orbits_side_by_side(jobs: Mapping[str, Shown]) -> Figure:
         axes[0].set_title(f"{_short(job)}, K = {prediction.shots}, {steps_words(prediction.steps)}", fontsize=7)
         axes[1].set_title(f"state MSE {number(prediction.state_mse)}", fontsize=7)
         axes[2].set_title(f"energy MSE {number(prediction.energy_mse)}", fontsize=7)
-        for column, label in zip(axes, (Q, P, H), strict=True):
+        labels = (domain.labels[q], domain.labels[p], f"true {domain.energy_label}")
+        for column, label in zip(axes, labels, strict=True):
             column.set_ylabel(label.replace(" (", "\n("), fontsize=7)
     for column in figure.axes[-3:]:
-        column.set_xlabel(T, fontsize=8)
+        column.set_xlabel(next(iter(jobs.values())).domain.time_label, fontsize=8)
     handles = figure.axes[0].get_legend_handles_labels()
     figure.legend(*handles, fontsize=8, frameon=False, loc="outside upper right", ncols=2)
     return figure

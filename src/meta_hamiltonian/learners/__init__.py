@@ -1,15 +1,16 @@
 """Adaptation: how a network is fitted to a new system, and trained for that."""
 
-from meta_hamiltonian.learners.adapted import Adapted, AdaptedSystems
+from meta_hamiltonian.basics.registry import register
 from meta_hamiltonian.learners.anil import ANIL
 from meta_hamiltonian.learners.finetune import FineTune, Scratch
 from meta_hamiltonian.learners.gradient import GradientLearner
-from meta_hamiltonian.learners.learner import Learner
+from meta_hamiltonian.learners.learner import Learner, Unknowns
 from meta_hamiltonian.learners.loss import field_loss, task_scale
 from meta_hamiltonian.learners.maml import MAML
 from meta_hamiltonian.learners.metasgd import MetaSGD
 from meta_hamiltonian.learners.oracle import Oracle
 from meta_hamiltonian.learners.ridge import Ridge
+from meta_hamiltonian.models import Adapted, AdaptedSystems
 
 __all__ = [
     "ANIL",
@@ -23,6 +24,8 @@ __all__ = [
     "Oracle",
     "Ridge",
     "Scratch",
+    "Unknowns",
     "field_loss",
+    "register",
     "task_scale",
 ]

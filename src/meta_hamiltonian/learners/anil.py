@@ -5,12 +5,14 @@ from collections.abc import Mapping
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from meta_hamiltonian.basics.registry import register
 from meta_hamiltonian.episodes import Points
-from meta_hamiltonian.learners.gradient import GradientLearner, InnerProblem
-from meta_hamiltonian.learners.linear_head import head_columns, head_problem, head_weights, own_head
+from meta_hamiltonian.learners.gradient import GradientLearner, InnerProblem, StepCost
+from meta_hamiltonian.learners.numerics.linear_head import head_columns, head_problem, head_weights, own_head
 from meta_hamiltonian.models import FieldNetwork
 
 
+@register
 class ANIL(GradientLearner):
     """Equation (5): the body is shared by all systems and the inner loop changes the last layer only.
 
@@ -38,6 +40,10 @@ class ANIL(GradientLearner):
             4 * self.net.state_dim * (len(list(self.net.parameters())) // 2 + 1)
         )  # of every layer, for each coordinate
 
+    @property
+    def step_cost(self) -> StepCost:
+        return StepCost(24, 2)  # its inner loop is of the head's size
+
     def adapted_module(self) -> nn.Module:
         return self.net.head
 
@@ -52,17 +58,17 @@ class _LinearHead(InnerProblem):
     """
 
     def __init__(self, net: FieldNetwork, support: Points):
-        tasks, points, _ = support.x.shape
+        tasks = len(support.x)
         self.net = net
-        self.points = points
+        self.counts = support.counts  # K
         self.start = {name: value.expand(tasks, *value.shape) for name, value in own_head(net).items()}
         self.features, self.targets = head_problem(net, support)
-        self.gram = self.features.mT @ self.features / points  # G
-        self.moment = self.features.mT @ self.targets / points  # c
+        self.gram = self.features.mT @ self.features / self.counts[:, None, None]  # G
+        self.moment = self.features.mT @ self.targets / self.counts[:, None, None]  # c
 
     def loss(self, weights: Mapping[str, Tensor]) -> Float[Tensor, " tasks"]:
         residual = self.features @ head_columns(weights) - self.targets
-        return residual.square().sum((-2, -1)) / self.points
+        return residual.square().sum((-2, -1)) / self.counts
 
     def gradient(self, weights: Mapping[str, Tensor], second_order: bool) -> Mapping[str, Tensor]:
         gradient = 2 * (self.gram @ head_columns(weights) - self.moment)

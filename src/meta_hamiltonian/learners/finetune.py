@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from meta_hamiltonian.basics.registry import register
+from meta_hamiltonian.config import check_arguments
 from meta_hamiltonian.episodes import Episodes, Points
 from meta_hamiltonian.learners.learner import Learner
 from meta_hamiltonian.learners.loss import field_loss
@@ -15,6 +17,7 @@ from meta_hamiltonian.models import FieldNetwork
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
 
 
+@register
 class FineTune(Learner):
     """Training fits one network to the points of all tasks; adaptation goes on from it with an ordinary optimizer."""
 
@@ -29,8 +32,7 @@ class FineTune(Learner):
         - `scale`: `"none"` or `"task"`, see [`Learner`][].
         """
         super().__init__(net, scale)
-        if optimizer not in OPTIMIZERS:
-            raise ValueError(f"optimizer={optimizer!r} is not known; choose one of {', '.join(OPTIMIZERS)}")
+        check_arguments(type(self), optimizer=optimizer, lr=lr)
         self.optimizer = optimizer
         self.lr = lr
         self.steps = steps
@@ -41,9 +43,18 @@ class FineTune(Learner):
 
     def task_losses(self, episodes: Episodes) -> Float[Tensor, " tasks"]:
         """Equation (2) on all points of every task, without adaptation."""
-        x = torch.cat([episodes.support.x, episodes.query.x], dim=1)
-        dxdt = torch.cat([episodes.support.dxdt, episodes.query.dxdt], dim=1)
-        return field_loss(self.net.field(x), dxdt)
+        both = (episodes.support, episodes.query)
+        x, dxdt = (torch.cat([getattr(points, name) for points in both], dim=1) for name in ("x", "dxdt"))
+        mask = None
+        if any(points.mask is not None for points in both):
+            mask = torch.cat(
+                [
+                    points.counts.new_ones(points.x.shape[:2]).bool() if points.mask is None else points.mask
+                    for points in both
+                ],
+                dim=1,
+            )
+        return field_loss(self.net.field(x), dxdt, mask)
 
     def adaptations(self, support: Points, steps: int) -> Iterator[Mapping[str, Tensor]]:
         problem = WholeNetwork(self.net, support)
@@ -60,6 +71,7 @@ class FineTune(Learner):
             yield {name: value.detach().clone() for name, value in weights.items()}
 
 
+@register
 class Scratch(FineTune):
     """The same from random weights: there is no training before a system is observed."""
 

@@ -4,19 +4,19 @@ import abc
 import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from meta_hamiltonian.config import check_arguments
 from meta_hamiltonian.episodes import Episodes, Points
 from meta_hamiltonian.learners.learner import Learner
 from meta_hamiltonian.learners.loss import field_loss
-from meta_hamiltonian.learners.step import CompiledStep, chunk_size, mean_loss
+from meta_hamiltonian.learners.numerics.step import CompiledStep, chunk_size, mean_loss
 from meta_hamiltonian.models import FieldNetwork
 
-BACKENDS = ("vectorized", "learn2learn")
 # 2⁻³⁰ of a step changes nothing in float32; after so many halvings a task takes none.
 _HALVINGS = 30
 
@@ -34,6 +34,17 @@ class InnerProblem(abc.ABC):
     @abc.abstractmethod
     def gradient(self, weights: Mapping[str, Tensor], second_order: bool) -> Mapping[str, Tensor]:
         """Each task's gradient of its own loss; differentiable only if `second_order`."""
+
+
+class StepCost(NamedTuple):
+    """Roughly what an outer step costs.
+
+    - `flop`: for each point and each weight of the hidden layers.
+    - `passes`: through the network and back, each of which is compiled for itself.
+    """
+
+    flop: int
+    passes: int
 
 
 class GradientLearner(Learner):
@@ -72,16 +83,9 @@ class GradientLearner(Learner):
         - `task_chunk`: tasks whose gradient is taken at once; None is as many as stay in the cache.
         """
         super().__init__(net, scale)
-        if backend not in BACKENDS:
-            raise ValueError(f"backend={backend!r} is not known; choose one of {', '.join(BACKENDS)}")
-        if not 0 < lr < math.inf:
-            raise ValueError(f"lr must be a finite number above 0, got {lr!r}")
-        if inner_steps < 1:
-            raise ValueError(f"inner_steps must be at least 1, got {inner_steps}")
+        check_arguments(type(self), lr=lr, inner_steps=inner_steps, backend=backend, task_chunk=task_chunk)
         if compile and backend != "vectorized":
             raise ValueError(f"compile=True needs backend='vectorized', got backend={backend!r}")
-        if task_chunk is not None and task_chunk < 1:
-            raise ValueError(f"task_chunk must be at least 1, or None, got {task_chunk}")
         self.compiled = compile
         self.task_chunk = task_chunk
         self.lr = lr
@@ -106,6 +110,11 @@ class GradientLearner(Learner):
     @abc.abstractmethod
     def kept_arrays(self) -> int:
         """About how many arrays of the size of a layer's values a task keeps until its gradient is taken."""
+
+    @property
+    @abc.abstractmethod
+    def step_cost(self) -> StepCost:
+        """What decides whether it is worth the time to compile a step."""
 
     @abc.abstractmethod
     def adapted_module(self) -> nn.Module:
@@ -212,27 +221,27 @@ class GradientLearner(Learner):
         clone = self.learn2learn().clone()
         inputs = self.module_inputs(support.x)
         for step in range(self.inner_steps):
-            loss = field_loss(clone(inputs).reshape(support.x.shape), support.dxdt)
+            loss = field_loss(clone(inputs).reshape(support.x.shape), support.dxdt, support.mask)
             self.adapt_clone(clone, loss, step)
-        return field_loss(clone(self.module_inputs(query.x)).reshape(query.x.shape), query.dxdt)
+        return field_loss(clone(self.module_inputs(query.x)).reshape(query.x.shape), query.dxdt, query.mask)
 
     def learn2learn(self) -> Any:
         """learn2learn's algorithm around [`adapted_module`][]."""
-        from meta_hamiltonian.learners import _learn2learn  # seconds that the other backend need not spend
+        from meta_hamiltonian.learners.numerics import learn2learn  # seconds that the other backend need not spend
 
-        return _learn2learn.MAML(self.adapted_module(), lr=self.lr, first_order=self.first_order)
+        return learn2learn.MAML(self.adapted_module(), lr=self.lr, first_order=self.first_order)
 
     def adapt_clone(self, clone: Any, loss: Float[Tensor, ""], step: int) -> None:
         """One inner step of a clone of [`learn2learn`][]."""
         if not self.learn_lr:
             clone.adapt(loss)
             return
-        from meta_hamiltonian.learners import _learn2learn
+        from meta_hamiltonian.learners.numerics import learn2learn
 
         parameters = list(clone.module.parameters())  # MAML.adapt has one rate for everything
         gradients = torch.autograd.grad(loss, parameters, create_graph=not self.first_order)
         updates = [-self.rate(step, i) * gradient for i, gradient in enumerate(gradients)]
-        clone.module = _learn2learn.update_module(clone.module, updates)
+        clone.module = learn2learn.update_module(clone.module, updates)
 
 
 def _without_rise(

@@ -3,18 +3,34 @@
 import abc
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from meta_hamiltonian.config import check_arguments
 from meta_hamiltonian.episodes import Episodes, Points
-from meta_hamiltonian.learners.adapted import Adapted, AdaptedSystems
 from meta_hamiltonian.learners.loss import field_loss, rescaled, task_scale
-from meta_hamiltonian.models import FieldNetwork
+from meta_hamiltonian.learners.numerics.linear_head import head_columns, head_rows, own_head
+from meta_hamiltonian.models import Adapted, AdaptedSystems, FieldNetwork
 
-SCALES = ("none", "task")
+# Directions of the head in which a system may change, where the learner does not say which a family needs.
+_DIRECTIONS = 8
+# By how much, in units of the observed derivatives, these may change.
+_FREELY = 10.0
+
+
+class Unknowns(NamedTuple):
+    """What a system's head w is made of: w = centre + basis v, with v ~ N(0, I) before it is observed.
+
+    - `centre`, `basis`: the same for all systems of the family.
+    - `value`: v of one system.
+    """
+
+    centre: Float[Tensor, "features outputs"]
+    basis: Float[Tensor, "features directions"]
+    value: Float[Tensor, "directions outputs"]
 
 
 class Learner(nn.Module, abc.ABC):
@@ -23,6 +39,10 @@ class Learner(nn.Module, abc.ABC):
     To add one, write `task_losses` and `adaptations`.
     """
 
+    has_posterior: ClassVar[bool] = False
+    """Whether systems can be drawn from a posterior, by `sample`: what credible bands need."""
+    solves_for_head: ClassVar[bool] = False
+    """Whether the head is solved for in closed form, so that the outer loop may take second-order steps."""
     meta_trained: ClassVar[bool] = True
     """Whether there is anything to train before a new system is observed."""
 
@@ -33,8 +53,7 @@ class Learner(nn.Module, abc.ABC):
         - `scale`: `"task"` divides a task's derivatives by the RMS of those in its support set; `"none"` does not.
         """
         super().__init__()
-        if scale not in SCALES:
-            raise ValueError(f"scale={scale!r} is not known; choose one of {', '.join(SCALES)}")
+        check_arguments(type(self), scale=scale)
         self.net = net
         self.scale = scale
 
@@ -110,7 +129,60 @@ class Learner(nn.Module, abc.ABC):
         """The support set in float64, its derivatives in units of the scale, and the scale."""
         support = support.to(dtype=torch.float64, device=self.net.state_box.device)
         scale = task_scale(support) if self.scale == "task" else support.dxdt.new_ones(len(support.x))
-        return Points(support.x, support.dxdt / scale[:, None, None]), scale
+        x = self.net.domain.wrap(support.x)
+        return Points(x, support.dxdt / scale[:, None, None], support.mask), scale
+
+    def sample(
+        self, x: Float[Tensor, "points state"], dxdt: Float[Tensor, "points state"], count: int = 200, seed: int = 0
+    ) -> AdaptedSystems:
+        """Draws systems from the posterior: credible bands of anything are quantiles over them.
+
+        **Arguments:** those of [`adapt`][], and how many samples, from which seed.
+
+        **Returns:**
+
+        A batch of `count` systems that all explain the observations.
+
+        **Raises:** `TypeError` unless `has_posterior`.
+        """
+        check_observations(x, dxdt, self.net.state_dim)
+        return next(iter(self.sample_tasks(Points(x[None], dxdt[None]), count, seed)))
+
+    def sample_tasks(self, support: Points, count: int, seed: int = 0) -> Iterator[AdaptedSystems]:
+        """The same for each of many tasks."""
+        raise TypeError(f"{type(self).__name__} has no posterior, and so no credible bands; train one with algo=ridge")
+
+    def unknowns(self, adapted: AdaptedSystems, points: Points) -> Unknowns:
+        """In which directions the head of one system may change, and by how much, before orbits are fitted.
+
+        A learner that does not know how the heads of a family are distributed starts from the adapted head and takes
+        the directions that the observations determine.
+
+        **Arguments:**
+
+        - `adapted`: one system.
+        - `points`: of one task, that it was adapted to.
+
+        **Raises:** `TypeError` if the network has no linear head.
+        """
+        net = adapted.net
+        if not net.has_head:
+            raise TypeError("fit=orbit changes the head of a network, and the true law has none; use fit=derivatives")
+        columns = self._columns(adapted)[0]
+        rows = head_rows(net, net.domain.wrap(points.x[0].double())).detach()
+        _, values, right = torch.linalg.svd(rows, full_matrices=False)
+        kept = int((values > 1e-6 * values[0])[:_DIRECTIONS].sum())
+        basis = _FREELY * right[:kept].mT * (len(rows) ** 0.5 / values[:kept])
+        return Unknowns(columns, basis, columns.new_zeros(kept, columns.shape[-1]))
+
+    def own_numbers(self, adapted: AdaptedSystems) -> Float[Tensor, "systems numbers"]:
+        """What tells one adapted system from another, in the units of dx/dt: its head."""
+        return (adapted.scale[:, None, None] * self._columns(adapted)).flatten(1)
+
+    def _columns(self, adapted: AdaptedSystems) -> Float[Tensor, "systems features outputs"]:
+        weights = {name: adapted.parameters.get(name, own) for name, own in own_head(adapted.net).items()}
+        columns = head_columns(weights)
+        return columns.expand(len(adapted.scale), *columns.shape[-2:])
 
     @property
     def default_steps(self) -> int:
@@ -126,10 +198,11 @@ class Learner(nn.Module, abc.ABC):
 
     def query_losses(self, parameters: Mapping[str, Tensor], query: Points) -> Float[Tensor, " tasks"]:
         """Equation (2) on every task's query set, with that task's weights."""
-        return field_loss(self.net.field_with(parameters, query.x), query.dxdt)
+        return field_loss(self.net.field_with(parameters, query.x), query.dxdt, query.mask)
 
 
 def check_observations(x: Tensor, dxdt: Tensor, state_dim: int) -> None:
+    """**Raises:** `ValueError` for shapes or values that cannot be observations of one system."""
     if x.dim() != 2 or x.shape[1] != state_dim or x.shape != dxdt.shape or len(x) < 1:
         raise ValueError(
             f"x and dxdt must both have shape [K, {state_dim}] with K at least 1, "

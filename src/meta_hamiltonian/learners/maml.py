@@ -6,13 +6,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from meta_hamiltonian.basics.registry import register
 from meta_hamiltonian.episodes import Episodes, Points
-from meta_hamiltonian.learners.gradient import GradientLearner, InnerProblem
-from meta_hamiltonian.learners.hessian import hessian_product, loss_gradient
+from meta_hamiltonian.learners.gradient import GradientLearner, InnerProblem, StepCost
 from meta_hamiltonian.learners.loss import field_loss
-from meta_hamiltonian.models import FieldNetwork, FieldOf, HamiltonianNetwork
+from meta_hamiltonian.learners.numerics.hessian import hessian_product, loss_gradient
+from meta_hamiltonian.models import FieldNetwork, FieldOf
 
 
+@register
 class MAML(GradientLearner):
     """Equations (3) and (4): meta-learns initial weights from which a few gradient steps fit a new system.
 
@@ -35,6 +37,10 @@ class MAML(GradientLearner):
     def kept_arrays(self) -> int:
         return 7 * self.inner_steps * (len(self.adapted_names) // 2 + 1)  # of every layer in every step
 
+    @property
+    def step_cost(self) -> StepCost:
+        return StepCost(32 * (self.inner_steps + 1), self.inner_steps + 1)
+
     def adapted_module(self) -> nn.Module:
         return FieldOf(self.net)
 
@@ -48,7 +54,7 @@ class MAML(GradientLearner):
         gradient for the weights before the step is v − ∇²L(θ) α v, and that for its rates −v ∇L(θ).
         """
         net = self.net
-        if self.backend == "learn2learn" or not isinstance(net, HamiltonianNetwork):
+        if self.backend == "learn2learn" or not net.has_layers:
             return super().losses_and_gradients(episodes)
         with torch.no_grad():
             weights = each_task(net, len(episodes))
@@ -71,16 +77,18 @@ class MAML(GradientLearner):
 
 
 class WholeNetwork(InnerProblem):
+    """The support losses as functions of all weights."""
+
     def __init__(self, net: FieldNetwork, support: Points):
         self.net = net
         self.support = support
         self.start = each_task(net, len(support.x))
 
     def loss(self, weights: Mapping[str, Tensor]) -> Float[Tensor, " tasks"]:
-        return field_loss(self.net.field_with(weights, self.support.x), self.support.dxdt)
+        return field_loss(self.net.field_with(weights, self.support.x), self.support.dxdt, self.support.mask)
 
     def gradient(self, weights: Mapping[str, Tensor], second_order: bool) -> Mapping[str, Tensor]:
-        if not second_order and isinstance(self.net, HamiltonianNetwork):
+        if not second_order and self.net.has_layers:
             with torch.no_grad():
                 _, gradient, _ = loss_gradient(self.net, weights, self.support)
             return {name: gradient[name] for name in weights}

@@ -7,10 +7,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from meta_hamiltonian.basics.registry import register
 from meta_hamiltonian.learners.maml import MAML
 from meta_hamiltonian.models import FieldNetwork
 
 
+@register
 class MetaSGD(MAML):
     """Meta-SGD: equation (3) with a learned vector of rates, θ′ = θ − α ∘ ∇_θ L(support; θ), α of the shape of θ.
 
@@ -47,10 +49,10 @@ class MetaSGD(MAML):
         return {f"relative_rates.{i}": self.lr * torch.stack(steps).sum(0) for i, steps in enumerate(by_tensor)}
 
     def learn2learn(self) -> Any:
-        from meta_hamiltonian.learners import _learn2learn  # seconds that the other backend need not spend
+        from meta_hamiltonian.learners.numerics import learn2learn  # seconds that the other backend need not spend
 
         rates = [self.rate(0, i) for i in range(len(self.relative_rates))]
-        return _learn2learn.MetaSGD(self.adapted_module(), first_order=self.first_order, lrs=rates)
+        return learn2learn.MetaSGD(self.adapted_module(), first_order=self.first_order, lrs=rates)
 
     def adapt_clone(self, clone: Any, loss: Float[Tensor, ""], step: int) -> None:
         clone.adapt(loss)

@@ -8,15 +8,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from meta_hamiltonian.basics.registry import register
 from meta_hamiltonian.episodes import Episodes, Points
 from meta_hamiltonian.learners.learner import Learner
-from meta_hamiltonian.learners.loss import field_loss
-from meta_hamiltonian.models import ParametricHamiltonian
+from meta_hamiltonian.models import AdaptedSystems, ParametricHamiltonian
 
 # Parameters drawn from the prior for each task; from the best few of them SciPy starts.
 _DRAWS, _STARTS = 1000, 4
 
 
+@register
 class Oracle(Learner):
     """Knows the family's Hamiltonian; adaptation finds the physical parameters by nonlinear least squares (SciPy)."""
 
@@ -28,11 +29,16 @@ class Oracle(Learner):
         super().__init__(net)
 
     def tested_steps(self, steps: Sequence[int]) -> Sequence[int]:
-        return [1]  # one fit
+        """One fit, which is one step."""
+        return [1]
+
+    def own_numbers(self, adapted: AdaptedSystems) -> Float[Tensor, "systems numbers"]:
+        """The physical parameters."""
+        return adapted.parameters["physical"]
 
     def task_losses(self, episodes: Episodes) -> Float[Tensor, " tasks"]:
         *_, fitted = self.adaptations(episodes.support, 1)
-        return field_loss(self.net.field_with(fitted, episodes.query.x), episodes.query.dxdt)
+        return self.query_losses(fitted, episodes.query)
 
     def adaptations(self, support: Points, steps: int) -> Iterator[Mapping[str, Tensor]]:
         tasks = len(support.x)
@@ -44,6 +50,8 @@ class Oracle(Learner):
 
     def _fit(self, points: Points) -> Float[Tensor, " parameters"]:
         """The parameters of one task, the best of several starts."""
+        if points.mask is not None:
+            points = Points(points.x[points.mask], points.dxdt[points.mask])
         system, x, target = self.net.system, points.x, points.dxdt.flatten()
 
         def prediction(parameters: Tensor) -> Tensor:

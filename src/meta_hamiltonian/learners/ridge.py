@@ -8,14 +8,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from meta_hamiltonian.basics.registry import register
+from meta_hamiltonian.config import check_arguments
 from meta_hamiltonian.episodes import Episodes, Points
-from meta_hamiltonian.learners.adapted import AdaptedSystems
-from meta_hamiltonian.learners.learner import Learner, check_observations
-from meta_hamiltonian.learners.linear_head import head_columns, head_problem, head_rows, head_weights, own_head
+from meta_hamiltonian.learners.learner import Learner, Unknowns
 from meta_hamiltonian.learners.loss import rescaled
-from meta_hamiltonian.learners.noisy_states import linearise
-from meta_hamiltonian.learners.posterior import Posterior
-from meta_hamiltonian.models import FieldNetwork
+from meta_hamiltonian.learners.numerics.linear_head import (
+    head_columns,
+    head_problem,
+    head_rows,
+    head_weights,
+    own_head,
+    present_rows,
+)
+from meta_hamiltonian.learners.numerics.noisy_states import linearise
+from meta_hamiltonian.learners.numerics.posterior import Posterior
+from meta_hamiltonian.models import AdaptedSystems, FieldNetwork
 
 # Noise variances tried on a new system, as factors of the calibrated one: from 1e-16 to 1e16, three a decade.
 _FACTORS = 10.0 ** (torch.arange(-48, 49, dtype=torch.float64) / 3)
@@ -30,6 +38,7 @@ _SMALLEST_NOISE = 1e-28  # the square of what float64 resolves
 _RESOLVED, _SHRINKAGE = 1e-12, 0.1
 
 
+@register
 class Ridge(Learner):
     """Bayesian linear regression on the features of a shared body, with a meta-learned prior.
 
@@ -58,6 +67,9 @@ class Ridge(Learner):
         differentiable closed-form solvers. ICLR 2019. arXiv:1805.08136.
     """
 
+    has_posterior = True
+    solves_for_head = True
+
     def __init__(self, net: FieldNetwork, rank: int | None = None, noise: float = 1e-2, scale: str = "none"):
         """**Arguments:**
 
@@ -69,10 +81,7 @@ class Ridge(Learner):
         super().__init__(net, scale)
         features, outputs = head_columns(own_head(net)).shape
         rank = features if rank is None else rank
-        if rank < 1:
-            raise ValueError(f"rank must be at least 1, got {rank}")
-        if not 0 < noise < math.inf:
-            raise ValueError(f"noise must be a finite number above 0, got {noise!r}")
+        check_arguments(type(self), rank=rank, noise=noise)
         self.prior_factor = nn.Parameter(torch.randn(features, rank) / math.sqrt(features))  # L
         self.log_noise = nn.Parameter(torch.tensor(math.log(noise)))  # log σ²
         # The distribution of v, and the variance around the field, over the family.
@@ -86,12 +95,13 @@ class Ridge(Learner):
         self.register_buffer("misfit_factor", torch.zeros(features, features))
 
     def tested_steps(self, steps: Sequence[int]) -> Sequence[int]:
-        return [1]  # there is one step, and it converges
+        """There is one step, and it converges."""
+        return [1]
 
     def task_losses(self, episodes: Episodes) -> Float[Tensor, " tasks"]:
         columns = self.solve(episodes.support)
         features, targets = head_problem(self.net, episodes.query)
-        return (features @ columns - targets).square().sum((-2, -1)) / episodes.query.x.shape[-2]
+        return (features @ columns - targets).square().sum((-2, -1)) / episodes.query.counts
 
     def solve(self, support: Points) -> Float[Tensor, "tasks features outputs"]:
         """The heads' posterior means, differentiable, at the meta-learned σ².
@@ -137,11 +147,13 @@ class Ridge(Learner):
         self.mean.copy_(mean)
         self.spread.copy_(vectors * values.clamp_min(0.0).sqrt())
         _, noisy, _ = self._fit(episodes.support)
-        noise = noisy.square().sum() / max(noisy.numel() - v.numel(), 1)
+        seen = episodes.support.counts.sum() / episodes.support.x[..., 0].numel() * noisy.numel()
+        noise = noisy.square().sum() / (seen - v.numel()).clamp(min=1)
         self.noise.copy_(noise.clamp_min(_SMALLEST_NOISE))
         # By a quantile, since its tails are heavier than a Gaussian's: 90 % lie within 1.64 standard deviations.
-        misfit = left.abs().flatten().quantile(0.9) / 1.6449
-        self.misfit_factor.copy_(misfit * _unit_changes(features.double(), left))
+        present = present_rows(episodes.query, torch.ones_like(left)).bool()
+        misfit = left[present].abs().quantile(0.9) / 1.6449
+        self.misfit_factor.copy_(misfit * _unit_changes(features.double(), left, present[..., 0].sum()))
 
     def _fit(
         self, points: Points
@@ -184,29 +196,25 @@ class Ridge(Learner):
         if self.net.head.out_features == 1:
             blocks = list(zip(self._rates(design, whiten), self._rates(targets, whiten), strict=True))
         noises = self.noise * _FACTORS.to(design)
-        return Posterior(blocks, noises, _WIDER.to(design), _RATIOS.to(design))
+        present = None if points.mask is None else points.counts / points.mask.shape[-1]
+        return Posterior(blocks, noises, _WIDER.to(design), _RATIOS.to(design), present)
 
     def _rates(self, rows: Float[Tensor, "tasks rows columns"], whiten: Tensor) -> list[Tensor]:
         """The rows of dq/dt and those of dp/dt."""
         by_point = whiten @ rows.unflatten(1, (-1, self.net.state_dim))
         return [half.flatten(1, 2) for half in by_point.chunk(2, dim=2)]
 
-    def sample(
-        self, x: Float[Tensor, "points state"], dxdt: Float[Tensor, "points state"], count: int = 200, seed: int = 0
-    ) -> AdaptedSystems:
-        """Draws systems from the posterior: credible bands of anything are quantiles over them.
-
-        **Arguments:** those of [`adapt`][], and how many samples, from which seed.
-
-        **Returns:**
-
-        A batch of `count` systems that all explain the observations.
-        """
-        check_observations(x, dxdt, self.net.state_dim)
-        return next(self.sample_tasks(Points(x[None], dxdt[None]), count, seed))
+    def unknowns(self, adapted: AdaptedSystems, points: Points) -> Unknowns:
+        """v of the family's distribution of heads, in its standard deviations."""
+        learner = copy.deepcopy(self).double().requires_grad_(False)
+        support, _ = learner.in_units(points)
+        posterior = learner.posterior(support)
+        deviation = posterior.width[0].sqrt()
+        basis = learner.prior_factor @ learner.spread * deviation
+        return Unknowns(learner.columns(learner.mean), basis, posterior.mean[0] / deviation)
 
     def sample_tasks(self, support: Points, count: int, seed: int = 0) -> Iterator[AdaptedSystems]:
-        """The same for each of many tasks."""
+        """Draws systems from the posterior of each of many tasks."""
         learner = copy.deepcopy(self).double().requires_grad_(False)
         support, scale = self.in_units(support)
         generator = torch.Generator(support.x.device).manual_seed(seed)
@@ -220,11 +228,11 @@ class Ridge(Learner):
 
 
 def _unit_changes(
-    features: Float[Tensor, "tasks rows features"], left: Float[Tensor, "tasks rows outputs"]
+    features: Float[Tensor, "tasks rows features"], left: Float[Tensor, "tasks rows outputs"], rows: Tensor
 ) -> Float[Tensor, "features features"]:
     """Changes of a head that are distributed as those that the misfits of the tasks ask for; the variances of their
     fields add up to 1 on average over the rows."""
-    triangle = torch.linalg.qr(features.flatten(0, 1), mode="r").R / features[..., 0].numel() ** 0.5
+    triangle = torch.linalg.qr(features.flatten(0, 1), mode="r").R / rows**0.5
     _, values, right = torch.linalg.svd(triangle)
     kept = values > _RESOLVED * values[0]
     # Heads whose fields are uncorrelated and of size 1, from which the changes are as good as free to come.

@@ -1,17 +1,22 @@
-"""Networks: a Hamiltonian one and the baseline without physics."""
+"""Networks, Hamiltonian or without physics, and what becomes of one that is adapted to a system."""
 
+from meta_hamiltonian.dynamics import autograd_field
 from meta_hamiltonian.models.activations import ACTIVATIONS
+from meta_hamiltonian.models.adapted import Adapted, AdaptedSystems, StoppedOrbitWarning
 from meta_hamiltonian.models.hamiltonian import HamiltonianNetwork
-from meta_hamiltonian.models.network import FieldNetwork, FieldOf, autograd_field
+from meta_hamiltonian.models.network import FieldNetwork, FieldOf
 from meta_hamiltonian.models.parametric import ParametricHamiltonian
 from meta_hamiltonian.models.vector_field import VectorFieldNetwork
 
 __all__ = [
     "ACTIVATIONS",
+    "Adapted",
+    "AdaptedSystems",
     "FieldNetwork",
     "FieldOf",
     "HamiltonianNetwork",
     "ParametricHamiltonian",
+    "StoppedOrbitWarning",
     "VectorFieldNetwork",
     "autograd_field",
 ]

@@ -55,9 +55,3 @@ ACTIVATIONS = {
     "sin": Activation(torch.sin, lambda a, h: torch.cos(a), _sin),
     "silu": Activation(F.silu, _silu_derivative, _silu),
 }
-
-
-def get_activation(name: str) -> Activation:
-    if name not in ACTIVATIONS:
-        raise ValueError(f"activation={name!r} is not known; choose one of {', '.join(ACTIVATIONS)}")
-    return ACTIVATIONS[name]

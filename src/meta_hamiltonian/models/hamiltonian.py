@@ -7,14 +7,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from meta_hamiltonian.models.activations import get_activation
-from meta_hamiltonian.models.mlp import hidden_layers
+from meta_hamiltonian.basics.registry import register
+from meta_hamiltonian.config import check_arguments
+from meta_hamiltonian.dynamics import Domain, hamiltonian_field
+from meta_hamiltonian.models.activations import ACTIVATIONS
+from meta_hamiltonian.models.body import hidden_layers
 from meta_hamiltonian.models.network import FieldNetwork
-from meta_hamiltonian.systems.symplectic import hamiltonian_field
 
 
+@register
 class HamiltonianNetwork(FieldNetwork):
-    """H_θ(x) = w · φ(x / state_box): hidden layers φ (the body) and a linear head w.
+    """H_θ(x) = w · φ((x − centre) / state_box): hidden layers φ (the body) and a linear head w.
 
     The head has no bias, since a constant in H moves nothing and gets no gradient from the loss. The field is
     computed as explicit matrix products, forward and transposed, so that training pays for one
@@ -25,6 +28,9 @@ class HamiltonianNetwork(FieldNetwork):
         Greydanus, Dzamba, Yosinski: Hamiltonian neural networks. NeurIPS 2019. arXiv:1906.01563.
     """
 
+    has_energy = True
+    has_layers = True
+
     def __init__(
         self,
         state_dim: int = 2,
@@ -32,6 +38,7 @@ class HamiltonianNetwork(FieldNetwork):
         depth: int = 3,
         activation: str = "tanh",
         input_scale: Sequence[float] | Float[Tensor, " state"] | None = None,
+        domain: Domain | None = None,
     ):
         """**Arguments:**
 
@@ -39,10 +46,12 @@ class HamiltonianNetwork(FieldNetwork):
         - `width`, `depth`: size and number of the hidden layers.
         - `activation`: tanh, softplus, sin or silu.
         - `input_scale`: half-widths of the state box, `[2n]`, by which the inputs are divided; None is 1 for all.
+        - `domain`: where the states live, instead of `state_dim` and `input_scale`.
         """
-        super().__init__(state_dim, input_scale)
-        self.activation = get_activation(activation)
-        self.body = hidden_layers(state_dim, width, depth, activation)
+        super().__init__(state_dim, input_scale, domain)
+        check_arguments(type(self), width=width, depth=depth, activation=activation)
+        self.activation = ACTIVATIONS[activation]
+        self.body = hidden_layers(self.state_dim, width, depth, activation)
         self.head = nn.Linear(width, 1, bias=False)
 
     def forward(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch"]:
@@ -92,7 +101,7 @@ class HamiltonianNetwork(FieldNetwork):
 
     def _forward(self, layers: list[tuple[Tensor, Tensor]], x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The last hidden layer, and σ′ at every one of them."""
-        hidden, slopes = x / self.state_box, []
+        hidden, slopes = self.normalized(x), []
         for weight, bias in layers:
             if weight.dim() == bias.dim() + 1 == 2:  # shared by all tasks: one matrix product
                 a = F.linear(hidden, weight, bias)

@@ -2,12 +2,14 @@
 
 import abc
 from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from meta_hamiltonian.systems.symplectic import hamiltonian_field
+from meta_hamiltonian.dynamics import Domain
+from meta_hamiltonian.models.activations import Activation
 
 
 class FieldNetwork(nn.Module, abc.ABC):
@@ -17,32 +19,56 @@ class FieldNetwork(nn.Module, abc.ABC):
     field can be had with fewer operations, and where MAML's step is to be compiled.
     """
 
+    has_energy: ClassVar[bool] = False
+    """Whether its field is that of a learned energy, `energy_with`."""
+    has_layers: ClassVar[bool] = False
+    """Whether `layers` and `activation` tell all of its energy, so that gradients can be written out."""
+    has_head: ClassVar[bool] = True
+    """Whether its field is linear in a `head`, with `field_features`."""
+
     head: nn.Linear
+    activation: Activation
     state_box: Tensor
     """Half-widths by which the inputs are divided, shape `[2n]`."""
+    centre: Tensor
+    """What is subtracted from the inputs before, shape `[2n]`."""
 
-    def __init__(self, state_dim: int, input_scale: Sequence[float] | Float[Tensor, " state"] | None = None):
+    def __init__(
+        self,
+        state_dim: int,
+        input_scale: Sequence[float] | Float[Tensor, " state"] | None = None,
+        domain: Domain | None = None,
+    ):
         """**Arguments:**
 
         - `state_dim`: 2n, the canonical coordinates (q, p).
-        - `input_scale`: half-widths of the state box, `[2n]`; None is 1 for all.
+        - `input_scale`: half-widths of a state box around 0, `[2n]`; None is 1 for all. A short way to give a domain.
+        - `domain`: where the states live, instead of both.
         """
         super().__init__()
-        half_widths = (
-            torch.ones(state_dim) if input_scale is None else torch.as_tensor(input_scale, dtype=torch.float64)
-        )
-        if half_widths.shape != (state_dim,) or not (half_widths > 0).all():
-            raise ValueError(f"input_scale must be {state_dim} numbers above 0, one a coordinate, got {input_scale!r}")
-        self.state_dim = state_dim
-        self._half_widths: list[float] = half_widths.tolist()
-        # A checkpoint's settings hold the system, and the system its box.
-        self.register_buffer("state_box", torch.tensor(self._half_widths), persistent=False)
+        if domain is None:
+            half_widths = torch.ones(state_dim) if input_scale is None else torch.as_tensor(input_scale).double()
+            if half_widths.shape != (state_dim,) or not (half_widths > 0).all():
+                raise ValueError(
+                    f"input_scale must be {state_dim} numbers above 0, one a coordinate, got {input_scale!r}"
+                )
+            domain = Domain.box(half_widths.tolist())
+        self.state_dim = domain.state_dim
+        self.domain = domain
+        # A checkpoint's settings hold the domain.
+        self.register_buffer("state_box", torch.tensor(domain.half_widths), persistent=False)
+        self.register_buffer("centre", torch.tensor(domain.centre), persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "FieldNetwork":
         # `double()` would keep the digits that float32 has of 2π.
         super()._apply(fn, recurse)
-        self.state_box = torch.tensor(self._half_widths, dtype=self.state_box.dtype, device=self.state_box.device)
+        self.state_box = self.state_box.new_tensor(self.domain.half_widths)
+        self.centre = self.centre.new_tensor(self.domain.centre)
         return self
+
+    def normalized(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch state"]:
+        """The states in units of the box, from −1 to 1 inside it: what the body is given."""
+        return (x - self.centre) / self.state_box
 
     @abc.abstractmethod
     def field(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch state"]:
@@ -55,8 +81,18 @@ class FieldNetwork(nn.Module, abc.ABC):
     def energy_with(
         self, parameters: Mapping[str, Tensor], x: Float[Tensor, "*batch state"]
     ) -> Float[Tensor, "*batch"]:
-        """The learned energies, where the network has one; arguments as for `field_with`."""
+        """The learned energies, where `has_energy`; arguments as for `field_with`.
+
+        **Raises:** `TypeError` where the network has none.
+        """
         raise TypeError(f"{type(self).__name__} predicts dx/dt directly and has no energy; use a HamiltonianNetwork")
+
+    def layers(self, parameters: Mapping[str, Tensor]) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+        """(weight, bias) of each hidden layer, and the head as a row, where `has_layers`.
+
+        **Raises:** `TypeError` where the network is made of something else.
+        """
+        raise TypeError(f"{type(self).__name__} is not made of layers whose gradients are written out")
 
     def field_with(
         self, parameters: Mapping[str, Tensor], x: Float[Tensor, "tasks points state"]
@@ -85,11 +121,5 @@ class FieldOf(nn.Module):
         self.net = net
 
     def forward(self, x: Tensor) -> Tensor:
+        """The predicted dx/dt."""
         return self.net.field(x)
-
-
-def autograd_field(
-    energy: Callable[[Float[Tensor, "*batch state"]], Float[Tensor, "*batch"]], x: Float[Tensor, "*batch state"]
-) -> Float[Tensor, "*batch state"]:
-    """Equation (1) for any energy, by automatic differentiation: for networks whose gradient is not written out."""
-    return hamiltonian_field(torch.func.grad(lambda x: energy(x).sum())(x))

@@ -1,34 +1,37 @@
 """The true law of a family, its physical parameters unknown: what the oracle fits."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from meta_hamiltonian.basics.registry import register
+from meta_hamiltonian.dynamics import Domain
 from meta_hamiltonian.models.network import FieldNetwork
-from meta_hamiltonian.systems.system import HamiltonianSystem
+from meta_hamiltonian.systems import SimulatedSystem
 
 
+@register
 class ParametricHamiltonian(FieldNetwork):
     """No network: H of the family itself, as a function of its parameters. Before any fit they are the prior's mean."""
 
-    def __init__(
-        self,
-        system: HamiltonianSystem,
-        state_dim: int = 2,
-        input_scale: Sequence[float] | Float[Tensor, " state"] | None = None,
-    ):
+    has_energy = True
+    has_head = False
+
+    def __init__(self, system: SimulatedSystem, domain: Domain | None = None):
         """**Arguments:**
 
         - `system`: the family.
-        - `state_dim`, `input_scale`: 2n and the half-widths of the state box, `[2n]`.
+        - `domain`: where the states live; None is the family's own.
         """
-        super().__init__(state_dim, input_scale)
+        domain = system.domain if domain is None else domain
+        super().__init__(domain.state_dim, domain=domain)
         self.system = system
         self.physical = nn.Parameter(torch.tensor(system.parameter_ranges).mean(-1))
 
     def forward(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch"]:
+        """H(x) at the parameters before any fit."""
         return self.system.hamiltonian(x, self.physical)
 
     def field(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch state"]:

@@ -5,11 +5,15 @@ from collections.abc import Mapping, Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from meta_hamiltonian.models.activations import get_activation
-from meta_hamiltonian.models.mlp import hidden_layers
+from meta_hamiltonian.basics.registry import register
+from meta_hamiltonian.config import check_arguments
+from meta_hamiltonian.dynamics import Domain
+from meta_hamiltonian.models.activations import ACTIVATIONS
+from meta_hamiltonian.models.body import hidden_layers
 from meta_hamiltonian.models.network import FieldNetwork
 
 
+@register
 class VectorFieldNetwork(FieldNetwork):
     """A plain network that predicts dx/dt itself; nothing makes its flow conserve an energy.
 
@@ -23,20 +27,23 @@ class VectorFieldNetwork(FieldNetwork):
         depth: int = 3,
         activation: str = "tanh",
         input_scale: Sequence[float] | Float[Tensor, " state"] | None = None,
+        domain: Domain | None = None,
     ):
-        super().__init__(state_dim, input_scale)
-        self.activation = get_activation(activation)
-        self.body = hidden_layers(state_dim, width, depth, activation)
-        self.head = nn.Linear(width, state_dim)
+        super().__init__(state_dim, input_scale, domain)
+        check_arguments(type(self), width=width, depth=depth, activation=activation)
+        self.activation = ACTIVATIONS[activation]
+        self.body = hidden_layers(self.state_dim, width, depth, activation)
+        self.head = nn.Linear(width, self.state_dim)
 
     def forward(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch state"]:
+        """The same as `field`."""
         return self.field(x)
 
     def field(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch state"]:
         return self.head(self.field_features(x))
 
     def field_features(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch width"]:
-        hidden = x / self.state_box
+        hidden = self.normalized(x)
         for layer in self.body:
             hidden = self.activation.value(layer(hidden))
         return hidden
@@ -45,7 +52,7 @@ class VectorFieldNetwork(FieldNetwork):
         self, parameters: Mapping[str, Tensor], x: Float[Tensor, "tasks points state"]
     ) -> Float[Tensor, "tasks points state"]:
         parameters = dict(self.named_parameters()) | dict(parameters)
-        hidden = x / self.state_box
+        hidden = self.normalized(x)
         for i in range(len(self.body)):
             a = hidden @ parameters[f"body.{i}.weight"].mT + parameters[f"body.{i}.bias"].unsqueeze(-2)
             hidden = self.activation.value(a)

@@ -7,15 +7,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from meta_hamiltonian.random import uniform
-from meta_hamiltonian.systems.symplectic import hamiltonian_field
-from meta_hamiltonian.systems.system import HamiltonianSystem
+from meta_hamiltonian.basics.random import uniform
+from meta_hamiltonian.basics.registry import register
+from meta_hamiltonian.config import check_arguments
+from meta_hamiltonian.dynamics import Domain, hamiltonian_field
+from meta_hamiltonian.systems.base import SimulatedSystem
 
 # Released from farther than this from its rest angle, a pendulum spends its time near the upright one (radians).
 _LARGEST_SWING = 2.5
 
 
-class Pendulum(HamiltonianSystem):
+@register
+class Pendulum(SimulatedSystem):
     """Pendulums of mass m ∈ [0.5, 5], length l ∈ [0.5, 5] and rest angle q0 ∈ [−π, π], all uniform:
 
     H(q, p) = p² / (2 m l²) + m g l (1 − cos(q − q0))
@@ -29,22 +32,17 @@ class Pendulum(HamiltonianSystem):
 
     parameter_names: ClassVar[tuple[str, ...]] = ("m", "l", "q0")
 
+    parameter_ranges = ((0.5, 5.0), (0.5, 5.0), (-math.pi, math.pi))
+    domain = Domain.box((2 * math.pi, 20.0), angles=("q",))
+    horizon = 20.0  # the protocol's, about two periods of a typical pendulum
+
     def __init__(self, gravity: float = 1.0):
         """**Arguments:**
 
         - `gravity`: g, above 0. The poster does not give it; 1 matches its range of p.
         """
-        if not 0 < gravity < math.inf:
-            raise ValueError(f"gravity must be a finite number above 0, got {gravity!r}")
+        check_arguments(type(self), gravity=gravity)
         self.gravity = gravity
-
-    @property
-    def state_box(self) -> tuple[float, ...]:
-        return (2 * math.pi, 20.0)
-
-    @property
-    def parameter_ranges(self) -> tuple[tuple[float, float], ...]:
-        return ((0.5, 5.0), (0.5, 5.0), (-math.pi, math.pi))
 
     def hamiltonian(
         self, x: Float[Tensor, "*#batch state"], parameters: Float[Tensor, "*#batch parameters"]

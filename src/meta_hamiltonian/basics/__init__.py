@@ -1,0 +1,1 @@
+"""What every room stands on and that knows no physics: random numbers, whole files, devices, errors, names."""

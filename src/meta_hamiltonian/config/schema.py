@@ -1,0 +1,259 @@
+"""The typed schema of the configuration: type, range and help text of every key. The values are in `conf/`."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from omegaconf import MISSING
+
+from meta_hamiltonian.config.fields import integer, integers, key, not_negative, one_of, positive
+
+
+@dataclasses.dataclass
+class AlgoConfig:
+    """What every algorithm says of itself."""
+
+    _target_: str = MISSING
+    fits_the_law: ClassVar[bool] = False
+    """Whether it is for the family's own law instead of a network."""
+    solves_for_the_head: ClassVar[bool] = False
+    """Whether the outer loop may take second-order steps."""
+
+
+@dataclasses.dataclass
+class ScaledConfig(AlgoConfig):
+    """The keys of an algorithm that adapts a network."""
+
+    scale: str = key(one_of("none", "task"), "task: derivatives in units of their RMS over the support set; none: raw")
+
+
+@dataclasses.dataclass
+class MetaSGDConfig(ScaledConfig):
+    """`algo=metasgd`."""
+
+    lr: float = key(positive(), "inner rate; where the rates are learned, what they start from")
+    first_order: bool = key(None, "ignore how the inner gradients depend on the initial weights")
+    backend: str = key(one_of("vectorized", "learn2learn"), "all tasks at once, or task by task through learn2learn")
+    inner_steps: int = key(integer(1), "")
+    compile: Any = key(one_of(True, False, "auto"), "")
+    task_chunk: int | None = key(integer(1).or_null(), "")
+
+
+@dataclasses.dataclass
+class GradientAlgoConfig(MetaSGDConfig):
+    """`algo=maml`, `algo=fomaml` and `algo=anil`."""
+
+    learn_lr: bool = key(None, "learn a rate for each inner step and parameter tensor")
+
+
+@dataclasses.dataclass
+class RidgeConfig(ScaledConfig):
+    """`algo=ridge`."""
+
+    rank: int | None = key(
+        integer(1).or_null(), "unknowns of a head, more than the family has terms; null: all weights"
+    )
+    noise: float = key(positive(), "variance of the scaled observations around the field: the ridge")
+    solves_for_the_head: ClassVar[bool] = True
+
+
+@dataclasses.dataclass
+class FineTuneConfig(ScaledConfig):
+    """`algo=pretrain` and `algo=scratch`."""
+
+    optimizer: str = key(one_of("sgd", "adam"), "of the fine-tuning")
+    lr: float = key(positive(), "rate of the fine-tuning")
+
+
+@dataclasses.dataclass
+class OracleConfig(AlgoConfig):
+    """`algo=oracle`."""
+
+    fits_the_law: ClassVar[bool] = True
+
+
+@dataclasses.dataclass
+class ModelConfig:
+    """A network."""
+
+    _target_: str = MISSING
+    width: int = key(integer(1), "size of the hidden layers")
+    depth: int = key(integer(1), "number of the hidden layers")
+    activation: str = key(one_of("tanh", "softplus", "sin", "silu"), "between them")
+    is_the_law: ClassVar[bool] = False
+
+
+@dataclasses.dataclass
+class ParametricConfig:
+    """`model=parametric`: the true law of the system, its parameters unknown."""
+
+    _target_: str = MISSING
+    system: Any = MISSING
+    is_the_law: ClassVar[bool] = True
+
+
+@dataclasses.dataclass
+class PendulumConfig:
+    """`system=pendulum`."""
+
+    _target_: str = MISSING
+    gravity: float = key(positive(), "g")
+
+
+@dataclasses.dataclass
+class DataConfig:
+    """The tasks of the meta-training."""
+
+    _target_: str = MISSING
+    meta_batch: int = key(integer(1), "tasks per outer step")
+    tasks: int | None = key(integer(1).or_null(), "size of the fixed training set; null: new tasks for ever")
+    train_shots: int = key(integer(1), "support points in training")
+    train_queries: int = key(integer(1), "query points in training")
+    val_tasks: int = key(integer(1), "held-out tasks on which the best checkpoint is chosen")
+    noise: float = key(not_negative(), "of the support sets, relative to the RMS of each coordinate")
+    num_workers: int = key(integer(0), "processes that draw tasks; the data do not depend on it")
+
+
+@dataclasses.dataclass
+class OptimConfig:
+    """The outer loop: a LightningModule and its arguments."""
+
+    _target_: str = MISSING
+    max_skipped: int = key(integer(1), "so many meta-batches in a row without a finite gradient stop the run")
+    second_order: ClassVar[bool] = False
+
+
+@dataclasses.dataclass
+class AdamConfig(OptimConfig):
+    """`optim=adam`."""
+
+    lr: float = key(positive(), "Adam's rate for the network")
+    rates_lr: float = key(positive(), "Adam's rate for whatever else is learned")
+
+
+@dataclasses.dataclass
+class LevenbergMarquardtConfig(OptimConfig):
+    """`optim=levenberg_marquardt`."""
+
+    damping: float = key(positive(), "what the damping of the second-order steps starts from")
+    second_order: ClassVar[bool] = True
+
+
+@dataclasses.dataclass
+class TestConfig:
+    """The meta-test."""
+
+    steps: Any = key(integers(0), "gradient steps after which new systems are tested")
+    seed: int = key(integer(0), "of the test systems; training seeds never reach it")
+    n_systems: int = key(integer(1), "how many new systems")
+
+
+@dataclasses.dataclass
+class TrainerConfig:
+    """Arguments of `lightning.Trainer`."""
+
+    _target_: str = MISSING
+    max_steps: int = key(integer(1), "outer steps; the default depends on algo")
+    task_chunk: int | None = key(
+        integer(1).or_null(), "tasks whose gradient is taken at once; null: as many as stay in the cache"
+    )
+    accelerator: str = key(one_of("cpu", "gpu"), "what the devices are")
+    devices: int = key(integer(1), "how many processes share the tasks")
+    strategy: str = key(one_of("auto", "ddp"), "ddp: on several devices")
+    precision: str = key(one_of("32-true", "64-true"), "of weights and tasks")
+    gradient_clip_val: float | None = key(positive().or_null(), "longest meta-gradient of Adam; null: any")
+    val_check_interval: int = key(integer(1), "outer steps between validations")
+    log_every_n_steps: int = key(integer(1), "outer steps between logged values")
+    enable_progress_bar: bool = key(None, "show the bar")
+
+
+@dataclasses.dataclass
+class LoggerConfig:
+    """Where metrics go."""
+
+    _target_: str | None = MISSING
+
+
+@dataclasses.dataclass
+class WandbConfig(LoggerConfig):
+    """`logger=wandb`."""
+
+    project: str = key(None, "of W&B")
+    mode: str | None = key(
+        one_of(None, "online", "offline"),
+        "online|offline force either; null: online when a key is configured and the server answers",
+    )
+
+
+@dataclasses.dataclass
+class Config:
+    """The whole configuration. The groups' own schemas are named in the files of `conf/`."""
+
+    shots: Any = key(integers(1), "K, support points at the meta-test: one number or a list")
+    inner_steps: int = key(integer(1), "gradient steps of the inner loop in training")
+    seed: int = key(integer(0), "of the initial weights and the training tasks")
+    compile: Any = key(one_of(True, False, "auto"), "whether the step is compiled; auto: where training earns it back")
+    ckpt_path: str | None = key(None, "test this run folder or checkpoint file without training")
+    resume: bool = key(
+        None,
+        "go on from the last checkpoint in hydra.run.dir, with none start anew; of a sweep in hydra.sweep.dir: skip "
+        "what is finished",
+    )
+    algo: Any = MISSING
+    model: Any = MISSING
+    system: Any = MISSING
+    data: DataConfig = MISSING
+    optim: Any = MISSING
+    test: TestConfig = dataclasses.field(default_factory=TestConfig)
+    trainer: TrainerConfig = MISSING
+    logger: Any = MISSING
+
+
+GROUPS: Mapping[str, str] = {
+    "algo": "how a network is adapted to a system",
+    "model": "the network",
+    "system": "the family of systems",
+    "method": "a named combination of algo and model",
+    "experiment": "a named set of changes to the defaults, or a sweep",
+    "optim": "the outer loop; levenberg_marquardt is for algo=ridge",
+    "logger": "where metrics go",
+    "trainer": "where training runs; ddp: on several devices, which share the tasks",
+    "hydra/launcher": "where the jobs of a sweep run; without it one by one",
+}
+"""The config groups that users choose from, and what each is."""
+
+
+# Where a file in `conf/` names its group's schema, e.g. `- gradient_schema` in conf/algo/maml.yaml.
+SCHEMAS: Mapping[str | None, Mapping[str, type]] = {
+    None: {"schema": Config},
+    "algo": {
+        "gradient_schema": GradientAlgoConfig,
+        "metasgd_schema": MetaSGDConfig,
+        "ridge_schema": RidgeConfig,
+        "finetune_schema": FineTuneConfig,
+        "oracle_schema": OracleConfig,
+    },
+    "model": {"model_schema": ModelConfig, "parametric_schema": ParametricConfig},
+    "optim": {"adam_schema": AdamConfig, "levenberg_marquardt_schema": LevenbergMarquardtConfig},
+    "system": {"pendulum_schema": PendulumConfig},
+    "data": {"data_schema": DataConfig},
+    "trainer": {"trainer_schema": TrainerConfig},
+    "logger": {"logger_schema": LoggerConfig, "wandb_schema": WandbConfig},
+}
+
+
+OF_CLASS: Mapping[str, type] = {
+    "Learner": ScaledConfig,
+    "MAML": GradientAlgoConfig,
+    "ANIL": GradientAlgoConfig,
+    "MetaSGD": MetaSGDConfig,
+    "Ridge": RidgeConfig,
+    "FineTune": FineTuneConfig,
+    "Scratch": FineTuneConfig,
+    "Oracle": OracleConfig,
+    "HamiltonianNetwork": ModelConfig,
+    "VectorFieldNetwork": ModelConfig,
+    "ParametricHamiltonian": ParametricConfig,
+    "Pendulum": PendulumConfig,
+}
+"""The schema of the arguments of each class that a checkpoint may name."""

@@ -1,0 +1,7 @@
+"""What a system is made of: its structure, the domain of its states, its orbits."""
+
+from meta_hamiltonian.dynamics.domain import Coordinate, Domain, Exclusion
+from meta_hamiltonian.dynamics.orbits import Orbits, integrate
+from meta_hamiltonian.dynamics.structure import autograd_field, hamiltonian_field
+
+__all__ = ["Coordinate", "Domain", "Exclusion", "Orbits", "autograd_field", "hamiltonian_field", "integrate"]

@@ -1,0 +1,310 @@
+"""Where the states of a family live: the one place that knows a box, draws points, builds a grid or labels an axis."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from meta_hamiltonian.basics.random import uniform
+
+KINDS = ("angle", "length")
+# Beyond one degree of freedom a grid has so many points, whatever the dimension.
+SOBOL_POINTS = 2500
+# So often a point is drawn anew before the region is given up as too small.
+_MOST_DRAWS = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class Coordinate:
+    """One canonical coordinate, a position or a momentum.
+
+    - `name`: as in files and figures, such as `q` or `p2`.
+    - `low`, `high`: the ends of the box along it.
+    - `kind`: `"angle"` for one that comes back after 2π (radians), else `"length"`.
+    - `unit`: for labels, empty where it is dimensionless.
+    """
+
+    name: str
+    low: float
+    high: float
+    kind: str = "length"
+    unit: str = ""
+
+    def __post_init__(self) -> None:
+        if not -math.inf < self.low < self.high < math.inf:
+            raise ValueError(f"the box of {self.name} must have finite ends low < high, got {self.low} and {self.high}")
+        if self.kind not in KINDS:
+            raise ValueError(f"kind={self.kind!r} of {self.name} is not known; choose one of {', '.join(KINDS)}")
+
+    @property
+    def label(self) -> str:
+        """For an axis of a figure, such as `q (rad)`."""
+        return labelled(self.name, self.unit)
+
+    @property
+    def turns(self) -> bool:
+        """Whether it may go round and round: an angle whose box holds a whole turn."""
+        return self.kind == "angle" and self.high - self.low >= 2 * math.pi * (1 - 1e-12)
+
+
+@dataclasses.dataclass(frozen=True)
+class Exclusion:
+    """A ball that is left out of the box, such as around a singularity: the states with ‖M x − c‖ < r.
+
+    - `matrix`: M, rows of 2n numbers; a single 1 in a row picks a coordinate, a 1 and a −1 compare two.
+    - `centre`: c, one number a row.
+    - `radius`: r.
+    """
+
+    matrix: tuple[tuple[float, ...], ...]
+    centre: tuple[float, ...]
+    radius: float
+
+    def __post_init__(self) -> None:
+        if len(self.matrix) != len(self.centre) or not self.matrix or not 0 < self.radius < math.inf:
+            raise ValueError(
+                "an exclusion needs a row of its matrix for each number of its centre, and a radius above 0, got "
+                f"{len(self.matrix)} rows, {len(self.centre)} numbers and radius {self.radius}"
+            )
+
+    def distance(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch"]:
+        """‖M x − c‖."""
+        return (x @ x.new_tensor(self.matrix).mT - x.new_tensor(self.centre)).norm(dim=-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Domain:
+    """The region of states (q₁ … qₙ, p₁ … pₙ) in which a family is observed and learned.
+
+    - `coordinates`: 2n of them, the positions first.
+    - `exclusions`: what is left out of the box.
+    - `time_unit`, `energy_unit`: for labels, empty where they are dimensionless.
+    """
+
+    coordinates: tuple[Coordinate, ...]
+    exclusions: tuple[Exclusion, ...] = ()
+    time_unit: str = ""
+    energy_unit: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.coordinates) < 2 or len(self.coordinates) % 2:
+            raise ValueError(
+                f"a domain has an even number of coordinates, the positions and then their momenta, got "
+                f"{len(self.coordinates)}"
+            )
+        if len(set(self.names)) < len(self.names):
+            raise ValueError(f"the names of the coordinates must differ, got {', '.join(self.names)}")
+        for exclusion in self.exclusions:
+            if any(len(row) != self.state_dim for row in exclusion.matrix):
+                raise ValueError(f"the rows of an exclusion's matrix must have {self.state_dim} numbers each")
+
+    @classmethod
+    def box(
+        cls,
+        ends: Mapping[str, tuple[float, float]] | Sequence[float],
+        angles: Sequence[str] = (),
+        units: Mapping[str, str] | None = None,
+        **more: Any,
+    ) -> "Domain":
+        """A domain from the ends of its box.
+
+        **Arguments:**
+
+        - `ends`: of each coordinate by name, positions first; or half-widths around 0, which are named q and p, or
+            q1 … qn and p1 … pn.
+        - `angles`: the names of those that are angles.
+        - `units`: by name, where they are not dimensionless; angles are in rad.
+        - `more`: what else a [`Domain`][] has.
+        """
+        if not isinstance(ends, Mapping):
+            ends = {name: (-half, half) for name, half in zip(canonical_names(len(ends)), ends, strict=True)}
+        if unknown := {*angles, *(units or {})} - set(ends):
+            raise ValueError(f"{', '.join(sorted(unknown))} is no coordinate; choose from {', '.join(ends)}")
+        units = dict.fromkeys(angles, "rad") | dict(units or {})
+        return cls(
+            tuple(
+                Coordinate(name, float(low), float(high), "angle" if name in angles else "length", units.get(name, ""))
+                for name, (low, high) in ends.items()
+            ),
+            **more,
+        )
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> "Domain":
+        """The domain that a checkpoint keeps as plain values."""
+        return cls(
+            tuple(Coordinate(**coordinate) for coordinate in settings["coordinates"]),
+            tuple(
+                Exclusion(tuple(map(tuple, e["matrix"])), tuple(e["centre"]), e["radius"])
+                for e in settings["exclusions"]
+            ),
+            settings["time_unit"],
+            settings["energy_unit"],
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """As plain values."""
+        return dataclasses.asdict(self)
+
+    @property
+    def state_dim(self) -> int:
+        """2n."""
+        return len(self.coordinates)
+
+    @property
+    def degrees_of_freedom(self) -> int:
+        """n."""
+        return self.state_dim // 2
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the coordinates."""
+        return tuple(coordinate.name for coordinate in self.coordinates)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Of the coordinates, with their units."""
+        return tuple(coordinate.label for coordinate in self.coordinates)
+
+    @property
+    def time_label(self) -> str:
+        """`t` with its unit."""
+        return labelled("t", self.time_unit)
+
+    def duration(self, time: float) -> str:
+        """A time in words, such as `20 time units`, or `20 s`."""
+        return f"{time:g} {self.time_unit or 'time units'}"
+
+    @property
+    def energy_label(self) -> str:
+        """`H` with its unit."""
+        return labelled("H", self.energy_unit)
+
+    @property
+    def half_widths(self) -> tuple[float, ...]:
+        """Of the box."""
+        return tuple((coordinate.high - coordinate.low) / 2 for coordinate in self.coordinates)
+
+    @property
+    def centre(self) -> tuple[float, ...]:
+        """Of the box."""
+        return tuple((coordinate.high + coordinate.low) / 2 for coordinate in self.coordinates)
+
+    def excluded(self, x: Float[Tensor, "*batch state"], reach: float = 1.0) -> Bool[Tensor, "*batch"]:
+        """Which states lie in one of the exclusions, each with 1/reach of its radius."""
+        found = torch.zeros(x.shape[:-1], dtype=torch.bool, device=x.device)
+        for exclusion in self.exclusions:
+            found = found | (exclusion.distance(x) < exclusion.radius / reach)
+        return found
+
+    def outside(
+        self, x: Float[Tensor, "*batch state"], reach: float = 1.0, angles: bool = False
+    ) -> Bool[Tensor, "*batch"]:
+        """Which states lie beyond `reach` boxes, or too near to what is excluded.
+
+        **Arguments:** `angles`: whether the box bounds those angles too that may go round and round.
+        """
+        half = x.new_tensor(self.half_widths)
+        if not angles:
+            free = torch.tensor([coordinate.turns for coordinate in self.coordinates], device=x.device)
+            half = half.masked_fill(free, math.inf)
+        return ((x - x.new_tensor(self.centre)).abs() > reach * half).any(-1) | self.excluded(x, reach)
+
+    def wrap(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch state"]:
+        """The same states with every angle that left the box at most half a turn from its centre.
+
+        States inside the box stay as they are.
+        """
+        if not any(coordinate.turns for coordinate in self.coordinates):
+            return x
+        free = torch.tensor([coordinate.turns for coordinate in self.coordinates], device=x.device)
+        half, away = x.new_tensor(self.half_widths), x - x.new_tensor(self.centre)
+        turned = x - 2 * math.pi * (away / (2 * math.pi)).round()
+        return torch.where(free & (away.abs() > half), turned, x)
+
+    def draw(
+        self,
+        seed: int,
+        labels: tuple[str | int, ...],
+        tasks: range,
+        count: int,
+        admits: Callable[[Float[Tensor, "tasks points state"]], Bool[Tensor, "tasks points"]] | None = None,
+    ) -> Float[Tensor, "tasks points state"]:
+        """Random states of many tasks, uniform in the box less what is excluded, in float64.
+
+        Point k of task i is a function of `(seed, labels, i, k)` alone.
+
+        **Arguments:**
+
+        - `seed`, `labels`, `tasks`: as for [`uniform`][].
+        - `count`: points of each task.
+        - `admits`: which states a task may have, where it may not have all of them; the others are drawn anew.
+
+        **Raises:** `ValueError` if next to no state is allowed.
+        """
+        centre, half = (torch.tensor(v, dtype=torch.float64) for v in (self.centre, self.half_widths))
+
+        def candidates(labels: tuple[str | int, ...]) -> tuple[Tensor, Tensor]:
+            unit = torch.from_numpy(uniform(seed, labels, tasks, (count, self.state_dim)))
+            x = centre + half * (2 * unit - 1)
+            refused = self.excluded(x)
+            return x, refused if admits is None else refused | ~admits(x)
+
+        x, refused = candidates(labels)
+        for again in range(1, _MOST_DRAWS):
+            if not refused.any():
+                return x
+            others, refused_too = candidates((*labels, "again", again))
+            x = torch.where((refused & ~refused_too).unsqueeze(-1), others, x)
+            refused = refused & refused_too
+        raise ValueError(f"{_MOST_DRAWS} draws found no state that is allowed; widen the box, or exclude less of it")
+
+    def sobol(self, count: int) -> Float[Tensor, "points state"]:
+        """As many states, evenly spread over the box less what is excluded, the same at every call, in float64.
+
+        ??? cite "Reference"
+
+            Owen: Scrambling Sobol' and Niederreiter-Xing points. Journal of Complexity 14, 1998.
+        """
+        return _sobol(self, count)
+
+    def grid(self, per_axis: int = 50) -> Float[Tensor, "points state"]:
+        """States at which fields are compared, in float64.
+
+        For one degree of freedom a grid of `per_axis` × `per_axis` points, whose edges are those of the box, less
+        what is excluded. Beyond, 2,500 points of [`sobol`][], whatever the dimension.
+        """
+        if self.degrees_of_freedom > 1:
+            return self.sobol(SOBOL_POINTS)
+        axes = [torch.linspace(c.low, c.high, per_axis, dtype=torch.float64) for c in self.coordinates]
+        points = torch.cartesian_prod(*axes)
+        return points[~self.excluded(points)]
+
+
+@functools.lru_cache(maxsize=8)
+def _sobol(domain: Domain, count: int) -> Tensor:
+    engine = torch.quasirandom.SobolEngine(domain.state_dim, scramble=True, seed=0)
+    centre, half = (torch.tensor(v, dtype=torch.float64) for v in (domain.centre, domain.half_widths))
+    kept = torch.empty(0, domain.state_dim, dtype=torch.float64)
+    for _ in range(_MOST_DRAWS):
+        x = centre + half * (2 * engine.draw(count, dtype=torch.float64) - 1)
+        kept = torch.cat([kept, x[~domain.excluded(x)]])
+        if len(kept) >= count:
+            return kept[:count]
+    raise ValueError("next to nothing is left of the box; exclude less of it")
+
+
+def canonical_names(state_dim: int) -> list[str]:
+    """`q, p` for one degree of freedom, `q1 … qn, p1 … pn` for n."""
+    n = state_dim // 2
+    return ["q", "p"] if n == 1 else [f"{kind}{i + 1}" for kind in "qp" for i in range(n)]
+
+
+def labelled(name: str, unit: str) -> str:
+    """For an axis: `t (s)`, or `t (dimensionless)`."""
+    return f"{name} ({unit or 'dimensionless'})"

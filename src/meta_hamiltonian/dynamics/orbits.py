@@ -1,0 +1,198 @@
+"""Orbits of many systems at once, each as accurate as if it were alone."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torchdiffeq import odeint
+
+# After so many steps that one orbit alone made necessary, its pace is looked at ...
+_WINDOW = 1000
+# ... and it is stopped if the rest of the time would take it more than so many.
+_MOST_STEPS = 1e5
+# Steps shorter than this part of the time asked for are at the end of what float64 resolves.
+_RESOLVED = 1e-13
+# Keeps the stages of a step finite where a field is not; far above any speed that is resolved.
+_FASTEST = 1e9
+# An orbit made a step necessary if its error was at least this part of the largest.
+_DECISIVE = 0.1
+# A frozen state changes by no more than this, of its size: what interpolation leaves.
+_AT_REST = 1e-9
+
+
+Outside = Callable[[Float[Tensor, "systems state"]], Bool[Tensor, " systems"]]
+
+
+class Orbits(NamedTuple):
+    """The orbits of S systems.
+
+    - `states`: at the instants asked for; from where an orbit was stopped on, its last state.
+    - `diverged`: which orbits were stopped.
+    - `until`: the time up to which each orbit is known; the last instant where it was not stopped.
+    - `reasons`: why each orbit was stopped, in words, empty where it was not.
+    """
+
+    states: Float[Tensor, "instants systems state"]
+    diverged: Bool[Tensor, " systems"]
+    until: Float[Tensor, " systems"]
+    reasons: Sequence[str]
+
+
+def integrate(
+    field: Callable[[Float[Tensor, "systems state"]], Float[Tensor, "systems state"]],
+    x0: Float[Tensor, "systems state"],
+    t: Float[Tensor, " instants"],
+    bounds: Float[Tensor, " state"] | Outside,
+    tolerance: float,
+) -> Orbits:
+    """Solves dx/dt = field(x) for a batch of systems with torchdiffeq's `dopri5`.
+
+    torchdiffeq controls the error of the whole batch. Its default norm, a mean over the batch, would let
+    one orbit be less accurate in large company, and one diverging system would end the solve. Here
+    the norm is the largest over the systems, and an orbit that cannot go on is frozen.
+
+    **Arguments:**
+
+    - `field`: the vector fields, row by row: system i's state is row i.
+    - `x0`: the states at `t[0]`.
+    - `t`: increasing times. Between steps, states are interpolated to the order of the method.
+    - `bounds`: half-widths around 0, or a function that tells which states lie outside, such as
+        [`Domain.outside`][]. A state is frozen where it leaves them, and so is one where the field is not finite, or
+        that would need more than 100,000 steps for the rest of the time.
+    - `tolerance`: relative and absolute error of a step.
+
+    **Returns:**
+
+    The [`Orbits`][], always finite.
+    """
+    if isinstance(bounds, Tensor):
+        half_widths = bounds.to(x0)
+        outside = lambda x: (x.abs() > half_widths).any(-1)  # noqa: E731
+    else:
+        outside = bounds
+    system = _StoppedField(field, x0, t, outside)
+    states = _solve(system, x0, t, tolerance)
+    diverged = system.at_rest(states[-1], field(states[-1]))
+    return Orbits(states, diverged, _until(states, diverged, t), system.words(diverged, states[-1]))
+
+
+def integrate_true(
+    field: Callable[[Float[Tensor, "systems state"]], Float[Tensor, "systems state"]],
+    x0: Float[Tensor, "systems state"],
+    t: Float[Tensor, " instants"],
+    tolerance: float,
+) -> Float[Tensor, "instants systems state"]:
+    """The same for orbits that serve as the reference: none is ever stopped, however small its steps.
+
+    **Raises:** `ValueError` where the field has a singularity that float64 cannot pass.
+    """
+    try:
+        return _solve(_StoppedField(field, x0, t, None), x0, t, tolerance)
+    except AssertionError as error:  # torchdiffeq's words for a step of no length, or a state that is not finite
+        raise ValueError(
+            f"a true orbit runs into a singularity of its field ({error}); give initial states whose orbits stay away "
+            "from it, as `sample_initial_states` should"
+        ) from error
+
+
+def _solve(
+    system: "_StoppedField", x0: Float[Tensor, "systems state"], t: Float[Tensor, " instants"], tolerance: float
+) -> Float[Tensor, "instants systems state"]:
+    with torch.no_grad():
+        states = odeint(
+            system,
+            x0,
+            t.to(x0),
+            rtol=tolerance,
+            atol=tolerance,
+            # Not dopri8: its dense output is of fourth order, much less accurate than its steps.
+            method="dopri5",
+            options={"norm": system.norm},
+        )
+    assert isinstance(states, Tensor)
+    return states
+
+
+def _until(
+    states: Float[Tensor, "instants systems state"], diverged: Bool[Tensor, " systems"], t: Float[Tensor, " instants"]
+) -> Float[Tensor, " systems"]:
+    """The last instant at which each orbit still moved, of those that were stopped."""
+    last = states[-1]
+    moved = ((states - last).abs() > _AT_REST * (1 + last.abs())).any(-1)
+    count = moved.sum(0).clamp(min=1)
+    return torch.where(diverged, t.to(states)[count - 1], t[-1].to(states))
+
+
+class _StoppedField:
+    """The field, zero for systems that have stopped, and the error norm that ignores them."""
+
+    def __init__(
+        self,
+        field: Callable[[Tensor], Tensor],
+        x0: Tensor,
+        t: Tensor,
+        outside: Outside | None,
+    ):
+        """**Arguments:** `outside`: None for true orbits, which are never stopped."""
+        self.field = field
+        self.shape = x0.shape
+        self.outside = outside
+        self.begin, self.end = t[0].item(), t[-1].item()
+        self.stopped = torch.zeros(len(x0), dtype=torch.bool, device=x0.device)
+        self.error = torch.zeros(len(x0), dtype=x0.dtype, device=x0.device)
+        # How many steps each orbit made necessary since its pace was last looked at, and when that was.
+        self.steps = torch.zeros(len(x0), dtype=torch.long, device=x0.device)
+        self.since = torch.full_like(self.error, self.begin)
+
+    def at_rest(self, x: Tensor, dxdt: Tensor) -> Tensor:
+        away = self.stopped if self.outside is None else self.stopped | self.outside(x)
+        return away | ~dxdt.isfinite().all(-1)
+
+    def __call__(self, t: Tensor, x: Tensor) -> Tensor:
+        dxdt = self.field(x)
+        if self.outside is None:
+            return dxdt
+        at_rest = self.at_rest(x, dxdt).unsqueeze(-1)
+        return dxdt.clamp(-_FASTEST, _FASTEST).masked_fill(at_rest, 0.0)
+
+    def norm(self, ratio: Tensor) -> Tensor:
+        error = ratio.reshape(self.shape).square().mean(-1).sqrt()
+        self.error = error.nan_to_num(nan=1e6, posinf=1e6).masked_fill(self.stopped, 0.0)
+        return self.error.max()
+
+    def callback_accept_step(self, t0: Tensor, x: Tensor, dt: Tensor) -> None:
+        self._look_at_pace(t0)
+
+    def callback_reject_step(self, t0: Tensor, x: Tensor, dt: Tensor) -> None:
+        if self.outside is not None and dt < _RESOLVED * max(self.end - self.begin, abs(t0.item())):
+            self.stopped = self.stopped | (self.error > 1)
+        self._look_at_pace(t0)
+
+    def _look_at_pace(self, t0: Tensor) -> None:
+        if self.outside is None:
+            return
+        self.steps += (self.error >= _DECISIVE * self.error.max()) & ~self.stopped
+        due = self.steps >= _WINDOW
+        if due.any():
+            pace = (t0 - self.since) / _WINDOW
+            self.stopped = self.stopped | (due & (self.end - t0 > _MOST_STEPS * pace))
+            self.steps = self.steps.masked_fill(due, 0)
+            self.since = torch.where(due, t0.to(self.since), self.since)
+
+    def words(self, diverged: Tensor, last: Tensor) -> list[str]:
+        """Why each orbit was stopped."""
+        if self.outside is None or not diverged.any():
+            return [""] * len(diverged)
+        outside = self.outside(last)
+        return [
+            ""
+            if not stopped
+            else "it leaves the region that orbits are followed in"
+            if left
+            else "its steps became too short to follow it"
+            if short
+            else "its field is not a finite number there"
+            for stopped, left, short in zip(diverged.tolist(), outside.tolist(), self.stopped.tolist(), strict=True)
+        ]

@@ -1,0 +1,112 @@
+"""Streams meta-batches of episodes to Lightning."""
+
+import functools
+from collections.abc import Iterator
+
+import torch
+from lightning import LightningDataModule, Trainer
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from meta_hamiltonian.basics.devices import share
+from meta_hamiltonian.basics.random import generator
+from meta_hamiltonian.episodes import Episodes, sample_episodes
+from meta_hamiltonian.systems import SimulatedSystem
+
+
+class MetaBatches(Dataset[Episodes]):
+    """Meta-batch b of the training split, a function of `(seed, b)` alone; on several devices this one's part of it."""
+
+    def __init__(
+        self,
+        system: SimulatedSystem,
+        meta_batch: int,
+        tasks: int | None,
+        shots: int,
+        queries: int,
+        seed: int,
+        noise: float = 0.0,
+        dtype: torch.dtype = torch.float32,
+    ):
+        self.sample = functools.partial(
+            sample_episodes, system, support=shots, query=queries, seed=seed, noise=noise, dtype=dtype
+        )
+        self.meta_batch = meta_batch
+        self.seed = seed
+        self.share = share(meta_batch)  # here: a worker process knows nothing of devices
+        # The fixed set is small (16 MB for the protocol's 10,000 tasks): it is drawn once.
+        self.episodes = None if tasks is None else self.sample(tasks)
+
+    def __getitem__(self, index: int) -> Episodes:
+        mine = self.share
+        if self.episodes is None:  # an endless stream: every meta-batch has new tasks
+            return self.sample(range(index * self.meta_batch, (index + 1) * self.meta_batch)[mine])
+        picks = generator(self.seed, "train", "meta-batch", index).choice(
+            len(self.episodes), self.meta_batch, replace=False, shuffle=False
+        )
+        return self.episodes[torch.from_numpy(picks[mine])]
+
+
+class _OuterSteps(Sampler[int]):
+    """One pass, a meta-batch an outer step; a resumed run goes on where it stopped."""
+
+    def __init__(self, trainer: Trainer):
+        self.trainer = trainer
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.trainer.global_step, self.trainer.max_steps))
+
+    def __len__(self) -> int:
+        return self.trainer.max_steps  # Lightning counts from the first step of the run, not of the process
+
+
+class EpisodeDataModule(LightningDataModule):
+    """Meta-batches for training and one fixed batch of held-out tasks for validation.
+
+    **Arguments:**
+
+    - `system`: the family that the tasks are drawn from.
+    - `meta_batch`: tasks per outer step.
+    - `tasks`: size of the fixed training set; None for an endless stream of new tasks.
+    - `train_shots`, `train_queries`: points in each support and query set.
+    - `val_tasks`: held-out tasks.
+    - `num_workers`: processes that prepare meta-batches; the data are the same with any number.
+    - `seed`: every draw depends on it.
+    - `noise`: of the support sets, see [`sample_episodes`][].
+    - `dtype`: of the episodes.
+    """
+
+    def __init__(
+        self,
+        system: SimulatedSystem,
+        meta_batch: int,
+        tasks: int | None,
+        train_shots: int,
+        train_queries: int,
+        val_tasks: int,
+        num_workers: int,
+        seed: int,
+        noise: float = 0.0,
+        dtype: torch.dtype = torch.float32,
+    ):
+        super().__init__()
+        self.num_workers = num_workers
+        self.make_train = functools.partial(
+            MetaBatches, system, meta_batch, tasks, train_shots, train_queries, seed, noise, dtype
+        )
+        self.make_val = functools.partial(
+            sample_episodes, system, val_tasks, train_shots, train_queries, seed, "val", dtype, noise
+        )
+
+    def train_dataloader(self) -> DataLoader[Episodes]:
+        trainer = self.trainer
+        assert trainer is not None, "a Trainer asks for this"
+        return DataLoader(
+            self.make_train(),
+            batch_size=None,
+            sampler=_OuterSteps(trainer),
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+        )
+
+    def val_dataloader(self) -> DataLoader[Episodes]:
+        return DataLoader([self.make_val()], batch_size=None)  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,92 @@
+"""Points and episodes, whatever they come from."""
+
+import dataclasses
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+Chosen = int | slice | Int[Tensor, " batch"]
+"""Which tasks of a batch."""
+
+
+@dataclasses.dataclass  # not frozen: Lightning converts the precision of dataclasses field by field
+class Points:
+    """Observed states and their time derivatives.
+
+    - `x`, `dxdt`: `[tasks, K, 2n]`, or without the first dimension for one task.
+    - `mask`: which of the points there are, where tasks have different numbers of them; None is all. What stands at
+        the others does not matter, as long as it is finite. A task has at least one point.
+    """
+
+    x: Float[Tensor, "*tasks points state"]
+    dxdt: Float[Tensor, "*tasks points state"]
+    mask: Bool[Tensor, "*tasks points"] | None = None
+
+    def to(self, *args: Any, **kwargs: Any) -> "Points":
+        """The same on another device or with another dtype; the arguments are those of `Tensor.to`."""
+        x = self.x.to(*args, **kwargs)
+        mask = None if self.mask is None else self.mask.to(x.device)
+        return Points(x, self.dxdt.to(*args, **kwargs), mask)
+
+    def __getitem__(self, tasks: Chosen) -> "Points":
+        return Points(self.x[tasks], self.dxdt[tasks], None if self.mask is None else self.mask[tasks])
+
+    def first(self, shots: int) -> "Points":
+        """The first `shots` points of every task."""
+        mask = None if self.mask is None else self.mask[..., :shots]
+        return Points(self.x[..., :shots, :], self.dxdt[..., :shots, :], mask)
+
+    @property
+    def counts(self) -> Float[Tensor, "*tasks"]:
+        """How many points each task has."""
+        if self.mask is None:
+            return self.x.new_full(self.x.shape[:-2], self.x.shape[-2])
+        return self.mask.sum(-1).to(self.x.dtype)
+
+    def mean(self, values: Float[Tensor, "*tasks points"]) -> Float[Tensor, "*tasks"]:
+        """The mean of values of the points over those that each task has."""
+        if self.mask is None:
+            return values.mean(-1)
+        return torch.where(self.mask, values, 0.0).sum(-1) / self.counts
+
+    def rows(self, values: Float[Tensor, "*tasks points columns"]) -> Float[Tensor, "*tasks points columns"]:
+        """The same values, 0 at the points that a task does not have."""
+        return values if self.mask is None else torch.where(self.mask.unsqueeze(-1), values, 0.0)
+
+    @staticmethod
+    def of_tasks(tasks: "list[Points]") -> "Points":
+        """A batch of tasks that may have different numbers of points, filled up with their first ones."""
+        most = max(len(task.x) for task in tasks)
+        filled = [torch.arange(most, device=task.x.device) for task in tasks]
+        filled = [torch.where(i < len(task.x), i, 0) for i, task in zip(filled, tasks, strict=True)]
+        mask = torch.stack([torch.arange(most, device=task.x.device) < len(task.x) for task in tasks])
+        x = torch.stack([task.x[i] for task, i in zip(tasks, filled, strict=True)])
+        dxdt = torch.stack([task.dxdt[i] for task, i in zip(tasks, filled, strict=True)])
+        return Points(x, dxdt, None if bool(mask.all()) else mask)
+
+
+@dataclasses.dataclass
+class Episodes:
+    """A meta-batch of tasks.
+
+    - `support`, `query`: what a task is adapted on, and what it is judged on.
+    - `parameters`: the true ones, for those who judge, not for those who learn; None where nobody knows them.
+    """
+
+    support: Points
+    query: Points
+    parameters: Float[Tensor, "tasks parameters"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.support.x)
+
+    def __getitem__(self, tasks: slice | Int[Tensor, " batch"]) -> "Episodes":
+        parameters = None if self.parameters is None else self.parameters[tasks]
+        return Episodes(self.support[tasks], self.query[tasks], parameters)
+
+    def to(self, *args: Any, **kwargs: Any) -> "Episodes":
+        """The same on another device or with another dtype; the arguments are those of `Tensor.to`."""
+        parameters = None if self.parameters is None else self.parameters.to(*args, **kwargs)
+        return Episodes(self.support.to(*args, **kwargs), self.query.to(*args, **kwargs), parameters)

@@ -1,0 +1,68 @@
+"""What a learner found out about its family: how many terms it has, and where the parameters are in the head."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from meta_hamiltonian.episodes import sample_episodes
+from meta_hamiltonian.learners import Learner
+from meta_hamiltonian.systems import SimulatedSystem
+
+_PER_AXIS = 15
+_POINTS = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class Identified:
+    """What many adapted systems have in common.
+
+    - `singular_values`: of their predicted fields on a grid, each field in units of its RMS, relative to the RMS of
+        everything: how much a direction contributes.
+    - `error`: RMS of the predicted fields' errors in these units; what contributes less cannot be told from it.
+    - `terms`: how many singular values lie above it: the number of linearly independent terms of the family.
+    - `r2`: how well the true combinations of parameters that the Hamiltonian is linear in are linear in the head, on
+        systems that the regression has not seen.
+    """
+
+    singular_values: Float[Tensor, " directions"]
+    error: float
+    terms: int
+    r2: Mapping[str, float]
+
+
+def identify(learner: Learner, system: SimulatedSystem, n_systems: int, seed: int = 0) -> Identified:
+    """Adapts to new systems, 50 points each, and looks at what comes out.
+
+    **Arguments:**
+
+    - `learner`: trained.
+    - `system`: the family that new members are drawn from.
+    - `n_systems`, `seed`: how many, and which.
+    """
+    tasks = sample_episodes(system, n_systems, _POINTS, 1, seed, "identify", torch.float64)
+    parameters = tasks.parameters
+    assert parameters is not None
+    (adapted,) = learner.adapt_tasks(tasks.support, [learner.default_steps])
+    grid = system.domain.grid(_PER_AXIS)
+    x = grid.expand(n_systems, *grid.shape)
+    predicted, true = adapted.field(x).flatten(1), system.field(x, parameters[:, None]).flatten(1)
+    size = true.square().mean(1, keepdim=True).sqrt()
+    error = ((predicted - true) / size).square().mean().sqrt().item()
+    values = torch.linalg.svdvals(predicted / size) / (predicted.numel() ** 0.5)
+
+    own = learner.own_numbers(adapted)
+    r2 = {name: _r2(own, value) for name, value in system.linear_parameters(parameters).items()}
+    return Identified(values, error, int((values > error).sum()), r2)
+
+
+def _r2(heads: Float[Tensor, "systems weights"], value: Float[Tensor, " systems"]) -> float:
+    """Of a linear regression on one half of the systems, on the other half."""
+    design = torch.cat([heads, torch.ones_like(heads[:, :1])], dim=1)
+    design = design / design.square().mean(0).sqrt().clamp_min(torch.finfo(design.dtype).tiny)
+    half = len(value) // 2
+    solution = torch.linalg.lstsq(design[:half], value[:half, None], rcond=1e-12, driver="gelsd").solution
+    left = value[half:] - (design[half:] @ solution)[:, 0]
+    return 1 - (left.square().mean() / value[half:].var()).item()

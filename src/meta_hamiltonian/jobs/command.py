@@ -1,0 +1,34 @@
+"""The command that trains: `python train.py ...`, and `meta-hamiltonian train ...` where the package is installed."""
+
+import sys
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from meta_hamiltonian.basics.exceptions import ConfigError, DivergedError, StoppedError, StorageError
+from meta_hamiltonian.config import check
+from meta_hamiltonian.jobs.composition import conf_folder, register_schemas
+from meta_hamiltonian.jobs.threads import wait_passively
+
+wait_passively()
+register_schemas()
+
+
+@hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")
+def main(config: DictConfig) -> float | None:
+    """Runs one job, and turns what a user can do something about into one line."""
+    wait_passively()  # a worker of a launcher begins here
+    try:
+        check(config)
+        from meta_hamiltonian.jobs.run import run  # here: it takes seconds, which `--help` and a refusal need not
+
+        return run(config)
+    except StoppedError as error:
+        sys.exit(f"Stopped: {error}")  # a whole sweep too
+    except (ConfigError, DivergedError, StorageError) as error:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise CompactHydraException(str(error)) from error  # SystemExit would end the whole sweep
+        sys.exit(f"Error: {error}")

@@ -1,0 +1,157 @@
+"""What `train.py` runs: train, test, report."""
+
+import logging
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from hydra.utils import instantiate, to_absolute_path
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.loggers.logger import DummyLogger
+from omegaconf import DictConfig, OmegaConf
+
+from meta_hamiltonian.basics.devices import from_first, rank
+from meta_hamiltonian.config import ConfigError
+from meta_hamiltonian.jobs.composition import GROUPS, import_classes
+from meta_hamiltonian.jobs.job import Job
+from meta_hamiltonian.jobs.launch import on_all_devices
+from meta_hamiltonian.jobs.sharing import train_once
+from meta_hamiltonian.jobs.test import test
+from meta_hamiltonian.jobs.tracking import close
+from meta_hamiltonian.jobs.train import train
+from meta_hamiltonian.learners import GradientLearner
+from meta_hamiltonian.learners.checkpoint import CheckpointError, Trained, build, build_learner, load_trained
+from meta_hamiltonian.systems import System
+from meta_hamiltonian.training.compilation import is_earned
+
+log = logging.getLogger(__name__)
+
+# What a training depends on beside the groups, of the trainer.
+_TRAINER_KEYS = ("max_steps", "precision", "gradient_clip_val", "val_check_interval")
+
+
+def run(config: DictConfig) -> float | None:
+    """One job: trains (unless `ckpt_path` is given), tests and reports.
+
+    **Arguments:** `config`: checked already by [`check`][].
+
+    **Returns:** the smallest validation loss, which a search makes smaller; None where nothing was trained.
+
+    **Raises:** [`ConfigError`][] before any work begins, for what this machine or the checkpoint does not allow.
+    """
+    _check_devices(config)
+    quiet_lightning()
+    return on_all_devices(_run, config)
+
+
+def _run(config: DictConfig) -> float | None:
+    import_classes(config)
+    hydra = HydraConfig.get()
+    folder = _shown(hydra.runtime.output_dir)
+    sweep = _shown(to_absolute_path(hydra.sweep.dir)) if hydra.mode == RunMode.MULTIRUN else None
+    job = Job(folder, config)
+    if sweep is not None and config.resume and from_first(job.is_finished()):
+        log.info(f"{folder} is finished already.")
+        return load_trained(config.ckpt_path or folder).validation_loss
+    given = None if config.ckpt_path is None else _given(config)
+    logger = start_logger(config, folder)
+    try:
+        trained = _trained(config, job, sweep, logger) if given is None else given
+        with job.times("testing"):
+            test(config, trained, folder, logger)
+    finally:
+        close(logger)
+    if rank() == 0:
+        job.finish()
+    return trained.validation_loss
+
+
+def _trained(config: DictConfig, job: Job, sweep: Path | None, logger: Logger | None) -> Trained:
+    settings = training_settings(config)
+    if sweep is None:
+        with job.times("training"):
+            train(config, settings, job.folder, logger, config.resume)
+    else:
+        train_once(job, sweep, lambda shared: train(config, settings, shared, logger, resume=True))
+    return load_trained(job.folder)
+
+
+def _given(config: DictConfig) -> Trained:
+    """What `ckpt_path` names."""
+    try:
+        trained = load_trained(config.ckpt_path)
+    except (FileNotFoundError, CheckpointError) as error:
+        raise ConfigError(f"ckpt_path={config.ckpt_path} is not allowed: {error}") from error
+    names = trained.settings["names"]
+    for override in HydraConfig.get().overrides.task:
+        group, _, name = override.partition("=")
+        if group in GROUPS and name != names[group]:
+            raise ConfigError(
+                f"{override} is not allowed with ckpt_path: it was trained with {group}={names[group]}; "
+                f"leave {group} out"
+            )
+    return trained
+
+
+def training_settings(config: DictConfig) -> dict[str, Any]:
+    """What a checkpoint keeps of the configuration."""
+    choices = HydraConfig.get().runtime.choices
+    groups: dict[str, Any] = {group: OmegaConf.to_container(config[group], resolve=True) for group in GROUPS}
+    groups["domain"] = build(groups["system"], System).domain.settings()
+    if groups["algo"].get("compile") == "auto":
+        groups["algo"]["compile"] = False
+        learner = build_learner(groups)
+        points = (config.data.train_shots + config.data.train_queries) / 2
+        groups["algo"]["compile"] = isinstance(learner, GradientLearner) and is_earned(
+            learner, points, config.data.meta_batch, config.trainer.max_steps
+        )
+    training = {key: OmegaConf.to_container(config[key], resolve=True) for key in ("data", "optim")}
+    training |= {key: config.trainer[key] for key in _TRAINER_KEYS}
+    names = {group: choices[group] for group in GROUPS}
+    return {**groups, "names": names, "seed": config.seed, "training": training}
+
+
+def start_logger(config: DictConfig, folder: Path) -> Logger | None:
+    """The configured logger, with the resolved configuration logged."""
+    if config.logger._target_ is None:
+        return None
+    if rank() != 0:
+        return DummyLogger()  # Lightning reduces what is logged over all processes, so each needs a logger
+    hydra = HydraConfig.get()
+    sweeping = hydra.mode == RunMode.MULTIRUN
+    logger: CSVLogger | WandbLogger = instantiate(config.logger, _partial_=True)(
+        folder=folder,
+        name=hydra.job.override_dirname or f"algo={hydra.runtime.choices['algo']}",
+        group="/".join(Path(hydra.sweep.dir).parts[-2:]) if sweeping else None,
+    )
+    logger.log_hyperparams(OmegaConf.to_container(config, resolve=True))  # pyright: ignore[reportArgumentType]
+    return logger
+
+
+def quiet_lightning() -> None:
+    """Keeps Lightning's advice, which does not fit this use, out of the log."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    # A meta-batch is drawn in a millisecond: workers would cost more than they give.
+    warnings.filterwarnings("ignore", ".*does not have many workers")
+    warnings.filterwarnings("ignore", ".*is smaller than the logging interval")
+    warnings.filterwarnings("ignore", ".*exists and is not empty")
+    # It goes on with the meta-batch of the step where it stopped.
+    warnings.filterwarnings("ignore", ".*your dataloader is not resumable")
+    warnings.filterwarnings("ignore", ".*LeafSpec")  # Lightning 2.6 on a newer torch
+
+
+def _check_devices(config: DictConfig) -> None:
+    if config.trainer.accelerator == "gpu" and torch.cuda.device_count() < config.trainer.devices:
+        raise ConfigError(
+            f"trainer.accelerator=gpu trainer.devices={config.trainer.devices} is not allowed: "
+            f"{torch.cuda.device_count()} CUDA devices were found; use trainer=cpu"
+        )
+
+
+def _shown(folder: str) -> Path:
+    """The folder as seen from where the user is: shorter lines."""
+    return Path(os.path.relpath(folder))

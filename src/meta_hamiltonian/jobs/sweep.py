@@ -1,0 +1,228 @@
+"""The summary of a sweep."""
+
+import atexit
+import csv
+import functools
+import logging
+import statistics
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import filelock
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import CompactHydraException
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from hydra.utils import to_absolute_path
+from omegaconf import DictConfig, OmegaConf
+
+from meta_hamiltonian.basics.files import write_text
+from meta_hamiltonian.evaluation.results import COLUMNS, write_rows
+from meta_hamiltonian.jobs.job import read_finished
+
+log = logging.getLogger(__name__)
+
+_ROOM = 2**16  # bytes that the folder of a job must take at least
+_DRAW_EVERY = 300.0  # seconds
+_INTERRUPTED = 600.0  # seconds without a job: the sweep was stopped and resumed
+_MOST_SHOWN = 12  # jobs whose fields and orbits are drawn side by side
+_SUMMARY_COLUMNS = ("job", "overrides", "status", "error", *COLUMNS)
+
+
+class SummaryCallback(Callback):
+    """Makes sure that there is room for what jobs leave, before they begin.
+
+    Rewrites the sweep's `summary.csv` and `summary.md` as each of its jobs ends; its `figures/` now and then.
+
+    Figures take seconds, which short jobs do not.
+    """
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        _check_folder(Path(to_absolute_path(config.hydra.run.dir)))
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        sweep = Path(to_absolute_path(config.hydra.sweep.dir))
+        _check_folder(sweep)
+        # Hydra does not call `on_multirun_end` after a sweep in which a job failed.
+        self._at_exit = functools.partial(_finally, sweep)
+        atexit.register(self._at_exit)
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        atexit.unregister(self._at_exit)
+        self._at_exit()
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        if config.hydra.mode == RunMode.MULTIRUN:  # the error of an earlier attempt
+            (Path(config.hydra.runtime.output_dir) / "error.txt").unlink(missing_ok=True)
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        if config.hydra.mode != RunMode.MULTIRUN:
+            return
+        sweep = Path(to_absolute_path(config.hydra.sweep.dir))
+        run = Path(config.hydra.runtime.output_dir)
+        if job_return.status == JobStatus.FAILED:
+            error = run / "error.txt"
+            problem = job_return._return_value  # its property raises it
+            if isinstance(problem, CompactHydraException):  # one line says it all
+                write_text(error, f"{problem}\n")
+            else:
+                line = f"{type(problem).__name__}: {problem}".replace("\n", " ")
+                write_text(error, "".join([f"{line}\n\n", *traceback.format_exception(problem)]))
+            log.error(f"Job {run.name} failed, see {error}")
+        summarize(sweep, _are_old(sweep / "figures"))
+        log.info(f"Summary of the sweep: {sweep / 'summary.md'}")
+        # Hydra keeps what every job returned until the sweep ends: a third of a megabyte each with these.
+        job_return.cfg = job_return.hydra_cfg = None
+
+
+def _check_folder(folder: Path) -> None:
+    """Makes the folder. Hydra's own words for one that it cannot write to are a traceback."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(_ROOM))
+            file.flush()
+    except OSError as error:
+        # Hydra makes a warning of any other exception here.
+        sys.exit(
+            f"Error: {folder} cannot be written to ({error.strerror}); make room, or give another folder with "
+            "hydra.run.dir or hydra.sweep.dir"
+        )
+
+
+def _finally(sweep: Path) -> None:
+    if sweep.exists():
+        summarize(sweep)
+
+
+def _are_old(figures: Path) -> bool:
+    file = figures / "comparison.png"
+    return not file.exists() or time.time() - file.stat().st_mtime > _DRAW_EVERY
+
+
+def summarize(sweep: Path, draw: bool = True) -> None:
+    """Writes `summary.csv`, `summary.md` and `figures/comparison` from what lies in the jobs' folders."""
+    with filelock.FileLock(sweep / ".summary.lock"):
+        rows = [row for job in _jobs(sweep) for row in _rows(job, sweep)]
+        write_rows(sweep / "summary.csv", _SUMMARY_COLUMNS, rows)
+        rows = _without_common_overrides(rows)
+        finished = [row for row in rows if row["status"] == "finished"]
+        if finished and draw:
+            _draw(sweep, finished)
+        times = time_spent(sweep / row["job"] for row in rows)
+        write_text(sweep / "summary.md", _markdown(rows, finished, times, sweep / "figures"))
+
+
+def time_spent(jobs: Iterable[Path]) -> list[tuple[str, str]]:
+    """How the sweep spent its time, as lines of a table."""
+    done = [found for job in dict.fromkeys(jobs) if (found := read_finished(job))]
+    if not done:
+        return []
+    spans = sorted((job["began"], job["ended"]) for job in done)
+    wall, until = 0.0, spans[0][0]
+    for began, ended in spans:
+        wall += max(0.0, ended - max(began, until)) + (gap if 0 < (gap := began - until) < _INTERRUPTED else 0.0)
+        until = max(until, ended)
+    inside = sum(ended - began for began, ended in spans)
+    kinds = {kind: sum(job["seconds"][kind] for job in done) for kind in ("training", "testing", "waiting")}
+    kinds["figures, tracking and the rest"] = inside - sum(kinds.values())
+    lines = [(kind, f"{seconds:.1f} s ({seconds / inside:.0%} of the jobs)") for kind, seconds in kinds.items()]
+    lines += [("all jobs", f"{inside:.1f} s"), ("from the first to the last", f"{wall:.1f} s")]
+    return [*lines, ("jobs at once", f"{inside / wall:.2f}"), ("jobs a minute", f"{60 * len(done) / wall:.1f}")]
+
+
+def _draw(sweep: Path, finished: Sequence[Mapping[str, Any]]) -> None:
+    # Here: Hydra imports this module at every start.
+    from meta_hamiltonian.figures import Shown, comparison, fields_side_by_side, orbits_side_by_side, save
+
+    save(comparison(finished), sweep / "figures" / "comparison")
+    jobs = {row["overrides"]: sweep / row["job"] / "figures" / "shown.npz" for row in finished}
+    shown = {job: Shown.load(path) for job, path in list(jobs.items())[:_MOST_SHOWN] if path.exists()}
+    first = next(iter(shown.values()), None)
+    shown = {job: one for job, one in shown.items() if first is not None and one.is_of_the_same_system(first)}
+    if len(shown) > 1:
+        save(fields_side_by_side(shown), sweep / "figures" / "fields")
+        save(orbits_side_by_side(shown), sweep / "figures" / "orbits")
+
+
+def _jobs(sweep: Path) -> list[Path]:
+    jobs = [path.parent.parent for path in sweep.rglob(".hydra/overrides.yaml")]
+    return sorted(jobs, key=lambda job: (len(job.name), job.name))  # 2 before 10
+
+
+def _rows(job: Path, sweep: Path) -> list[dict[str, Any]]:
+    overrides = " ".join(OmegaConf.to_container(OmegaConf.load(job / ".hydra" / "overrides.yaml")))  # pyright: ignore
+    row = {"job": str(job.relative_to(sweep)), "overrides": overrides, "status": "running", "error": ""}
+    error, results = job / "error.txt", job / "results.csv"
+    if error.exists():
+        return [row | {"status": "failed", "error": error.read_text().strip().split("\n")[0]}]
+    if not results.exists():
+        return [row]
+    with results.open(newline="") as file:
+        return [row | {"status": "finished"} | result for result in csv.DictReader(file)]
+
+
+def _without_common_overrides(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Readers need to see what tells the jobs apart."""
+    of_jobs = [row["overrides"].split() for row in rows]
+    common = set(of_jobs[0]).intersection(*of_jobs) if len({row["job"] for row in rows}) > 1 else set()
+    return [
+        {**row, "overrides": " ".join(word for word in words if word not in common)}
+        for row, words in zip(rows, of_jobs, strict=True)
+    ]
+
+
+def _markdown(
+    rows: Sequence[Mapping[str, Any]],
+    finished: Sequence[Mapping[str, Any]],
+    times: Sequence[tuple[str, str]],
+    figures: Path,
+) -> str:
+    jobs = {row["job"]: row for row in rows}
+    failed = [row for row in jobs.values() if row["status"] == "failed"]
+    lines = ["# Summary of the sweep", "", f"{len(jobs)} jobs, {len(failed)} failed.", ""]
+    lines += _table(["job", "overrides", "status", "error"], jobs.values())
+    if finished:
+        shown = [c for c in COLUMNS if c.endswith(("_mean", "_median")) or c in ("shots", "steps", "n_diverged")]
+        lines += ["", "## Results", "", *_table(["job", "overrides", *shown], [_rounded(row) for row in finished])]
+        over_seeds = _over_seeds(finished)
+        if over_seeds:
+            lines += ["", "## Over seeds, mean ± standard deviation", "", *_table(list(over_seeds[0]), over_seeds)]
+        lines += ["", "![Error of the vector field](figures/comparison.png)"]
+        links = [f"[{name}](figures/{name}.png)" for name in ("fields", "orbits") if (figures / f"{name}.png").exists()]
+        lines += ["", f"Jobs that predict the same system, side by side: {', '.join(links)}."] if links else []
+    if times:
+        spent = [{"": name, "time": value} for name, value in times]
+        lines += ["", "## How the time was spent", "", *_table(["", "time"], spent)]
+    return "\n".join(lines) + "\n"
+
+
+def _over_seeds(finished: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A row for jobs that differ in their seed only, where there are several."""
+    groups: dict[tuple[str, int, int], list[Mapping[str, Any]]] = {}
+    for row in finished:
+        overrides = " ".join(word for word in row["overrides"].split() if not word.startswith("seed="))
+        groups.setdefault((overrides, int(row["shots"]), int(row["steps"])), []).append(row)
+    rows = []
+    for (overrides, shots, steps), same in groups.items():
+        if len(same) > 1:
+            row = {"overrides": overrides, "shots": shots, "steps": steps, "seeds": len(same)}
+            for column in ("field_mse_mean", "state_mse_mean", "energy_mse_mean"):
+                values = [float(one[column]) for one in same]
+                row[column] = f"{statistics.mean(values):.2g} ± {statistics.stdev(values):.1g}"
+            rows.append(row)
+    return rows
+
+
+def _rounded(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: f"{float(v):.3g}" if k.endswith(("_mean", "_median")) else v for k, v in row.items()}
+
+
+def _table(columns: Sequence[str], rows: Any) -> list[str]:
+    lines = [columns, ["---"] * len(columns), *[[str(row[c]).replace("|", "\\|") for c in columns] for row in rows]]
+    return ["| " + " | ".join(line) + " |" for line in lines]

@@ -1,0 +1,96 @@
+"""The meta-test of a run: from a trained learner to `results.csv`, figures and what is tracked."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import Logger, WandbLogger
+from omegaconf import DictConfig, OmegaConf
+
+from meta_hamiltonian.basics.devices import rank, share
+from meta_hamiltonian.evaluation import Result, TestSet, evaluate, make_test_set
+from meta_hamiltonian.evaluation.results import COLUMNS, write_rows
+from meta_hamiltonian.figures import Shown, save, streamlines, training, trajectories
+from meta_hamiltonian.learners.checkpoint import Trained
+from meta_hamiltonian.reports.tables import print_table
+from meta_hamiltonian.systems import SimulatedSystem
+
+log = logging.getLogger(__name__)
+
+# The test system in the figures.
+_SHOWN = 0
+
+
+def test(config: DictConfig, trained: Trained, folder: Path, logger: Logger | None) -> None:
+    """Tests a learner on new systems and leaves `results.csv` and `figures/` in the run's folder."""
+    system = trained.simulated
+    log.info(f"Testing on {config.test.n_systems} new systems.")
+    test_set, results = _measure(config, trained, system)
+    if rank() != 0:
+        return
+    rows = _rows(config, trained, results)
+    write_rows(folder / "results.csv", COLUMNS, rows)
+    figures = [*draw(results, test_set, folder / "figures"), *_draw_training(trained, folder / "figures")]
+    track(logger, rows, figures)
+    print_table(rows, system.domain.duration(system.horizon))
+    log.info(f"Everything lies in {folder}: results.csv, figures, checkpoints, train.log.")
+
+
+test.__test__ = False  # pyright: ignore[reportFunctionMemberAccess]  # pytest would collect it
+
+
+def _measure(config: DictConfig, trained: Trained, system: SimulatedSystem) -> tuple[TestSet, list[Result]]:
+    shots, steps = _numbers(config.shots), _numbers(config.test.steps)
+    n_systems = config.test.n_systems
+    test_set = make_test_set(system, n_systems, max(shots), config.test.seed, config.data.noise)
+    mine = evaluate(trained.learner, test_set[share(n_systems)], shots, steps)
+    return test_set, [result.of_all() for result in mine]
+
+
+def _rows(config: DictConfig, trained: Trained, results: Sequence[Result]) -> list[dict[str, Any]]:
+    settings = trained.settings
+    origin = {**settings["names"], "seed": settings["seed"], "noise": config.data.noise}
+    origin["inner_steps"] = settings["algo"].get("inner_steps", 0)
+    return [origin | result.figures() for result in results]
+
+
+def draw(results: Sequence[Result], test_set: TestSet, folder: Path) -> list[Path]:
+    """The poster's two figures for each K, and the data in them; returns the PNG files."""
+    shown = Shown.of(results, test_set, _SHOWN)
+    files = []
+    for shots in dict.fromkeys(result.shots for result in results):
+        for name, figure in (("field", streamlines), ("orbit", trajectories)):
+            save(figure(shown, shots), path := folder / f"{name}_k{shots}")
+            files.append(path.with_suffix(".png"))
+    shown.save(folder / "shown.npz")
+    return files
+
+
+def _draw_training(trained: Trained, folder: Path) -> list[Path]:
+    if not trained.history:
+        return []
+    save(training(trained.history), folder / "training")
+    return [folder / "training.png"]
+
+
+def track(logger: Logger | None, rows: Sequence[Mapping[str, Any]], figures: Sequence[Path]) -> None:
+    """Sends the results and the figures to the logger."""
+    if logger is None:
+        return
+    measured = COLUMNS[COLUMNS.index("n_diverged") :]
+    metrics = {
+        f"test/k{row['shots']}/step{row['steps']}/{name.removesuffix('_mean')}": row[name]
+        for row in rows
+        for name in measured
+    }
+    logger.log_metrics(metrics)
+    logger.save()
+    if isinstance(logger, WandbLogger):
+        for figure in figures:
+            logger.log_image(f"figures/{figure.stem}", [str(figure)])
+
+
+def _numbers(value: Any) -> list[int]:
+    """One number or a list of them, in increasing order."""
+    return sorted(value) if OmegaConf.is_list(value) else [value]

@@ -1,0 +1,107 @@
+"""The meta-training of a run: from its settings to its checkpoints."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from lightning import Trainer, seed_everything
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig, OmegaConf
+
+from meta_hamiltonian.basics.devices import from_first, rank
+from meta_hamiltonian.basics.exceptions import ConfigError
+from meta_hamiltonian.learners.checkpoint import SETTINGS_KEY, build, build_learner, read_checkpoint
+from meta_hamiltonian.systems import SimulatedSystem
+from meta_hamiltonian.training.modules import MetaModule
+from meta_hamiltonian.training.progress import ProgressBar
+from meta_hamiltonian.training.saving import WholeCheckpoints, checkpoints
+
+log = logging.getLogger(__name__)
+
+
+def train(config: DictConfig, settings: Mapping[str, Any], folder: Path, logger: Logger | None, resume: bool) -> None:
+    """Meta-trains and leaves `checkpoints/best.ckpt` and `checkpoints/last.ckpt` in the folder.
+
+    With `resume` it goes on from the last one, if there is one.
+    """
+    seed_everything(config.seed, workers=True, verbose=False)
+    system = build(settings["system"], SimulatedSystem)
+    dtype = torch.float64 if config.trainer.precision == "64-true" else torch.float32
+    learner = build_learner(settings).to(dtype)  # before Lightning loads a checkpoint: it would be rounded
+    module: MetaModule = instantiate(config.optim, _partial_=True)(learner, settings)
+    data = instantiate(config.data, _partial_=True)(system=system, seed=config.seed, dtype=dtype)
+    last = folder / "checkpoints" / "last.ckpt"
+    resumed = learner.meta_trained and from_first(_ready(last, settings, resume))
+    if config.resume and not resumed:
+        log.info(f"There is no {last} to resume: training starts anew.")
+    if settings["algo"].get("compile"):
+        log.info("The step is compiled first, which takes up to a minute; compile=false goes without.")
+    make_trainer = instantiate(
+        OmegaConf.masked_copy(config.trainer, [key for key in config.trainer if key != "task_chunk"]), _partial_=True
+    )
+    trainer: Trainer = make_trainer(
+        logger=logger or False,
+        callbacks=[
+            *checkpoints(folder / "checkpoints"),
+            *([ProgressBar(config.trainer.log_every_n_steps)] if config.trainer.enable_progress_bar else []),
+        ],
+        use_distributed_sampler=False,  # the meta-batches come in parts already
+        plugins=[WholeCheckpoints(), LightningEnvironment()],
+        # Lightning refuses an interval longer than the training.
+        val_check_interval=min(config.trainer.val_check_interval, config.trainer.max_steps),
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+        default_root_dir=folder,
+    )
+    if not learner.meta_trained:
+        trainer.strategy.connect(module)  # Lightning's way to save what was not trained
+        trainer.save_checkpoint(folder / "checkpoints" / "best.ckpt")
+        trainer.save_checkpoint(last)
+        return
+    trainer.fit(module, data, ckpt_path=last if resumed else None, weights_only=True)
+
+
+def _ready(last: Path, settings: Mapping[str, Any], resume: bool) -> bool:
+    """Whether a training goes on from this checkpoint; if not, those of an earlier one are taken away.
+
+    **Raises:** [`ConfigError`][] if it is of another training, or of an unfinished one that is not to be resumed.
+    """
+    if rank() != 0:
+        return False
+    if not last.exists():
+        return False
+    earlier = read_checkpoint(last)
+    step, kept = earlier["global_step"], earlier[SETTINGS_KEY]
+    if resume:
+        others = [key for key in settings if key in kept and _essential(kept[key]) != _essential(settings[key])]
+        if others:
+            raise ConfigError(
+                f"resume=true is not allowed: {last} is of a training with other settings ({', '.join(others)}); "
+                "give the command that it was started with, or another folder"
+            )
+        log.info(f"Going on from step {step} of {last}.")
+        return True
+    steps = kept.get("training", {}).get("max_steps", step)
+    if step < steps:
+        raise ConfigError(
+            f"resume=false is not allowed here: {last} is of a training that ended at step {step} of {steps}; "
+            "go on with resume=true, or give another folder"
+        )
+    for file in last.parent.glob("*.ckpt"):
+        file.unlink()
+    return False
+
+
+def _essential(settings: Any) -> Any:
+    """Without what changes nothing: how many processes draw the data, and where a version keeps its classes."""
+    if isinstance(settings, Mapping):
+        return {
+            key: value.rpartition(".")[2] if key == "_target_" else _essential(value)
+            for key, value in settings.items()
+            if key != "num_workers"
+        }
+    return list(settings) if isinstance(settings, tuple) else settings

@@ -1,0 +1,1 @@
+"""What makes the learners fast and exact."""

@@ -1,0 +1,86 @@
+"""Observed states have errors too, which regression on them would take for exact."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from meta_hamiltonian.episodes import Points
+
+# Of the state box, and of a task's largest rate: so that a coordinate observed at rest has a size.
+_SMALLEST = 1e-3
+
+
+class Linearised(NamedTuple):
+    """A regression with exact states that is equivalent to the first order.
+
+    - `points`: the likeliest states, and the rates to be met there.
+    - `whiten`: makes the errors of a point's rates uncorrelated and equally large, `[tasks, points, state, state]`.
+    """
+
+    points: Points
+    whiten: Float[Tensor, "tasks points state state"]
+
+
+def linearise(
+    observed: Points,
+    x: Float[Tensor, "tasks points state"],
+    field: Callable[[Float[Tensor, "tasks points state"]], Float[Tensor, "tasks points state"]],
+    box: Float[Tensor, " state"],
+) -> Linearised:
+    """One Gauss-Newton step of the states, given a field.
+
+    Every coordinate and every rate is taken to have errors in proportion to its RMS over the points, all in the same
+    proportion, which need not be known. With Σₓ and Σ_y the squares of these RMS and J = ∂f/∂x, the residual of a
+    point's rates has the covariance S = J Σₓ Jᵀ + Σ_y, and the likeliest state is x_observed + Σₓ Jᵀ S⁻¹ r. Taking
+    the states for exact would flatten the field, as if seen through a blur, and give all points one weight.
+
+    **Arguments:**
+
+    - `observed`: the points.
+    - `x`: the states found so far, at first the observed ones.
+    - `field`: found so far.
+    - `box`: half-widths of the state box.
+
+    ??? cite "Reference"
+
+        Boggs, Byrd, Schnabel: A stable and efficient algorithm for nonlinear orthogonal distance regression. SIAM
+        Journal on Scientific and Statistical Computing 8, 1987.
+    """
+    sizes = _rms(observed, observed.x).maximum(_SMALLEST * box)
+    rates = _rms(observed, observed.dxdt)
+    rates = rates.maximum(_SMALLEST * rates.amax(-1, keepdim=True)).clamp_min(torch.finfo(rates.dtype).tiny)
+    for last in (False, True):
+        jacobian = _jacobian(field, x)
+        back = jacobian * sizes.unsqueeze(-2).square()  # J Σₓ
+        covariance = back @ jacobian.mT + rates.square().diag_embed()
+        # The rates as they would be at x, to first order.
+        here = observed.dxdt - _times(jacobian, observed.x - x)
+        if last:
+            break
+        x = observed.x + _times(back.mT, torch.linalg.solve(covariance, here - field(x)))
+    size = observed.mean(covariance.diagonal(dim1=-2, dim2=-1).mean(-1))  # the noise keeps its units
+    factor = torch.linalg.cholesky(covariance / size[:, None, None, None])
+    eye = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+    return Linearised(Points(x, here, observed.mask), torch.linalg.solve_triangular(factor, eye, upper=False))
+
+
+def _rms(points: Points, values: Float[Tensor, "tasks points state"]) -> Float[Tensor, "tasks 1 state"]:
+    return (points.rows(values).square().sum(1, keepdim=True) / points.counts[:, None, None]).sqrt()
+
+
+def _jacobian(
+    field: Callable[[Tensor], Tensor], x: Float[Tensor, "tasks points state"]
+) -> Float[Tensor, "tasks points state state"]:
+    """∂f/∂x; each point's field depends on that point alone."""
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        rates = field(x)
+        rows = [torch.autograd.grad(rate.sum(), x, retain_graph=True)[0] for rate in rates.unbind(-1)]
+    return torch.stack(rows, dim=-2)
+
+
+def _times(matrix: Tensor, vector: Tensor) -> Tensor:
+    return (matrix @ vector.unsqueeze(-1)).squeeze(-1)

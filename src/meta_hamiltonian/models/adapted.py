@@ -1,0 +1,181 @@
+"""What adaptation gives: the dynamics of new systems."""
+
+import dataclasses
+import functools
+import warnings
+from collections.abc import Mapping
+
+import numpy as np
+import scipy.optimize
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from meta_hamiltonian.dynamics import Orbits, integrate
+from meta_hamiltonian.models.network import FieldNetwork
+
+# Points an axis that locate the lowest energy, before it is polished.
+_PER_AXIS = 128
+# An orbit is followed as far as this many boxes of the domain.
+REACH = 2.0
+# Relative and absolute error of a step, for the orbits of many systems and for a user's few.
+_BATCH_TOLERANCE, _USER_TOLERANCE = 1e-8, 1e-10
+# States evaluated at once: few enough that a layer's values stay in the cache.
+_CHUNK = 4096
+
+
+class StoppedOrbitWarning(UserWarning):
+    """An orbit could not be followed to the last instant that was asked for."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AdaptedSystems:
+    """Many adapted systems, evaluated in one batch.
+
+    - `net`: the network.
+    - `parameters`: each task's weights `[tasks, ...]` by name; the others are the network's own.
+    - `scale`: what the network's output is multiplied by, `[tasks]`.
+    """
+
+    net: FieldNetwork
+    parameters: Mapping[str, Tensor]
+    scale: Float[Tensor, " tasks"]
+
+    def __getitem__(self, task: int) -> "Adapted":
+        """One of the systems."""
+        own = {name: value[task, None] for name, value in self.parameters.items()}
+        return Adapted(AdaptedSystems(self.net, own, self.scale[task, None]))
+
+    def field(self, x: Float[Tensor, "tasks points state"]) -> Float[Tensor, "tasks points state"]:
+        """dx/dt; each system at its own states. Angles are wrapped into the domain."""
+        with torch.no_grad():
+            x = self.net.domain.wrap(x)
+            size = max(1, _CHUNK // x.shape[1])
+            fields = [self._unscaled_field(x, slice(i, i + size)) for i in range(0, len(x), size)]
+            return self.scale[:, None, None] * torch.cat(fields)
+
+    def _unscaled_field(self, x: Tensor, tasks: slice) -> Tensor:
+        return self.net.field_with({name: value[tasks] for name, value in self.parameters.items()}, x[tasks])
+
+    def energy(self, x: Float[Tensor, "tasks points state"]) -> Float[Tensor, "tasks points"]:
+        """The learned energies, each up to a constant. Angles are wrapped into the domain.
+
+        **Raises:** `TypeError` if the network has none.
+        """
+        with torch.no_grad():
+            return self.scale[:, None] * self.net.energy_with(self.parameters, self.net.domain.wrap(x))
+
+    def rollout(
+        self,
+        x0: Float[Tensor, "tasks state"],
+        t: Float[Tensor, " instants"],
+        tolerance: float = _BATCH_TOLERANCE,
+        angles: bool = False,
+    ) -> Orbits:
+        """One orbit of each system, frozen where it leaves twice the box of the domain.
+
+        **Arguments:**
+
+        - `x0`: a state of each system at `t[0]`.
+        - `t`: increasing times.
+        - `tolerance`: relative and absolute error of a step.
+        - `angles`: whether twice the box bounds angles too; else they may go round and round.
+        """
+        outside = functools.partial(self.net.domain.outside, reach=REACH, angles=angles)
+        return integrate(lambda x: self.field(x[:, None])[:, 0], x0, t, outside, tolerance)
+
+
+class Adapted:
+    """One adapted system: its vector field, its energy and its orbits.
+
+    Everything is computed in float64; results have the dtype of the states given.
+    """
+
+    def __init__(self, systems: AdaptedSystems):
+        """**Arguments:** `systems`: a batch of one, in float64."""
+        self.systems = systems
+
+    @property
+    def has_energy(self) -> bool:
+        """Whether the network has an energy, so that `energy` does."""
+        return self.systems.net.has_energy
+
+    @property
+    def parameters(self) -> Mapping[str, Tensor]:
+        """The adapted weights by name, without a task dimension."""
+        return {name: value[0] for name, value in self.systems.parameters.items()}
+
+    def field(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch state"]:
+        """dx/dt at the states x, shape `[..., 2n]`."""
+        return self.systems.field(self._points(x))[0].reshape(x.shape).to(x.dtype)
+
+    def energy(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch"]:
+        """The energy at the states x, zero at its minimum over the domain.
+
+        **Raises:** `TypeError` if the network predicts dx/dt directly.
+        """
+        return (self._energy(x) - self.lowest_energy).to(x.dtype)
+
+    def rollout(
+        self, x0: Float[Tensor, "state"] | Float[Tensor, "orbits state"], t: Float[Tensor, " instants"]
+    ) -> Float[Tensor, "instants state"] | Float[Tensor, "instants orbits state"]:
+        """Orbits from the given states, by torchdiffeq at a relative tolerance of 1e-10.
+
+        Angles are not wrapped in what is returned: a pendulum that goes over the top goes on counting.
+
+        **Arguments:**
+
+        - `x0`: the state at `t[0]`, `[2n]`, or those of B orbits, `[B, 2n]`.
+        - `t`: increasing times `[S]`, in the units of the observed dx/dt.
+
+        **Returns:**
+
+        The states `[S, 2n]` or `[S, B, 2n]`. An orbit that leaves twice the box of the domain stays where it left, and
+        a [`StoppedOrbitWarning`][] says when that was and why; [`orbits`][] says it as numbers.
+        """
+        orbits = self.orbits(x0.reshape(-1, x0.shape[-1]), t)
+        if orbits.diverged.any():
+            which = int(orbits.diverged.nonzero()[0])
+            others = int(orbits.diverged.sum()) - 1
+            warnings.warn(
+                f"the orbit ends at t = {orbits.until[which].item():.4g} of {t[-1].item():.4g}: "
+                f"{orbits.reasons[which]}" + (f"; {others} others end too" if others else ""),
+                StoppedOrbitWarning,
+                stacklevel=2,
+            )
+        return orbits.states.reshape(len(t), *x0.shape).to(x0.dtype)
+
+    def orbits(self, x0: Float[Tensor, "orbits state"], t: Float[Tensor, " instants"]) -> Orbits:
+        """The same with the time until which each orbit is known, in float64."""
+        outside = functools.partial(self.systems.net.domain.outside, reach=REACH)
+        return integrate(lambda x: self.systems.field(x[None])[0], x0.double(), t.double(), outside, _USER_TOLERANCE)
+
+    def _points(self, x: Tensor) -> Tensor:
+        return x.double().reshape(1, -1, x.shape[-1])
+
+    def _energy(self, x: Tensor) -> Tensor:
+        return self.systems.energy(self._points(x))[0].reshape(x.shape[:-1])
+
+    @functools.cached_property
+    def lowest_energy(self) -> Float[Tensor, ""]:
+        """The smallest network output in the domain, scaled: the lowest of many points, polished with L-BFGS-B."""
+        domain = self.systems.net.domain
+        grid = domain.grid(_PER_AXIS).to(self.systems.scale.device)
+        values = self._energy(grid)
+
+        def energy_and_gradient(x: np.ndarray) -> tuple[float, np.ndarray]:
+            state = torch.from_numpy(x).to(grid)
+            dq, dp = self.field(state).chunk(2)  # Ω ∇H, so that ∇H = (−dp/dt, dq/dt)
+            return self._energy(state).item(), torch.cat([-dp, dq]).cpu().numpy()
+
+        polished = scipy.optimize.minimize(
+            energy_and_gradient,
+            grid[values.argmin()].cpu().numpy(),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[(c.low, c.high) for c in domain.coordinates],
+        )
+        lowest = values.min()
+        if domain.excluded(torch.from_numpy(polished.x)):  # it slid into a singularity
+            return lowest
+        return torch.minimum(lowest, torch.as_tensor(polished.fun).to(values))

@@ -1,0 +1,61 @@
+"""What a user's observations are once they are read, and the words for what is wrong with them."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from jaxtyping import Float
+
+
+class ObservationError(ValueError):
+    """Observations that cannot be used. The message is one line, whatever a file or its name holds."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in message))
+
+
+@dataclasses.dataclass(frozen=True)
+class Derivatives:
+    """States (q1..qn, p1..pn) and their time derivatives, in float64."""
+
+    x: Float[np.ndarray, "points state"]
+    dxdt: Float[np.ndarray, "points state"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Trajectory:
+    """One orbit at increasing times, in float64.
+
+    - `p`, `v`: momenta or velocities, one of them at most.
+    - `name`: its value in the column `trajectory`, empty without one.
+    """
+
+    t: Float[np.ndarray, " instants"]
+    q: Float[np.ndarray, "instants n"]
+    p: Float[np.ndarray, "instants n"] | None
+    v: Float[np.ndarray, "instants n"] | None
+    name: str
+
+
+@contextlib.contextmanager
+def at_place(place: str) -> Iterator[None]:
+    """Errors inside begin with the place."""
+    try:
+        yield
+    except ObservationError as error:
+        raise ObservationError(f"{place}: {error}") from error
+
+
+def shown(text: str) -> str:
+    return repr(text if len(text) <= 40 else text[:37] + "...")
+
+
+def named(noun: str, names: Iterable[str], most: int = 6) -> str:
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{noun}{'' if len(names) == 1 else 's'} {', '.join(names[:most])}{more}"
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")

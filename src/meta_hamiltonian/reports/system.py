@@ -1,0 +1,131 @@
+"""What `adapt` leaves of one system: its prediction, its figures, its report, and itself."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from meta_hamiltonian.figures import save
+from meta_hamiltonian.figures.adapted import (
+    energy_contours,
+    field_uncertainty,
+    learned_field,
+    phase_portraits,
+    predicted_orbit,
+    residuals,
+)
+from meta_hamiltonian.inference import Fit
+from meta_hamiltonian.inference.bands import where_next
+from meta_hamiltonian.inference.symbolic import read_symbolically
+from meta_hamiltonian.learners.checkpoint import save_adapted
+from meta_hamiltonian.reports.page import page
+from meta_hamiltonian.reports.prediction import Prediction, predict, write_bands, write_prediction
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Where the learner and the observations came from.
+
+    - `learner`, `observations`: in words.
+    - `settings`: of the learner's checkpoint.
+    """
+
+    learner: str
+    observations: str
+    settings: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """What the report says: its short table, what was assumed, and what may be wrong."""
+
+    table: Mapping[str, str]
+    notes: Sequence[str]
+    warnings: Sequence[str]
+
+
+def write_system(fit: Fit, horizon: float, origin: Origin, folder: Path) -> Written:
+    """Writes everything into an empty folder.
+
+    **Arguments:**
+
+    - `fit`: the system, and the state from which the prediction goes on.
+    - `horizon`: how long.
+    - `origin`: for the report.
+    """
+    predicted = predict(fit, horizon)
+    write_prediction(folder / "prediction.csv", predicted)
+    if predicted.bands:
+        write_bands(folder / "bands.csv", predicted)
+    save_adapted(fit.adapted, origin.settings, folder / "adapted.pt")
+
+    following = None if fit.samples is None else where_next(fit.samples)
+    figures = _figures(fit, predicted, following)
+    for name, (figure, _) in figures.items():
+        save(figure, folder / "figures" / name)
+    table = _table(fit, predicted, horizon, origin, following)
+    written = Written(table, fit.notes, [*fit.warnings, *predicted.warnings])
+    text = page(f"A new system, from {len(fit.x)} observed states", table, written.notes, written.warnings, figures)
+    (folder / "report.html").write_text(text, encoding="utf-8")
+    return written
+
+
+def _figures(
+    fit: Fit, predicted: Prediction, following: Float[Tensor, " state"] | None
+) -> dict[str, tuple[Figure, str]]:
+    """By name, with captions."""
+    domain, x, dxdt = fit.adapted.systems.net.domain, fit.x.numpy(), fit.dxdt.numpy()
+    orbit = predicted_orbit(domain, predicted.t, predicted.x, predicted.energy, predicted.bands)
+    figures = {
+        "orbit": (orbit, "The predicted orbit" + (", with 95 % credible bands." if predicted.bands else ".")),
+        "residuals": (
+            residuals(domain, dxdt, fit.adapted.field(fit.x).numpy()),
+            "What the fit leaves of the observed dx/dt.",
+        ),
+    }
+    one = domain.degrees_of_freedom == 1
+    if one:
+        figures["field"] = (learned_field(fit.adapted, x, dxdt), "Arrows: what was observed.")
+    else:
+        portraits = phase_portraits(fit.adapted, x, dxdt, predicted.x)
+        figures["field"] = (portraits, "Each degree of freedom by itself. Arrows: what was observed.")
+    if predicted.energy is not None:
+        contours = energy_contours(fit.adapted, x, predicted.x)
+        about = "Orbits follow these lines." if one else "The learned potential; orbits stay where it is low enough."
+        figures["energy"] = (contours, about)
+    if one and fit.samples is not None and following is not None:
+        figures["uncertainty"] = (
+            field_uncertainty(fit.samples, x, following.numpy()),
+            "How far dx/dt may be off; the star marks where to measure next.",
+        )
+    return figures
+
+
+def _table(
+    fit: Fit, predicted: Prediction, horizon: float, origin: Origin, following: Float[Tensor, " state"] | None
+) -> dict[str, str]:
+    duration = fit.adapted.systems.net.domain.duration(horizon)
+    table = {
+        "learner": origin.learner,
+        "observations": f"{origin.observations}: {len(fit.x)} states fitted",
+        "fit": fit.how,
+        "error of dx/dt before adaptation": f"{fit.residual_before:.3g} of its RMS",
+        "error of dx/dt after": f"{fit.residual:.3g} of its RMS",
+        "steps": str(fit.steps),
+        **{f"error at the held-out end, fit={how}": f"{error:.3g} state boxes" for how, error in fit.held_out.items()},
+        "prediction": f"from {_state(fit.start)} for {duration}",
+    }
+    if following is not None:
+        table["measure next at"] = _state(following)
+    if predicted.energy is not None:
+        table["H in simple terms"] = str(read_symbolically(fit.adapted, fit.samples, fit.x))
+    return table
+
+
+def _state(x: torch.Tensor) -> str:
+    return "(" + ", ".join(f"{value:.4g}" for value in x.tolist()) + ")"

@@ -1,0 +1,202 @@
+"""What every family of physical systems provides."""
+
+import abc
+import functools
+import math
+from typing import ClassVar, cast
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from meta_hamiltonian.basics.random import uniform
+from meta_hamiltonian.dynamics import Domain, autograd_field, integrate
+from meta_hamiltonian.dynamics.orbits import integrate_true
+
+# Relative tolerance of the true orbits.
+_TRUE = 1e-12
+# Of the orbits that only show whether an initial state is good.
+_TRIAL = 1e-6
+# Candidates for an initial state, from the whole box at first, then from ever smaller ones around its centre.
+_FROM_THE_BOX, _CANDIDATES, _SMALLER = 16, 64, 0.85
+# How long test orbits are where a family does not say, and from how many members and states a period is estimated.
+_PERIODS, _MEMBERS, _STATES = 10, 64, 64
+
+
+class System(abc.ABC):
+    """A family of systems with n degrees of freedom, with or without a known law.
+
+    States are canonical coordinates x = (q₁ … qₙ, p₁ … pₙ).
+    """
+
+    domain: Domain
+    """Where its states live: the box, names, units, and what is excluded."""
+
+    @property
+    def name(self) -> str:
+        """For messages and figures."""
+        return type(self).__name__
+
+    @property
+    def state_box(self) -> tuple[float, ...]:
+        """Half-widths of the box in which states are observed, length 2n."""
+        return self.domain.half_widths
+
+    @property
+    def state_dim(self) -> int:
+        """2n."""
+        return self.domain.state_dim
+
+
+class SimulatedSystem(System):
+    """A family whose Hamiltonian is known; its members differ in their parameters.
+
+    To add a family, write `domain`, `parameter_names`, `parameter_ranges` and `hamiltonian` in one file, and register
+    the class with [`register`][]. Everything else has a default; override `field` where a closed form is faster, and
+    `horizon` and `sample_initial_states` where the family has better ones.
+    """
+
+    parameter_names: ClassVar[tuple[str, ...]]
+    """The physical parameters, in the order of the last dimension of every `parameters`."""
+
+    parameter_ranges: tuple[tuple[float, float], ...]
+    """The prior: each parameter is uniform between these two values."""
+
+    @abc.abstractmethod
+    def hamiltonian(
+        self, x: Float[Tensor, "*#batch state"], parameters: Float[Tensor, "*#batch parameters"]
+    ) -> Float[Tensor, "*batch"]:
+        """The energy H(x).
+
+        **Arguments:**
+
+        - `x`: states, shape `[..., 2n]`.
+        - `parameters`: shape `[..., len(parameter_names)]`; the leading dimensions broadcast
+            with those of `x`, so K states of each of T systems go with `parameters[:, None]`.
+        """
+
+    def field(
+        self, x: Float[Tensor, "*#batch state"], parameters: Float[Tensor, "*#batch parameters"]
+    ) -> Float[Tensor, "*batch state"]:
+        """The vector field dx/dt = Ω ∇ₓH(x), equation (1), by automatic differentiation.
+
+        Arguments as for `hamiltonian`.
+        """
+        leading = torch.broadcast_shapes(x.shape[:-1], parameters.shape[:-1])
+        return autograd_field(lambda x: self.hamiltonian(x, parameters), x.expand(*leading, x.shape[-1]))
+
+    def _typical_horizon(self) -> float:
+        """About ten typical periods, one significant digit.
+
+        A period is estimated as 2π times the size of the states over that of their rates, both in units of the box
+        and as medians over members of the family: exact for a harmonic oscillator in a box of its own proportions.
+        """
+        parameters = self.sample_parameters(_MEMBERS, seed=0, split="horizon")
+        x = self.sample_states(parameters, 0, ("horizon", "states"), range(_MEMBERS), _STATES)
+        half, centre = (torch.tensor(v, dtype=torch.float64) for v in (self.domain.half_widths, self.domain.centre))
+        sizes = ((x - centre) / half).norm(dim=-1)
+        speeds = (self.field(x, parameters[:, None]) / half).norm(dim=-1)
+        period = 2 * math.pi * (sizes / speeds).quantile(0.5).item()
+        digit = 10.0 ** math.floor(math.log10(_PERIODS * period))
+        return round(_PERIODS * period / digit) * digit
+
+    horizon: float = cast(float, functools.cached_property(_typical_horizon))
+    """How long test orbits are: a number of the family's own, else about ten typical periods."""
+
+    def admits(
+        self, x: Float[Tensor, "*#batch state"], parameters: Float[Tensor, "*#batch parameters"]
+    ) -> Bool[Tensor, "*batch"]:
+        """Which states of the domain a member may be observed in: all of them, unless a family says otherwise."""
+        leading = torch.broadcast_shapes(x.shape[:-1], parameters.shape[:-1])
+        return torch.ones(leading, dtype=torch.bool, device=x.device)
+
+    def linear_parameters(
+        self, parameters: Float[Tensor, "systems parameters"]
+    ) -> dict[str, Float[Tensor, " systems"]]:
+        """The combinations of parameters that the Hamiltonian is linear in, by name, where there are such."""
+        return {}
+
+    def sample_parameters(
+        self, tasks: int | range, seed: int, split: str = "train"
+    ) -> Float[Tensor, "tasks parameters"]:
+        """Draws systems from the prior.
+
+        **Arguments:**
+
+        - `tasks`: how many systems, or a range of task indices: system i of a split is a
+            function of `(seed, split, i)` alone.
+        - `seed`: at least 0.
+        - `split`: any name; systems of different splits are independent.
+
+        **Returns:**
+
+        Parameters of shape `[tasks, len(parameter_names)]`, float64.
+        """
+        tasks = tasks if isinstance(tasks, range) else range(tasks)
+        unit = uniform(seed, (split, "parameters"), tasks, (1, len(self.parameter_names)))
+        low, high = torch.tensor(self.parameter_ranges, dtype=torch.float64).T
+        return low + (high - low) * torch.from_numpy(unit[:, 0])
+
+    def sample_states(
+        self,
+        parameters: Float[Tensor, "tasks parameters"],
+        seed: int,
+        labels: tuple[str | int, ...],
+        tasks: range,
+        count: int,
+    ) -> Float[Tensor, "tasks points state"]:
+        """Random states of the domain that each system admits; arguments as for [`Domain.draw`][]."""
+        return self.domain.draw(seed, labels, tasks, count, lambda x: self.admits(x, parameters[:, None]))
+
+    def sample_initial_states(
+        self, parameters: Float[Tensor, "systems parameters"], seed: int, split: str = "test"
+    ) -> Float[Tensor, "systems state"]:
+        """One initial state a system, whose true orbit stays inside the domain for the horizon.
+
+        Candidates are drawn until one does, from the whole domain at first and then from ever smaller parts of it
+        around its centre.
+
+        **Raises:** `ValueError` where no candidate does; such a family needs initial states of its own.
+        """
+        parameters = parameters.double()
+        t = torch.tensor([0.0, self.horizon], dtype=torch.float64, device=parameters.device)
+        centre = torch.tensor(self.domain.centre, dtype=torch.float64, device=parameters.device)
+        found = torch.zeros(len(parameters), self.state_dim, dtype=torch.float64, device=parameters.device)
+        left = torch.arange(len(parameters), device=parameters.device)
+        for candidate in range(_CANDIDATES):
+            drawn = self.sample_states(parameters, seed, (split, "initial", candidate), range(len(parameters)), 1)[:, 0]
+            own = parameters[left]
+            x0 = centre + _SMALLER ** max(0, candidate - _FROM_THE_BOX) * (drawn[left] - centre)
+            orbits = integrate(lambda x, own=own: self.field(x, own), x0, t, self.domain.outside, _TRIAL)
+            stays = ~orbits.diverged & ~self.domain.outside(x0) & self.admits(x0, own)
+            found[left[stays]] = x0[stays]
+            left = left[~stays]
+            if not len(left):
+                return found
+        values = ", ".join(
+            f"{name}={value:.3g}"
+            for name, value in zip(self.parameter_names, parameters[left[0]].tolist(), strict=True)
+        )
+        raise ValueError(
+            f"{_CANDIDATES} states were tried for {self.name} with {values}, and no orbit stays in its domain for "
+            f"{self.horizon:g} time units; write sample_initial_states for it, or choose a shorter horizon"
+        )
+
+    def orbit(
+        self,
+        x0: Float[Tensor, "systems state"],
+        parameters: Float[Tensor, "systems parameters"],
+        t: Float[Tensor, " instants"],
+    ) -> Float[Tensor, "instants systems state"]:
+        """The true orbits, integrated in float64 at a relative tolerance of 1e-12, however short the steps.
+
+        **Arguments:**
+
+        - `x0`: initial states, one a system.
+        - `parameters`: one row a system.
+        - `t`: increasing times; `x0` is the state at `t[0]`.
+
+        **Raises:** `ValueError` where an orbit runs into a singularity.
+        """
+        x0, parameters = x0.double(), parameters.double()
+        return integrate_true(lambda x: self.field(x, parameters), x0, t, _TRUE)

@@ -1,0 +1,1 @@
+"""The meta-training: outer loops as LightningModules, second-order steps, saving, progress, compilation."""

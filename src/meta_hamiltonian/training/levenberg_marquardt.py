@@ -1,0 +1,176 @@
+"""Second-order outer loop: Levenberg-Marquardt on the heads' variable projection."""
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from meta_hamiltonian.basics.devices import sum_over_ranks
+from meta_hamiltonian.episodes import Episodes, Points
+from meta_hamiltonian.learners import Ridge
+from meta_hamiltonian.learners.numerics.linear_head import head_columns, head_weights, own_head, present_rows
+from meta_hamiltonian.models import FieldOf
+
+# After so many rises of the damping a meta-batch is given up: its step would be too small to matter.
+_TRIALS = 10
+_LESS, _MORE = 1 / 3, 4.0
+_SMALLEST, _LARGEST = 1e-15, 1e6
+# Points whose Jacobians are held at once.
+_CHUNK = 1024
+
+
+class LeastSquares(Protocol):
+    """A sum of squares ‖r(θ)‖² as a function of the current parameters."""
+
+    def loss(self) -> Float[Tensor, ""]:
+        """‖r‖², or in proportion to it."""
+        ...
+
+    def normal_equations(self) -> tuple[Float[Tensor, "size size"], Float[Tensor, " size"]]:
+        """JᵀJ and −Jᵀr, J the Jacobian of r."""
+        ...
+
+
+class LevenbergMarquardt(torch.optim.Optimizer):
+    """Steps (JᵀJ + μ diag JᵀJ) δ = −Jᵀr that never raise the loss of the meta-batch that they are taken on.
+
+    The damping μ falls after a step that is accepted and rises until one is.
+
+    ??? cite "Reference"
+
+        Marquardt: An algorithm for least-squares estimation of nonlinear parameters. SIAM Journal 11, 1963.
+    """
+
+    def __init__(self, params: Iterable[nn.Parameter], damping: float = 1e-2, lr: float = 1.0):
+        """**Arguments:**
+
+        - `params`: float64, in the order of [`LeastSquares`][]'s matrix; together at most a few thousand numbers.
+        - `damping`: what μ starts from.
+        - `lr`: the fraction of a step that is taken. Falling to zero, as a scheduler lets it, it averages over
+            meta-batches: each step fits the noise of its own.
+        """
+        super().__init__(params, {"damping": damping, "lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], LeastSquares]) -> Float[Tensor, ""]:  # pyright: ignore
+        """**Arguments:** `closure`: gives the problem of this meta-batch.
+
+        **Returns:** the loss before the step.
+        """
+        problem = closure()
+        (group,) = self.param_groups
+        parameters: list[nn.Parameter] = group["params"]
+        before = problem.loss()
+        if not before.isfinite():
+            return before
+        matrix, descent = problem.normal_equations()
+        scale = matrix.diagonal().clone()
+        scale += 1e-12 * scale.max()
+        start = nn.utils.parameters_to_vector(parameters)
+        for _ in range(_TRIALS):
+            factor, failed = torch.linalg.cholesky_ex(matrix + torch.diag(group["damping"] * scale))
+            if not failed:
+                change = torch.cholesky_solve(descent[:, None], factor)[:, 0]
+                nn.utils.vector_to_parameters(start + group["lr"] * change, parameters)
+                if problem.loss() < before:
+                    group["damping"] = max(_LESS * group["damping"], _SMALLEST)
+                    return before
+            group["damping"] = min(_MORE * group["damping"], _LARGEST)
+        nn.utils.vector_to_parameters(start, parameters)
+        return before
+
+
+class VariableProjection:
+    """The query residuals of a meta-batch as functions of the shared weights alone, the heads solved for.
+
+    With B = A L on the support set and v its solution, a change dθ of the shared weights changes the prediction of
+    a task's query points by
+
+    J_query dθ − B_query (BᵀB + σ²)⁻¹ Bᵀ J_support dθ,
+
+    where both J are Jacobians of the field at fixed v: point by point, and cheap. The term that is left out is as small
+    as the support residuals (Kaufman).
+
+    ??? cite "Reference"
+
+        Golub, Pereyra: The differentiation of pseudo-inverses and nonlinear least squares problems whose variables
+        separate. SIAM J. Numer. Anal. 10, 1973. Kaufman: A variable projection method for solving separable nonlinear
+        least squares problems. BIT 15, 1975.
+    """
+
+    def __init__(self, learner: Ridge, episodes: Episodes):
+        """**Arguments:** `episodes`: rescaled already, if the learner has a scale."""
+        self.learner = learner
+        self.episodes = episodes
+        self.parameters = projected_parameters(learner)
+
+    def loss(self) -> Float[Tensor, ""]:
+        """The mean over the tasks of all devices."""
+        losses = self.learner.task_losses(self.episodes)
+        total, tasks = sum_over_ranks(torch.stack([losses.sum(), losses.new_tensor(len(losses))]))
+        return total / tasks
+
+    def normal_equations(self) -> tuple[Float[Tensor, "size size"], Float[Tensor, " size"]]:
+        """JᵀJ and −Jᵀr, summed over the tasks of all devices."""
+        size = sum(value.numel() for value in self.parameters.values())
+        some = next(iter(self.parameters.values()))
+        matrix, descent = some.new_zeros(size, size), some.new_zeros(size)
+        points = self.episodes.support.x.shape[1] + self.episodes.query.x.shape[1]
+        at_once = max(1, _CHUNK // points)
+        for start in range(0, len(self.episodes), at_once):
+            jacobian, residual = self._linearized(self.episodes[start : start + at_once])
+            matrix.addmm_(jacobian.mT, jacobian)
+            descent.addmv_(jacobian.mT, residual)
+        return sum_over_ranks(matrix), sum_over_ranks(descent)
+
+    def _linearized(self, episodes: Episodes) -> tuple[Float[Tensor, "rows size"], Float[Tensor, " rows"]]:
+        """J of the query points, and what their observations exceed the predictions by."""
+        learner, support, query = self.learner, episodes.support, episodes.query
+        factor, noise = learner.prior_factor, learner.log_noise.exp()
+        features, support_residual = learner.centred(support)
+        design = features @ factor
+        query_features, query_residual = learner.centred(query)
+        query_design = query_features @ factor
+        gram = design.mT @ design + noise * torch.eye(design.shape[-1], dtype=design.dtype, device=design.device)
+        v = torch.linalg.solve(gram, design.mT @ support_residual)
+
+        def through_head(rows: Tensor, change: Tensor) -> Tensor:
+            return (rows @ change.flatten(2)).unflatten(2, change.shape[2:])
+
+        change_of_v = through_head(torch.linalg.solve(gram, design.mT), self._jacobian(support, v))
+        jacobian = self._jacobian(query, v) - through_head(query_design, change_of_v)
+        residual = query_residual - query_design @ v
+        if query.mask is not None:  # the loss is a mean over each task's own points
+            weights = (query.x.shape[1] / query.counts).sqrt()[:, None, None]
+            jacobian, residual = weights[..., None] * jacobian, weights * residual
+        return jacobian.flatten(0, 2), residual.flatten()
+
+    def _jacobian(
+        self, points: Points, v: Float[Tensor, "tasks rank outputs"]
+    ) -> Float[Tensor, "tasks rows outputs size"]:
+        """Of the field at fixed v; rows and outputs in the order of [`head_rows`][]."""
+        net = self.learner.net
+        field = FieldOf(net)
+        names = list(self.parameters)
+
+        def at_point(values: dict[str, Tensor], x: Tensor, v: Tensor) -> Tensor:
+            head = {name: values[f"net.{name}"] for name in own_head(net)}
+            columns = head_columns(head) + values["prior_factor"] @ v
+            own = {name: value for name, value in values.items() if name.startswith("net.body")}
+            own |= {f"net.{name}": value for name, value in head_weights(net, columns).items()}
+            return torch.func.functional_call(field, own, (x,))
+
+        tasks, count, _ = points.x.shape
+        per_point = v[:, None].expand(-1, count, -1, -1).flatten(0, 1)
+        derivative = torch.vmap(torch.func.jacrev(at_point), in_dims=(None, 0, 0))
+        parts = derivative(dict(self.parameters), points.x.flatten(0, 1), per_point)
+        rows = torch.cat([parts[name].flatten(2) for name in names], dim=-1)
+        present = present_rows(points, rows.reshape(tasks, -1, net.head.out_features * rows.shape[-1]))
+        return present.unflatten(2, (net.head.out_features, -1))
+
+
+def projected_parameters(learner: Ridge) -> dict[str, nn.Parameter]:
+    """What the outer loop changes: all but σ², which is estimated."""
+    return {name: value for name, value in learner.named_parameters() if name != "log_noise"}

@@ -1,0 +1,202 @@
+"""The outer loop, as LightningModules."""
+
+import time
+from collections.abc import Mapping
+from typing import Any, cast
+
+import torch
+from jaxtyping import Bool
+from lightning import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRSchedulerConfig
+from torch import Tensor
+
+from meta_hamiltonian.basics.devices import share, sum_over_ranks, world_size
+from meta_hamiltonian.basics.exceptions import DivergedError
+from meta_hamiltonian.episodes import Episodes
+from meta_hamiltonian.learners import Learner, Ridge
+from meta_hamiltonian.learners.checkpoint import HISTORY_KEY, SETTINGS_KEY
+from meta_hamiltonian.learners.loss import rescaled
+from meta_hamiltonian.training.levenberg_marquardt import LevenbergMarquardt, VariableProjection, projected_parameters
+
+
+class MetaModule(LightningModule):
+    """What every outer loop does around its steps: logging, validation, saving. Subclasses take the steps."""
+
+    def __init__(self, learner: Learner, settings: Mapping[str, Any], max_skipped: int):
+        """**Arguments:**
+
+        - `learner`: what is trained.
+        - `settings`: plain values from which the learner can be built again; they go into every checkpoint.
+        - `max_skipped`: so many skipped meta-batches in a row stop the run.
+        """
+        super().__init__()
+        self.learner = learner
+        self.settings = settings
+        self.max_skipped = max_skipped
+        self.history: list[dict[str, int | float]] = []  # step, seconds of training so far, validation loss
+        self.skipped: Tensor
+        self.in_a_row: Tensor
+        self.longest_row: Tensor
+        for name in ("skipped", "in_a_row", "longest_row"):
+            self.register_buffer(name, torch.zeros((), dtype=torch.long))
+
+    def count(self, skipped: Bool[Tensor, ""]) -> None:
+        """Counts a meta-batch that was skipped, or was not, without waiting for the device."""
+        self.skipped += skipped
+        self.in_a_row.copy_((self.in_a_row + 1) * skipped)
+        self.longest_row.copy_(torch.maximum(self.longest_row, self.in_a_row))
+
+    def on_train_start(self) -> None:
+        earlier = self.history[-1]["seconds"] if self.history else 0.0  # of a run that is resumed
+        self._began = time.perf_counter() - earlier
+        self._start_clock()
+
+    def on_train_batch_end(self, outputs: STEP_OUTPUT, batch: Episodes, batch_idx: int) -> None:
+        step = self.trainer.global_step
+        log_every = self.trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]
+        if step % log_every == 0 or step == self.trainer.max_steps:
+            # Reading the loss waits for the device, so it is read only when it is shown.
+            assert isinstance(outputs, Mapping)
+            speed = (step - self._clock_step) * len(batch) / (time.perf_counter() - self._clock_time)
+            # Reduced here: Lightning's mean over devices takes no account of how many tasks each of them has.
+            loss = _mean_over_tasks(outputs["query_loss"], batch)
+            tasks_per_second = sum_over_ranks(torch.tensor(speed, device=loss.device))
+            self.log("train/query_loss", loss, prog_bar=True, batch_size=len(batch))
+            self.log("train/tasks_per_second", tasks_per_second, prog_bar=True, batch_size=len(batch))
+            self.log("train/skipped", self.skipped.float(), batch_size=len(batch))
+            if self.longest_row >= self.max_skipped:
+                raise DivergedError(
+                    f"{self.longest_row} meta-batches in a row had no finite gradient (optim.max_skipped="
+                    f"{self.max_skipped}): the inner loop diverges; lower algo.lr or optim.lr, or use algo.scale=task"
+                )
+            self._start_clock()
+        if step == self.trainer.max_steps:
+            self.trainer.should_stop = True  # Lightning then validates, and saves, after the last step too
+
+    def _start_clock(self) -> None:
+        self._clock_step, self._clock_time = self.trainer.global_step, time.perf_counter()
+
+    def validation_step(self, batch: Episodes, batch_idx: int) -> None:
+        mine = batch[share(len(batch))]
+        loss = self.learner.meta_loss(mine)
+        self.learner.calibrate(batch)
+        self.log("val/query_loss", _mean_over_tasks(loss, mine), prog_bar=True, batch_size=len(mine))
+
+    def on_validation_epoch_end(self) -> None:
+        if self.trainer.sanity_checking:
+            return
+        seconds = time.perf_counter() - self._began
+        loss = self.trainer.callback_metrics["val/query_loss"].item()
+        self.history.append({"step": self.trainer.global_step, "seconds": seconds, "loss": loss})
+
+    def on_validation_end(self) -> None:
+        self._start_clock()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint[SETTINGS_KEY] = dict(self.settings)
+        checkpoint[HISTORY_KEY] = self.history
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.history = checkpoint[HISTORY_KEY]
+
+
+def _tasks(batch: Episodes) -> Tensor:
+    """How many all devices have together."""
+    return sum_over_ranks(torch.tensor(len(batch), device=batch.query.x.device))
+
+
+def _mean_over_tasks(loss: Tensor, batch: Episodes) -> Tensor:
+    """The mean over the tasks of all devices, from the one over this device's."""
+    return sum_over_ranks(loss.detach() * len(batch)) / _tasks(batch)
+
+
+class AdamLoop(MetaModule):
+    """Adam on equation (4), its rate falling to zero on a cosine.
+
+    A meta-batch whose gradient is not finite, since an inner loop diverged, is skipped: weights and moments stay
+    as they were. Whether it is decides the gradient that all devices share, so that all of them agree, and on the
+    device, so that no step waits for it.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        settings: Mapping[str, Any],
+        max_skipped: int,
+        lr: float,
+        rates_lr: float,
+    ):
+        """**Arguments** beside those of [`MetaModule`][]:
+
+        - `lr`: Adam's rate for the network.
+        - `rates_lr`: Adam's rate for everything else that the learner learns, such as the inner rates.
+        """
+        super().__init__(learner, settings, max_skipped)
+        self.lr = lr
+        self.rates_lr = rates_lr
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        network = list(self.learner.net.parameters())
+        groups: list[dict[str, Any]] = [{"params": network, "lr": self.lr}]
+        others = [p for name, p in self.learner.named_parameters() if not name.startswith("net.")]
+        if others:
+            groups.append({"params": others, "lr": self.rates_lr})
+        optimizer = torch.optim.Adam(groups, fused=True)
+        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.trainer.max_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
+
+    def training_step(self, batch: Episodes, batch_idx: int) -> Mapping[str, Tensor]:
+        loss = self.learner.meta_loss(batch)
+        # Gradients are averaged over devices, which need not have as many tasks.
+        weight = len(batch) * world_size() / _tasks(batch)
+        return {"loss": loss * weight, "query_loss": loss.detach()}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(p.grad for p in parameters if p.grad is not None)
+        if gradient_clip_val is not None:
+            torch.nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, norm)
+        skipped = ~norm.isfinite()
+        # The fused optimizers' own way to skip a step without waiting for the device (that of torch.amp.GradScaler).
+        optimizer.found_inf = skipped.float()  # pyright: ignore[reportAttributeAccessIssue]
+        self.count(skipped)
+
+
+class GaussNewtonLoop(MetaModule):
+    """Levenberg-Marquardt steps on the projected least-squares problem of each meta-batch, for `algo=ridge`."""
+
+    def __init__(self, learner: Learner, settings: Mapping[str, Any], max_skipped: int, damping: float):
+        """**Arguments** beside those of [`MetaModule`][]:
+
+        - `damping`: what μ starts from.
+        """
+        super().__init__(learner, settings, max_skipped)
+        if not learner.solves_for_head:
+            raise TypeError(
+                f"Levenberg-Marquardt needs a learner that solves for its head, not {type(learner).__name__}"
+            )
+        self.automatic_optimization = False
+        self.solver = cast(Ridge, learner)
+        self.damping = damping
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        optimizer = LevenbergMarquardt(projected_parameters(self.solver).values(), self.damping)
+        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.trainer.max_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
+
+    def training_step(self, batch: Episodes, batch_idx: int) -> Mapping[str, Tensor]:
+        problem = VariableProjection(self.solver, rescaled(batch) if self.learner.scale == "task" else batch)
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, LightningOptimizer)
+        loss = optimizer.step(lambda: problem)
+        scheduler = self.lr_schedulers()
+        assert isinstance(scheduler, torch.optim.lr_scheduler.CosineAnnealingLR)
+        scheduler.step()
+        self.count(~loss.isfinite())
+        return {"loss": loss, "query_loss": loss}
