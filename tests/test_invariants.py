@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from meta_hamiltonian.learners.checkpoint import build_learner
-from meta_hamiltonian.config.schema import ConfigError, check, register
+from meta_hamiltonian.config import ConfigError, check
 from meta_hamiltonian.episodes import Points, sample_episodes
+from meta_hamiltonian.jobs.composition import register_schemas
 from meta_hamiltonian.learners import ANIL, MAML, Adapted, AdaptedSystems, FineTune, MetaSGD, Ridge
+from meta_hamiltonian.learners.checkpoint import build_learner
 from meta_hamiltonian.models import HamiltonianNetwork, VectorFieldNetwork
 from meta_hamiltonian.systems import Pendulum
 
@@ -142,7 +143,7 @@ NUMBERS = st.one_of(
 
 @pytest.fixture(scope="module")
 def composing():
-    register()
+    register_schemas()
     with initialize(version_base="1.3", config_path="../conf"):
         yield
 

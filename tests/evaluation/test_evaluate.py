@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from meta_hamiltonian.evaluation import evaluate, make_test_set, measure
+from meta_hamiltonian.evaluation.results import COLUMNS
 from meta_hamiltonian.learners import ANIL, MAML
 from meta_hamiltonian.models import HamiltonianNetwork
-from meta_hamiltonian.evaluation.results import COLUMNS
 from meta_hamiltonian.systems import Pendulum
 
 SYSTEM = Pendulum()

@@ -7,7 +7,6 @@ import torch
 from scipy import integrate, optimize
 
 from meta_hamiltonian.episodes import sample_episodes
-from meta_hamiltonian.evaluation import state_grid
 from meta_hamiltonian.learners import ANIL, MAML
 from meta_hamiltonian.models import HamiltonianNetwork, VectorFieldNetwork
 from meta_hamiltonian.systems import Pendulum
@@ -15,7 +14,7 @@ from meta_hamiltonian.systems import Pendulum
 LEARNERS = [MAML, ANIL]
 NETWORKS = [HamiltonianNetwork, VectorFieldNetwork]
 SYSTEM = Pendulum()
-GRID = state_grid(SYSTEM, 9)
+GRID = SYSTEM.domain.grid(9)
 
 
 def network(kind=HamiltonianNetwork):
@@ -345,7 +344,7 @@ def test_a_learned_energy_is_zero_at_its_minimum_and_differs_as_the_network_says
     learner = learner_class(network(), lr=0.02, scale="task")
     support = observations().support[0]
     adapted = learner.adapt(support.x, support.dxdt)
-    dense = state_grid(SYSTEM, 301)
+    dense = SYSTEM.domain.grid(301)
     energies = adapted.energy(dense)
     start = dense[energies.argmin()].numpy()
     lowest = optimize.minimize(

@@ -6,13 +6,12 @@ import pytest
 import torch
 
 from meta_hamiltonian.episodes import Points, sample_episodes
-from meta_hamiltonian.evaluation import state_grid
 from meta_hamiltonian.learners import MAML, FineTune, MetaSGD, Oracle, Scratch
 from meta_hamiltonian.models import HamiltonianNetwork, ParametricHamiltonian, VectorFieldNetwork
 from meta_hamiltonian.systems import Pendulum
 
 SYSTEM = Pendulum()
-GRID = state_grid(SYSTEM, 9)
+GRID = SYSTEM.domain.grid(9)
 NETWORKS = [HamiltonianNetwork, VectorFieldNetwork]
 
 
@@ -116,7 +115,7 @@ def test_scratch_is_fine_tuning_of_what_was_not_trained():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"), [({"optimizer": "lion"}, "lion.*sgd, adam"), ({"scale": "x"}, "scale='x'")]
+    ("arguments", "message"), [({"optimizer": "lion"}, "lion.*sgd, adam"), ({"scale": "x"}, "scale=x")]
 )
 def test_settings_that_make_no_learner_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
@@ -124,7 +123,7 @@ def test_settings_that_make_no_learner_are_refused(arguments, message):
 
 
 def oracle():
-    return Oracle(ParametricHamiltonian(SYSTEM, input_scale=SYSTEM.state_box))
+    return Oracle(ParametricHamiltonian(SYSTEM))
 
 
 @pytest.mark.parametrize("points", [2, 25])

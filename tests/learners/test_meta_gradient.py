@@ -176,12 +176,12 @@ def test_a_training_step_lowers_the_meta_loss(learner_class):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"backend": "jax"}, "backend='jax'.*vectorized, learn2learn"),
-        ({"scale": "batch"}, "scale='batch'.*none, task"),
-        ({"lr": 0.0}, "lr must be a finite number above 0"),
-        ({"lr": -0.1}, "lr must be a finite number above 0"),
-        ({"lr": float("nan")}, "lr must be a finite number above 0"),
-        ({"inner_steps": 0}, "inner_steps must be at least 1"),
+        ({"backend": "jax"}, "backend=jax.*vectorized, learn2learn"),
+        ({"scale": "batch"}, "scale=batch.*none, task"),
+        ({"lr": 0.0}, "lr=.* a finite number above 0"),
+        ({"lr": -0.1}, "lr=.* a finite number above 0"),
+        ({"lr": float("nan")}, "lr=.* a finite number above 0"),
+        ({"inner_steps": 0}, "inner_steps=0 .*at least 1"),
     ],
 )
 def test_settings_that_make_no_learner_are_refused(learner_class, arguments, message):

@@ -236,8 +236,8 @@ def test_a_plain_network_has_no_energy():
     ("arguments", "message"),
     [
         ({"activation": "relu"}, "relu.*tanh.*silu"),
-        ({"state_dim": 3}, "state_dim must be even"),
-        ({"state_dim": 0}, "state_dim must be even"),
+        ({"state_dim": 3}, "even number of coordinates"),
+        ({"state_dim": 0}, "even number of coordinates"),
         ({"width": 0}, "width=0"),
         ({"depth": 0}, "depth=0"),
         ({"input_scale": (1.0,)}, "input_scale must be 2 numbers"),

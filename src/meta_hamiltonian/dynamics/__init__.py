@@ -2,6 +2,18 @@
 
 from meta_hamiltonian.dynamics.domain import Coordinate, Domain, Exclusion
 from meta_hamiltonian.dynamics.orbits import Orbits, integrate
+from meta_hamiltonian.dynamics.reference import reference_orbits
+from meta_hamiltonian.dynamics.solver import solve
 from meta_hamiltonian.dynamics.structure import autograd_field, hamiltonian_field
 
-__all__ = ["Coordinate", "Domain", "Exclusion", "Orbits", "autograd_field", "hamiltonian_field", "integrate"]
+__all__ = [
+    "Coordinate",
+    "Domain",
+    "Exclusion",
+    "Orbits",
+    "autograd_field",
+    "hamiltonian_field",
+    "integrate",
+    "reference_orbits",
+    "solve",
+]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from meta_hamiltonian.basics.random import uniform
 
+Number = int | float
 KINDS = ("angle", "length")
 # Beyond one degree of freedom a grid has so many points, whatever the dimension.
 SOBOL_POINTS = 2500
@@ -61,9 +62,9 @@ class Exclusion:
     - `radius`: r.
     """
 
-    matrix: tuple[tuple[float, ...], ...]
-    centre: tuple[float, ...]
-    radius: float
+    matrix: tuple[tuple[Number, ...], ...]
+    centre: tuple[Number, ...]
+    radius: Number
 
     def __post_init__(self) -> None:
         if len(self.matrix) != len(self.centre) or not self.matrix or not 0 < self.radius < math.inf:
@@ -106,7 +107,7 @@ class Domain:
     @classmethod
     def box(
         cls,
-        ends: Mapping[str, tuple[float, float]] | Sequence[float],
+        ends: Mapping[str, tuple[Number, Number]] | Sequence[Number],
         angles: Sequence[str] = (),
         units: Mapping[str, str] | None = None,
         **more: Any,

@@ -14,8 +14,6 @@ _WINDOW = 1000
 _MOST_STEPS = 1e5
 # Steps shorter than this part of the time asked for are at the end of what float64 resolves.
 _RESOLVED = 1e-13
-# Keeps the stages of a step finite where a field is not; far above any speed that is resolved.
-_FASTEST = 1e9
 # An orbit made a step necessary if its error was at least this part of the largest.
 _DECISIVE = 0.1
 # A frozen state changes by no more than this, of its size: what interpolation leaves.
@@ -73,33 +71,6 @@ def integrate(
     else:
         outside = bounds
     system = _StoppedField(field, x0, t, outside)
-    states = _solve(system, x0, t, tolerance)
-    diverged = system.at_rest(states[-1], field(states[-1]))
-    return Orbits(states, diverged, _until(states, diverged, t), system.words(diverged, states[-1]))
-
-
-def integrate_true(
-    field: Callable[[Float[Tensor, "systems state"]], Float[Tensor, "systems state"]],
-    x0: Float[Tensor, "systems state"],
-    t: Float[Tensor, " instants"],
-    tolerance: float,
-) -> Float[Tensor, "instants systems state"]:
-    """The same for orbits that serve as the reference: none is ever stopped, however small its steps.
-
-    **Raises:** `ValueError` where the field has a singularity that float64 cannot pass.
-    """
-    try:
-        return _solve(_StoppedField(field, x0, t, None), x0, t, tolerance)
-    except AssertionError as error:  # torchdiffeq's words for a step of no length, or a state that is not finite
-        raise ValueError(
-            f"a true orbit runs into a singularity of its field ({error}); give initial states whose orbits stay away "
-            "from it, as `sample_initial_states` should"
-        ) from error
-
-
-def _solve(
-    system: "_StoppedField", x0: Float[Tensor, "systems state"], t: Float[Tensor, " instants"], tolerance: float
-) -> Float[Tensor, "instants systems state"]:
     with torch.no_grad():
         states = odeint(
             system,
@@ -112,7 +83,8 @@ def _solve(
             options={"norm": system.norm},
         )
     assert isinstance(states, Tensor)
-    return states
+    diverged = system.at_rest(states[-1], field(states[-1]))
+    return Orbits(states, diverged, _until(states, diverged, t), system.words(diverged, states[-1]))
 
 
 def _until(
@@ -125,6 +97,15 @@ def _until(
     return torch.where(diverged, t.to(states)[count - 1], t[-1].to(states))
 
 
+def reason(stopped: bool, left: bool, slow: bool) -> str:
+    """In words, why an orbit was stopped; empty if it was not."""
+    if not stopped:
+        return ""
+    if left:
+        return "it leaves the region that orbits are followed in"
+    return "its steps became too short to follow it" if slow else "its field is not a finite number there"
+
+
 class _StoppedField:
     """The field, zero for systems that have stopped, and the error norm that ignores them."""
 
@@ -133,9 +114,8 @@ class _StoppedField:
         field: Callable[[Tensor], Tensor],
         x0: Tensor,
         t: Tensor,
-        outside: Outside | None,
+        outside: Outside,
     ):
-        """**Arguments:** `outside`: None for true orbits, which are never stopped."""
         self.field = field
         self.shape = x0.shape
         self.outside = outside
@@ -147,15 +127,14 @@ class _StoppedField:
         self.since = torch.full_like(self.error, self.begin)
 
     def at_rest(self, x: Tensor, dxdt: Tensor) -> Tensor:
-        away = self.stopped if self.outside is None else self.stopped | self.outside(x)
-        return away | ~dxdt.isfinite().all(-1)
+        return self.stopped | self.outside(x) | ~dxdt.isfinite().all(-1)
 
     def __call__(self, t: Tensor, x: Tensor) -> Tensor:
         dxdt = self.field(x)
-        if self.outside is None:
-            return dxdt
         at_rest = self.at_rest(x, dxdt).unsqueeze(-1)
-        return dxdt.clamp(-_FASTEST, _FASTEST).masked_fill(at_rest, 0.0)
+        # Keeps the stages of a step finite where the field is not; far above any speed that is resolved.
+        fastest = torch.finfo(dxdt.dtype).max ** 0.25
+        return dxdt.clamp(-fastest, fastest).masked_fill(at_rest, 0.0)
 
     def norm(self, ratio: Tensor) -> Tensor:
         error = ratio.reshape(self.shape).square().mean(-1).sqrt()
@@ -166,13 +145,11 @@ class _StoppedField:
         self._look_at_pace(t0)
 
     def callback_reject_step(self, t0: Tensor, x: Tensor, dt: Tensor) -> None:
-        if self.outside is not None and dt < _RESOLVED * max(self.end - self.begin, abs(t0.item())):
+        if dt < _RESOLVED * max(self.end - self.begin, abs(t0.item())):
             self.stopped = self.stopped | (self.error > 1)
         self._look_at_pace(t0)
 
     def _look_at_pace(self, t0: Tensor) -> None:
-        if self.outside is None:
-            return
         self.steps += (self.error >= _DECISIVE * self.error.max()) & ~self.stopped
         due = self.steps >= _WINDOW
         if due.any():
@@ -183,16 +160,7 @@ class _StoppedField:
 
     def words(self, diverged: Tensor, last: Tensor) -> list[str]:
         """Why each orbit was stopped."""
-        if self.outside is None or not diverged.any():
+        if not diverged.any():
             return [""] * len(diverged)
         outside = self.outside(last)
-        return [
-            ""
-            if not stopped
-            else "it leaves the region that orbits are followed in"
-            if left
-            else "its steps became too short to follow it"
-            if short
-            else "its field is not a finite number there"
-            for stopped, left, short in zip(diverged.tolist(), outside.tolist(), self.stopped.tolist(), strict=True)
-        ]
+        return [reason(*flags) for flags in zip(*(f.tolist() for f in (diverged, outside, self.stopped)), strict=True)]

@@ -1,7 +1,6 @@
 """Whether credible bands hold what they promise: how often the truth lies inside them."""
 
 import dataclasses
-import functools
 import itertools
 from collections.abc import Iterator, Sequence
 
@@ -12,14 +11,12 @@ from torch import Tensor
 from meta_hamiltonian.episodes import sample_episodes
 from meta_hamiltonian.inference.bands import energy_change_samples, field_samples, interval
 from meta_hamiltonian.learners import Learner
-from meta_hamiltonian.systems import SimulatedSystem, integrate
+from meta_hamiltonian.systems import SimulatedSystem
 
 LEVELS = (0.5, 0.8, 0.95)
 SAMPLES = 200
 _STATES = 20
 _INSTANTS = 21
-_REACH = 4.0  # boxes in which true orbits are followed
-_TOLERANCE = 1e-11  # of the true orbits
 _SAMPLE_TOLERANCE = 1e-10
 
 
@@ -63,8 +60,7 @@ def coverage(
         assert parameters is not None
         starts = system.sample_initial_states(parameters, seed, "coverage")
         t = torch.linspace(0, system.horizon, _INSTANTS, dtype=torch.float64)
-        outside = functools.partial(system.domain.outside, reach=_REACH)
-        orbits = integrate(lambda x, own=parameters: system.field(x, own), starts, t, outside, _TOLERANCE).states
+        orbits = system.orbit(starts, parameters, t)
         inside: dict[str, list[list[float]]] = {"field": [], "energy": [], "orbit": []}
         for i, samples in enumerate(learner.sample_tasks(tasks.support, SAMPLES, seed)):
             x = tasks.query.x[i]

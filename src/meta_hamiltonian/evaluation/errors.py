@@ -38,7 +38,8 @@ def measure(adapted: AdaptedSystems, test: TestSet) -> Errors:
     - `energy_mse`: mean over the instants of (H_true(x̂(t)) − H_true(x(0)))²: the true energy along the predicted
         orbit, since a learned H is known up to a constant only.
     - `diverged`: the predicted orbit left twice the state box and was frozen there, or the field is not finite.
-        The squared state error is then the box's squared diameter. Angles count as well: true orbits stay inside.
+        The squared state error is then the box's squared diameter. Angles are like lengths here: true orbits stay
+        inside the box, and one that is predicted to go over the top is wrong.
 
     A field that is not finite somewhere on the grid counts as the zero field.
     """
@@ -47,7 +48,7 @@ def measure(adapted: AdaptedSystems, test: TestSet) -> Errors:
     finite = field_mse.isfinite()  # of a field whose square overflows no error can be given either
     field_mse = torch.where(finite, field_mse, power)
 
-    orbits = adapted.rollout(test.orbit[0], test.t, angles=True)
+    orbits = adapted.rollout_in_box(test.orbit[0], test.t)
     diverged = orbits.diverged | ~finite
     state_mse = (orbits.states - test.orbit).square().sum(-1).mean(0)
     squared_diameter = sum((2 * half) ** 2 for half in test.system.state_box)

@@ -48,7 +48,7 @@ class Trained:
     learner: Learner
     system: System
     settings: Mapping[str, Any]
-    history: Sequence[Mapping[str, float]]
+    history: Sequence[Mapping[str, int | float]]
 
     @property
     def simulated(self) -> SimulatedSystem:

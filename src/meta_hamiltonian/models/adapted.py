@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from meta_hamiltonian.dynamics import Orbits, integrate
+from meta_hamiltonian.dynamics import Orbits, integrate, solve
 from meta_hamiltonian.models.network import FieldNetwork
 
 # Points an axis that locate the lowest energy, before it is polished.
@@ -48,8 +48,10 @@ class AdaptedSystems:
 
     def field(self, x: Float[Tensor, "tasks points state"]) -> Float[Tensor, "tasks points state"]:
         """dx/dt; each system at its own states. Angles are wrapped into the domain."""
+        return self._field(self.net.domain.wrap(x))
+
+    def _field(self, x: Tensor) -> Tensor:
         with torch.no_grad():
-            x = self.net.domain.wrap(x)
             size = max(1, _CHUNK // x.shape[1])
             fields = [self._unscaled_field(x, slice(i, i + size)) for i in range(0, len(x), size)]
             return self.scale[:, None, None] * torch.cat(fields)
@@ -70,19 +72,25 @@ class AdaptedSystems:
         x0: Float[Tensor, "tasks state"],
         t: Float[Tensor, " instants"],
         tolerance: float = _BATCH_TOLERANCE,
-        angles: bool = False,
     ) -> Orbits:
-        """One orbit of each system, frozen where it leaves twice the box of the domain.
+        """One orbit of each system, which ends where it leaves twice the box of the domain; angles may go round.
 
         **Arguments:**
 
         - `x0`: a state of each system at `t[0]`.
         - `t`: increasing times.
         - `tolerance`: relative and absolute error of a step.
-        - `angles`: whether twice the box bounds angles too; else they may go round and round.
         """
-        outside = functools.partial(self.net.domain.outside, reach=REACH, angles=angles)
-        return integrate(lambda x: self.field(x[:, None])[:, 0], x0, t, outside, tolerance)
+        outside = functools.partial(self.net.domain.outside, reach=REACH)
+        return solve(lambda x: self.field(x[:, None])[:, 0], x0, t, outside, tolerance)
+
+    def rollout_in_box(self, x0: Float[Tensor, "tasks state"], t: Float[Tensor, " instants"]) -> Orbits:
+        """The same as the protocol of the tests has it, whose figures are compared over years.
+
+        Angles are like lengths: not wrapped, and frozen at twice the box. The solver is torchdiffeq's.
+        """
+        outside = functools.partial(self.net.domain.outside, reach=REACH, angles=True)
+        return integrate(lambda x: self._field(x[:, None])[:, 0], x0, t, outside, _BATCH_TOLERANCE)
 
 
 class Adapted:
@@ -119,7 +127,7 @@ class Adapted:
     def rollout(
         self, x0: Float[Tensor, "state"] | Float[Tensor, "orbits state"], t: Float[Tensor, " instants"]
     ) -> Float[Tensor, "instants state"] | Float[Tensor, "instants orbits state"]:
-        """Orbits from the given states, by torchdiffeq at a relative tolerance of 1e-10.
+        """Orbits from the given states, at a relative tolerance of 1e-10 (Dormand-Prince).
 
         Angles are not wrapped in what is returned: a pendulum that goes over the top goes on counting.
 
@@ -148,7 +156,7 @@ class Adapted:
     def orbits(self, x0: Float[Tensor, "orbits state"], t: Float[Tensor, " instants"]) -> Orbits:
         """The same with the time until which each orbit is known, in float64."""
         outside = functools.partial(self.systems.net.domain.outside, reach=REACH)
-        return integrate(lambda x: self.systems.field(x[None])[0], x0.double(), t.double(), outside, _USER_TOLERANCE)
+        return solve(lambda x: self.systems.field(x[None])[0], x0.double(), t.double(), outside, _USER_TOLERANCE)
 
     def _points(self, x: Tensor) -> Tensor:
         return x.double().reshape(1, -1, x.shape[-1])

@@ -47,7 +47,9 @@ class FieldNetwork(nn.Module, abc.ABC):
         """
         super().__init__()
         if domain is None:
-            half_widths = torch.ones(state_dim) if input_scale is None else torch.as_tensor(input_scale).double()
+            half_widths = (
+                torch.ones(state_dim) if input_scale is None else torch.as_tensor(input_scale, dtype=torch.float64)
+            )
             if half_widths.shape != (state_dim,) or not (half_widths > 0).all():
                 raise ValueError(
                     f"input_scale must be {state_dim} numbers above 0, one a coordinate, got {input_scale!r}"

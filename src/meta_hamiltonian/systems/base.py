@@ -10,15 +10,15 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from meta_hamiltonian.basics.random import uniform
-from meta_hamiltonian.dynamics import Domain, autograd_field, integrate
-from meta_hamiltonian.dynamics.orbits import integrate_true
+from meta_hamiltonian.dynamics import Domain, autograd_field, reference_orbits, solve
 
 # Relative tolerance of the true orbits.
 _TRUE = 1e-12
-# Of the orbits that only show whether an initial state is good.
-_TRIAL = 1e-6
-# Candidates for an initial state, from the whole box at first, then from ever smaller ones around its centre.
-_FROM_THE_BOX, _CANDIDATES, _SMALLER = 16, 64, 0.85
+# Of the orbits that tell candidates for an initial state apart, and of those that confirm the choice: the orbits of a
+# chaotic family differ. They stay in this part of the domain.
+_TRIAL, _CONFIRMED, _INSIDE = 1e-5, 1e-7, 0.999
+# So many candidates are tried at a time: in the first rounds from the whole domain, then from ever smaller parts of it.
+_CANDIDATES, _FROM_THE_WHOLE, _ROUNDS, _SMALLER = 16, 6, 14, 0.8
 # How long test orbits are where a family does not say, and from how many members and states a period is estimated.
 _PERIODS, _MEMBERS, _STATES = 10, 64, 64
 
@@ -154,33 +154,51 @@ class SimulatedSystem(System):
         """One initial state a system, whose true orbit stays inside the domain for the horizon.
 
         Candidates are drawn until one does, from the whole domain at first and then from ever smaller parts of it
-        around its centre.
+        around its centre. Angles are bounded too, so that a family of pendulums swings.
 
         **Raises:** `ValueError` where no candidate does; such a family needs initial states of its own.
         """
         parameters = parameters.double()
-        t = torch.tensor([0.0, self.horizon], dtype=torch.float64, device=parameters.device)
         centre = torch.tensor(self.domain.centre, dtype=torch.float64, device=parameters.device)
         found = torch.zeros(len(parameters), self.state_dim, dtype=torch.float64, device=parameters.device)
         left = torch.arange(len(parameters), device=parameters.device)
-        for candidate in range(_CANDIDATES):
-            drawn = self.sample_states(parameters, seed, (split, "initial", candidate), range(len(parameters)), 1)[:, 0]
-            own = parameters[left]
-            x0 = centre + _SMALLER ** max(0, candidate - _FROM_THE_BOX) * (drawn[left] - centre)
-            orbits = integrate(lambda x, own=own: self.field(x, own), x0, t, self.domain.outside, _TRIAL)
-            stays = ~orbits.diverged & ~self.domain.outside(x0) & self.admits(x0, own)
-            found[left[stays]] = x0[stays]
-            left = left[~stays]
+        for attempt in range(_ROUNDS):
+            labels = (split, "initial", attempt)
+            drawn = self.sample_states(parameters, seed, labels, range(len(parameters)), _CANDIDATES)
+            x0 = centre + _SMALLER ** max(0, attempt + 1 - _FROM_THE_WHOLE) * (drawn[left] - centre)
+            good = self._stays(x0, parameters[left], _TRIAL)
+            while (some := good.any(-1)).any():
+                rows = some.nonzero()[:, 0]
+                first = good[rows].long().argmax(-1)
+                chosen = x0[rows, first]
+                stays = self._stays(chosen[:, None], parameters[left[rows]], _CONFIRMED)[:, 0]
+                found[left[rows[stays]]] = chosen[stays]
+                good[rows, first] = False
+                kept = torch.ones(len(left), dtype=torch.bool, device=left.device)
+                kept[rows[stays]] = False
+                left, x0, good = left[kept], x0[kept], good[kept]
             if not len(left):
                 return found
-        values = ", ".join(
-            f"{name}={value:.3g}"
-            for name, value in zip(self.parameter_names, parameters[left[0]].tolist(), strict=True)
-        )
+        named = zip(self.parameter_names, parameters[left[0]].tolist(), strict=True)
+        values = ", ".join(f"{name}={value:.3g}" for name, value in named)
         raise ValueError(
-            f"{_CANDIDATES} states were tried for {self.name} with {values}, and no orbit stays in its domain for "
-            f"{self.horizon:g} time units; write sample_initial_states for it, or choose a shorter horizon"
+            f"{_ROUNDS * _CANDIDATES} states were tried for {self.name} with {values}, and no orbit stays in its "
+            f"domain for {self.horizon:g} time units; write sample_initial_states for it, or choose a shorter horizon"
         )
+
+    def _stays(
+        self,
+        x0: Float[Tensor, "systems candidates state"],
+        parameters: Float[Tensor, "systems parameters"],
+        tolerance: float,
+    ) -> Bool[Tensor, "systems candidates"]:
+        """Whose orbits stay inside the domain for the horizon."""
+        own = parameters.repeat_interleave(x0.shape[1], dim=0)
+        flat = x0.flatten(0, 1)
+        t = torch.tensor([0.0, self.horizon], dtype=torch.float64, device=x0.device)
+        outside = functools.partial(self.domain.outside, reach=_INSIDE, angles=True)
+        orbits = solve(lambda x: self.field(x, own), flat, t, outside, tolerance)
+        return (~orbits.diverged & ~outside(flat) & self.admits(flat, own)).unflatten(0, x0.shape[:2])
 
     def orbit(
         self,
@@ -199,4 +217,4 @@ class SimulatedSystem(System):
         **Raises:** `ValueError` where an orbit runs into a singularity.
         """
         x0, parameters = x0.double(), parameters.double()
-        return integrate_true(lambda x: self.field(x, parameters), x0, t, _TRUE)
+        return reference_orbits(lambda x: self.field(x, parameters), x0, t, _TRUE)

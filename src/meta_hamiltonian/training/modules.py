@@ -182,8 +182,12 @@ class GaussNewtonLoop(MetaModule):
                 f"Levenberg-Marquardt needs a learner that solves for its head, not {type(learner).__name__}"
             )
         self.automatic_optimization = False
-        self.solver = cast(Ridge, learner)
         self.damping = damping
+
+    @property
+    def solver(self) -> Ridge:
+        """The learner; not an attribute, which would save its weights twice."""
+        return cast(Ridge, self.learner)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = LevenbergMarquardt(projected_parameters(self.solver).values(), self.damping)

@@ -2,8 +2,8 @@ import pytest
 import torch
 from lightning import Callback, LightningModule, Trainer
 
-from meta_hamiltonian.episodes.datamodule import EpisodeDataModule, MetaBatches
 from meta_hamiltonian.episodes import sample_episodes
+from meta_hamiltonian.episodes.datamodule import EpisodeDataModule, MetaBatches
 from meta_hamiltonian.systems import Pendulum
 
 pytestmark = [

@@ -3,17 +3,11 @@
 import pathlib
 
 import pytest
-from hydra import compose, initialize
+from composing import composed
 from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
-from meta_hamiltonian.config.schema import ConfigError, check, register
-
-
-def composed(*overrides):
-    register()
-    with initialize(version_base="1.3", config_path="../conf"):
-        return compose("config", list(overrides))
+from meta_hamiltonian.config import ConfigError, check
 
 
 @pytest.mark.parametrize("algo", ["maml", "anil"])
@@ -28,7 +22,7 @@ def test_every_algorithm_is_allowed_as_it_is(algo):
     check(composed(f"algo={algo}"))
 
 
-CONF = pathlib.Path(__file__).parents[1] / "conf"
+CONF = pathlib.Path(__file__).parents[2] / "conf"
 
 
 @pytest.mark.parametrize("file", sorted((CONF / "method").rglob("*.yaml")), ids=lambda file: file.stem)

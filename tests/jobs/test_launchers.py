@@ -11,7 +11,7 @@ from command import ROOT, TINY, environment_of, rows, train, train_here
 from hydra import compose, initialize
 from omegaconf import OmegaConf
 
-from meta_hamiltonian.config.schema import register
+from meta_hamiltonian.jobs.composition import register_schemas
 
 pytestmark = pytest.mark.slow
 
@@ -66,8 +66,8 @@ def test_the_slurm_preset_makes_an_array_job_that_is_queued_again(tmp_path, monk
     tool.write_text("#!/bin/sh\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    register()
-    with initialize(version_base="1.3", config_path="../conf"):
+    register_schemas()
+    with initialize(version_base="1.3", config_path="../../conf"):
         config = compose("config", ["hydra/launcher=submitit_slurm"], return_hydra_config=True)
     preset = OmegaConf.to_container(config.hydra.launcher)
     assert isinstance(preset, dict)

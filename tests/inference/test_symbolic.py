@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import torch
 
+from meta_hamiltonian.inference.symbolic import library, read_symbolically
 from meta_hamiltonian.learners import Adapted, AdaptedSystems
 from meta_hamiltonian.models import ParametricHamiltonian
-from meta_hamiltonian.inference.symbolic import library, read_symbolically
 from meta_hamiltonian.systems import Pendulum
 
 PARAMETERS = torch.tensor([[0.8, 1.1, 0.3]], dtype=torch.float64)  # m, l, q0
 
 
 def system(spread=0.0, count=1):
-    net = ParametricHamiltonian(Pendulum(), input_scale=Pendulum().state_box).double().requires_grad_(False)
+    net = ParametricHamiltonian(Pendulum()).double().requires_grad_(False)
     noise = torch.randn(count, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     return AdaptedSystems(net, {"physical": PARAMETERS * (1 + spread * noise)}, torch.ones(count, dtype=torch.float64))
 

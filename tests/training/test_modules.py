@@ -7,13 +7,13 @@ import torch
 from lightning import Trainer
 from torch.utils.data import DataLoader
 
-from meta_hamiltonian.episodes import Points, sample_episodes
 from meta_hamiltonian.basics.exceptions import DivergedError
+from meta_hamiltonian.episodes import Points, sample_episodes
 from meta_hamiltonian.learners import ANIL, MAML, Ridge
-from meta_hamiltonian.training.modules import Adam, GaussNewton
 from meta_hamiltonian.models import HamiltonianNetwork
-from meta_hamiltonian.training.saving import checkpoints
 from meta_hamiltonian.systems import Pendulum
+from meta_hamiltonian.training.modules import AdamLoop, GaussNewtonLoop
+from meta_hamiltonian.training.saving import checkpoints
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec")
 
@@ -31,8 +31,8 @@ def batches(count, bad=(), dtype=torch.float32):
     return made
 
 
-def module(kind=Adam, of=None, **options):
-    if issubclass(kind, Adam):
+def module(kind=AdamLoop, of=None, **options):
+    if issubclass(kind, AdamLoop):
         options = {"lr": 0.01, "rates_lr": 0.1, "max_skipped": 3, **options}
     else:
         options = {"damping": 0.01, "max_skipped": 3, **options}
@@ -109,12 +109,12 @@ def test_levenberg_marquardt_trains_ridge_and_skips_what_is_not_finite():
     made = batches(60, bad=(3,), dtype=torch.float64)
     ridge = learner(Ridge, depth=1, activation="sin", rank=4, noise=1e-8).double()
     before = ridge.meta_loss(made[-1]).item()
-    outer = fit(module(GaussNewton, of=ridge), made, gradient_clip_val=None, precision="64-true")
+    outer = fit(module(GaussNewtonLoop, of=ridge), made, gradient_clip_val=None, precision="64-true")
     assert outer.skipped == 1
     assert ridge.meta_loss(made[-1]).item() < 1e-2 * before
     with pytest.raises(DivergedError):
         fit(
-            module(GaussNewton, of=ridge),
+            module(GaussNewtonLoop, of=ridge),
             batches(5, bad=(0, 1, 2), dtype=torch.float64),
             gradient_clip_val=None,
             precision="64-true",
@@ -123,12 +123,12 @@ def test_levenberg_marquardt_trains_ridge_and_skips_what_is_not_finite():
 
 def test_levenberg_marquardt_needs_a_head_that_is_solved_for():
     with pytest.raises(TypeError, match="solves for its head"):
-        module(GaussNewton, of=learner())
+        module(GaussNewtonLoop, of=learner())
 
 
 @pytest.mark.parametrize(("losses", "best"), [([1.0, 2.0, 3.0], 2), ([3.0, 1.0, 2.0], 4), ([3.0, 2.0, 1.0], 6)])
 def test_the_last_checkpoint_is_that_of_the_last_step_also_where_the_best_is_earlier(losses, best, tmp_path):
-    class Told(Adam):
+    class Told(AdamLoop):
         """Validation losses as given."""
 
         def validation_step(self, batch, batch_idx):

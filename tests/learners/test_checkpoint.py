@@ -7,12 +7,12 @@ import torch
 from lightning import Trainer
 
 from meta_hamiltonian import load
-from meta_hamiltonian.learners.checkpoint import SETTINGS_KEY, CheckpointError, build_learner
-from meta_hamiltonian.episodes.datamodule import EpisodeDataModule
 from meta_hamiltonian.episodes import sample_episodes
+from meta_hamiltonian.episodes.datamodule import EpisodeDataModule
 from meta_hamiltonian.learners import ANIL, MAML
-from meta_hamiltonian.training.modules import Adam
+from meta_hamiltonian.learners.checkpoint import SETTINGS_KEY, CheckpointError, build_learner
 from meta_hamiltonian.systems import Pendulum
+from meta_hamiltonian.training.modules import AdamLoop
 
 PACKAGE = "meta_hamiltonian"
 
@@ -93,7 +93,7 @@ def test_a_learner_keeps_every_digit_of_a_training_in_float64(tmp_path):
 def test_the_learner_is_that_of_the_training(tmp_path):
     """Through Lightning, which writes the file in a real run."""
     kept = settings("MAML")
-    module = Adam(build_learner(kept), kept, max_skipped=5, lr=0.01, rates_lr=0.1)
+    module = AdamLoop(build_learner(kept), kept, max_skipped=5, lr=0.01, rates_lr=0.1)
     data = EpisodeDataModule(
         Pendulum(),
         meta_batch=2,

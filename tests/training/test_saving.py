@@ -7,14 +7,14 @@ import pytest
 import torch
 from lightning import Callback, Trainer
 
-from meta_hamiltonian import saving
-from meta_hamiltonian.episodes.datamodule import EpisodeDataModule
 from meta_hamiltonian.basics.exceptions import StoppedError
+from meta_hamiltonian.episodes.datamodule import EpisodeDataModule
 from meta_hamiltonian.learners import ANIL, Ridge
-from meta_hamiltonian.training.modules import Adam, GaussNewton
 from meta_hamiltonian.models import HamiltonianNetwork
-from meta_hamiltonian.training.saving import WholeCheckpoints, checkpoints
 from meta_hamiltonian.systems import Pendulum
+from meta_hamiltonian.training import saving
+from meta_hamiltonian.training.modules import AdamLoop, GaussNewtonLoop
+from meta_hamiltonian.training.saving import WholeCheckpoints, checkpoints
 
 STEPS, VALIDATION = 12, 4
 SYSTEM = Pendulum()
@@ -28,13 +28,13 @@ pytestmark = [
 def adam():
     torch.manual_seed(0)
     net = HamiltonianNetwork(width=8, depth=2, input_scale=SYSTEM.state_box)
-    return Adam(ANIL(net, learn_lr=True, scale="task"), {}, max_skipped=10, lr=0.01, rates_lr=0.1)
+    return AdamLoop(ANIL(net, learn_lr=True, scale="task"), {}, max_skipped=10, lr=0.01, rates_lr=0.1)
 
 
 def gauss_newton():
     torch.manual_seed(0)
     net = HamiltonianNetwork(width=8, depth=1, activation="sin", input_scale=SYSTEM.state_box)
-    return GaussNewton(Ridge(net, rank=4, scale="task").double(), {}, max_skipped=10, damping=0.01)
+    return GaussNewtonLoop(Ridge(net, rank=4, scale="task").double(), {}, max_skipped=10, damping=0.01)
 
 
 class At(Callback):
@@ -95,7 +95,7 @@ def test_a_training_that_is_told_to_stop_goes_on_bit_for_bit(make, number, stop,
     assert_same(saved(tmp_path / "whole"), saved(tmp_path / "cut"))
 
 
-class Worsening(Adam):
+class Worsening(AdamLoop):
     """The first validation is the best."""
 
     def validation_step(self, batch, batch_idx):

@@ -10,9 +10,9 @@ from scipy import optimize
 
 from meta_hamiltonian.episodes import Points, sample_episodes
 from meta_hamiltonian.learners import Ridge
-from meta_hamiltonian.training.levenberg_marquardt import LevenbergMarquardt, VariableProjection, projected_parameters
 from meta_hamiltonian.models import HamiltonianNetwork, VectorFieldNetwork
 from meta_hamiltonian.systems import Pendulum
+from meta_hamiltonian.training.levenberg_marquardt import LevenbergMarquardt, VariableProjection, projected_parameters
 
 SYSTEM = Pendulum()
 

@@ -1,8 +1,10 @@
 """Which trainings are long enough to be compiled."""
 
 import pytest
-from test_config import composed
+from composing import composed
+from omegaconf import OmegaConf
 
+from meta_hamiltonian.learners.checkpoint import build_learner
 from meta_hamiltonian.training.compilation import is_earned
 
 
@@ -20,4 +22,10 @@ from meta_hamiltonian.training.compilation import is_earned
     ],
 )
 def test_a_training_is_compiled_where_it_is_long(overrides, expected):
-    assert is_earned(composed(*overrides)) is expected
+    config = composed(*overrides, "compile=false")
+    learner = build_learner({group: OmegaConf.to_container(config[group], resolve=True) for group in GROUPS})
+    points = (config.data.train_shots + config.data.train_queries) / 2
+    assert is_earned(learner, points, config.data.meta_batch, config.trainer.max_steps) is expected
+
+
+GROUPS = ("system", "model", "algo")

@@ -1,0 +1,89 @@
+"""True orbits, as exact as float64 allows: what every prediction is compared with."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from scipy.integrate import DOP853
+from torch import Tensor
+
+_SAFETY, _SHRINK, _GROW = 0.9, 0.2, 10.0
+_EXPONENT = -1 / 8
+
+
+def reference_orbits(
+    field: Callable[[Float[Tensor, "systems state"]], Float[Tensor, "systems state"]],
+    x0: Float[Tensor, "systems state"],
+    t: Float[Tensor, " instants"],
+    tolerance: float,
+) -> Float[Tensor, "instants systems state"]:
+    """Solves dx/dt = field(x) for a batch of systems, each with steps of its own that end at the instants.
+
+    None is ever stopped, however short its steps: these orbits are the reference. The method is of order eight, with
+    SciPy's coefficients.
+
+    **Arguments:**
+
+    - `field`: the vector fields, row by row: system i's state is row i.
+    - `x0`: the states at `t[0]`, in float64.
+    - `t`: increasing times.
+    - `tolerance`: relative and absolute error of a step.
+
+    **Raises:** `ValueError` where the field has a singularity that float64 cannot pass.
+
+    ??? cite "Reference"
+
+        Hairer, Nørsett, Wanner: Solving ordinary differential equations I. Springer 1993, section II.5 (DOP853).
+    """
+    with torch.no_grad():
+        stages = torch.as_tensor(DOP853.A).to(x0)
+        weights, third, fifth = (torch.as_tensor(v).to(x0) for v in (DOP853.B, DOP853.E3, DOP853.E5))
+        t, x, rate = t.to(x0), x0.clone(), field(x0)
+        time, states = t[0].expand(len(x0)).clone(), x0.expand(len(t), *x0.shape).clone()
+        following = torch.ones(len(x0), dtype=torch.long, device=x0.device)
+        dt = _first_steps(x, rate, tolerance, t[-1] - t[0])
+        while (active := following < len(t)).any():
+            goal = t[following.clamp(max=len(t) - 1)]
+            h = torch.where(active, dt.minimum(goal - time), 0.0)
+            if (active & (time + h == time) & (goal > time)).any() or not x.isfinite().all():
+                raise ValueError(
+                    "a true orbit runs into a singularity of its field; give initial states whose orbits stay away "
+                    "from it, as `sample_initial_states` should"
+                )
+            k = [rate]
+            for row in stages[1:]:
+                k.append(field(x + h[:, None] * torch.einsum("i,isj->sj", row[: len(k)], torch.stack(k))))
+            new = x + h[:, None] * torch.einsum("i,isj->sj", weights, torch.stack(k))
+            k.append(field(new))
+            scale = tolerance * (1 + torch.maximum(x.abs(), new.abs()))
+            error = _error(torch.stack(k), third, fifth, scale, h)
+            good = active & (error <= 1)  # not so where it is not a number
+            whole = h == goal - time
+            time = torch.where(good, torch.where(whole, goal, time + h), time)
+            x, rate = torch.where(good[:, None], new, x), torch.where(good[:, None], k[-1], rate)
+            there = (good & whole).nonzero()[:, 0]
+            states[following[there], there] = x[there]
+            following[there] += 1
+            factor = (_SAFETY * error.clamp_min(1e-16) ** _EXPONENT).clamp(_SHRINK, _GROW).nan_to_num(nan=_SHRINK)
+            # A step that was cut short to end at an instant tells little of how long the next may be.
+            proposed = torch.where(
+                good, torch.maximum(h * factor, torch.where(whole, dt, 0.0)), h * factor.clamp(max=1)
+            )
+            dt = torch.where(active, proposed, dt)
+        return states
+
+
+def _error(k: Tensor, third: Tensor, fifth: Tensor, scale: Tensor, h: Tensor) -> Float[Tensor, " systems"]:
+    """Hairer's combination of the errors of orders three and five."""
+    low = (torch.einsum("i,isj->sj", third, k) / scale).square().sum(-1)
+    high = (torch.einsum("i,isj->sj", fifth, k) / scale).square().sum(-1)
+    both = (high + 0.01 * low) * scale.shape[-1]
+    return torch.where(both == 0, 0.0, h * high / both.sqrt())
+
+
+def _first_steps(x: Tensor, rate: Tensor, tolerance: float, span: Tensor) -> Float[Tensor, " systems"]:
+    """A hundredth of the time in which a state would change by its size."""
+    scale = tolerance * (1 + x.abs())
+    size, speed = (x / scale).norm(dim=-1), (rate / scale).norm(dim=-1)
+    guess = torch.where((size > 1e-5) & (speed > 1e-5), 0.01 * size / speed, 1e-6)
+    return guess.nan_to_num(nan=1e-6).minimum(span)

@@ -1,0 +1,175 @@
+"""Orbits of many systems at once, each with steps of its own."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from meta_hamiltonian.dynamics.orbits import Orbits, Outside, reason
+
+# Dormand and Prince's pair of orders 5 and 4: the stages, the weights of the step and of its error.
+_STAGES = (
+    (1 / 5,),
+    (3 / 40, 9 / 40),
+    (44 / 45, -56 / 15, 32 / 9),
+    (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729),
+    (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
+    (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
+)
+_ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
+# Shampine's interpolant of order 4: the coefficients of s, s², s³ and s⁴ for each stage.
+_DENSE = (
+    (1.0, -8048581381 / 2820520608, 8663915743 / 2820520608, -12715105075 / 11282082432),
+    (0.0, 0.0, 0.0, 0.0),
+    (0.0, 131558114200 / 32700410799, -68118460800 / 10900136933, 87487479700 / 32700410799),
+    (0.0, -1754552775 / 470086768, 14199869525 / 1410260304, -10690763975 / 1880347072),
+    (0.0, 127303824393 / 49829197408, -318862633887 / 49829197408, 701980252875 / 199316789632),
+    (0.0, -282668133 / 205662961, 2019193451 / 616988883, -1453857185 / 822651844),
+    (0.0, 40617522 / 29380423, -110615467 / 29380423, 69997945 / 29380423),
+)
+_SAFETY, _SHRINK, _GROW = 0.9, 0.2, 5.0
+# After so many steps the pace of an orbit is looked at ...
+_WINDOW = 1000
+# ... and it is stopped if the rest of the time would take it more than so many.
+_MOST_STEPS = 1e5
+# Steps shorter than this part of the time asked for are at the end of what float64 resolves.
+_RESOLVED = 1e-13
+
+
+def solve(
+    field: Callable[[Float[Tensor, "systems state"]], Float[Tensor, "systems state"]],
+    x0: Float[Tensor, "systems state"],
+    t: Float[Tensor, " instants"],
+    outside: Outside,
+    tolerance: float,
+) -> Orbits:
+    """Solves dx/dt = field(x) for a batch of systems, one step of every system at a time.
+
+    Each orbit chooses its steps by its own error, so that it is as accurate as alone, and none waits for another: a
+    batch takes as many evaluations of the field as its slowest orbit. That is what bands need, whose orbits all turn
+    the same corner at different times.
+
+    **Arguments:**
+
+    - `field`: the vector fields, row by row: system i's state is row i.
+    - `x0`: the states at `t[0]`, in float64.
+    - `t`: increasing times. Between steps, states are interpolated to fourth order.
+    - `outside`: which states lie outside the region; an orbit ends there. It ends as well where the field is not
+        finite, and where it would need more than 100,000 steps for the rest of the time.
+    - `tolerance`: relative and absolute error of a step.
+
+    **Returns:**
+
+    The [`Orbits`][], always finite.
+
+    ??? cite "Reference"
+
+        Dormand, Prince: A family of embedded Runge-Kutta formulae. Journal of Computational and Applied Mathematics 6,
+        1980. The interpolant: Shampine: Some practical Runge-Kutta formulas. Mathematics of Computation 46, 1986.
+    """
+    with torch.no_grad():
+        orbits = _Orbits(field, x0, t.to(x0), outside, tolerance)
+        while orbits.active.any():
+            orbits.step()
+        return orbits.result()
+
+
+class _Orbits:
+    """The state of a solve: where each orbit is, and what it will try next."""
+
+    def __init__(self, field: Callable[[Tensor], Tensor], x0: Tensor, t: Tensor, outside: Outside, tolerance: float):
+        self.field, self.outside, self.tolerance = field, outside, tolerance
+        self.instants, self.end = t, t[-1]
+        self.x, self.time = x0.clone(), t[0].expand(len(x0)).clone()
+        self.rate = field(x0)
+        self.states = x0.expand(len(t), *x0.shape).clone()
+        self.next = torch.ones(len(x0), dtype=torch.long, device=x0.device)  # the next instant to be filled in
+        self.left = outside(x0)
+        self.broken = ~self.rate.isfinite().all(-1)
+        self.slow = torch.zeros_like(self.left)
+        self.dt = self._first_step()
+        self.steps = torch.zeros_like(self.next)
+        self.since = self.time.clone()
+        self.error = torch.zeros_like(self.time)
+        self.weights = [x0.new_tensor(row) for row in _STAGES]
+        self.of_error, self.dense = x0.new_tensor(_ERROR), x0.new_tensor(_DENSE)
+
+    @property
+    def active(self) -> Bool[Tensor, " systems"]:
+        """Which orbits go on."""
+        return (self.time < self.end) & ~self.left & ~self.broken & ~self.slow
+
+    def _first_step(self) -> Tensor:
+        """Hairer's guess: a hundredth of the time in which a state would change by its size."""
+        scale = self.tolerance * (1 + self.x.abs())
+        size, speed = _norm(self.x / scale), _norm(self.rate / scale)
+        guess = torch.where((size > 1e-5) & (speed > 1e-5), 0.01 * size / speed, 1e-6)
+        return guess.nan_to_num(nan=1e-6).minimum(self.end - self.time)
+
+    def step(self) -> None:
+        """Tries one step of every orbit."""
+        active = self.active
+        dt = torch.where(active, self.dt.minimum(self.end - self.time), 0.0)
+        stages = [self.rate]
+        x = self.x
+        for weights in self.weights:
+            x = self.x + dt[:, None] * torch.einsum("i,isj->sj", weights, torch.stack(stages))
+            stages.append(self.field(x))
+        k = torch.stack(stages)
+        error = dt[:, None] * torch.einsum("i,isj->sj", self.of_error, k)
+        scale = self.tolerance * (1 + torch.maximum(self.x.abs(), x.abs()))
+        self.error = _norm(error / scale)
+        good = active & (self.error <= 1)  # not so where it is not a number
+        self._fill_in(good, dt, x, k)
+        self.time = torch.where(good, self.time + dt, self.time)
+        self.x = torch.where(good[:, None], x, self.x)
+        self.rate = torch.where(good[:, None], stages[-1], self.rate)
+        factor = (_SAFETY * self.error.clamp_min(1e-10) ** -0.2).clamp(_SHRINK, _GROW).nan_to_num(nan=_SHRINK)
+        self.dt = torch.where(active, self.dt.minimum(dt) * torch.where(good, factor, factor.clamp(max=1.0)), self.dt)
+        self._stop(active)
+
+    def _fill_in(self, good: Tensor, dt: Tensor, x: Tensor, k: Tensor) -> None:
+        """The states at all instants that a good step passes, until it leaves the region."""
+        ends = self.time + dt
+        last = len(self.instants) - 1
+        gone = good & self.outside(x)
+        while (due := good & (self.next <= last) & (self.instants[self.next.clamp(max=last)] <= ends)).any():
+            part = ((self.instants[self.next.clamp(max=last)] - self.time) / dt.clamp_min(1e-300))[:, None]
+            powers = torch.cat([part, part**2, part**3, part**4], dim=-1)
+            between = self.x + dt[:, None] * torch.einsum("sp,ip,isj->sj", powers, self.dense, k)
+            due = due & ~(gone & self.outside(between))
+            rows = due.nonzero()[:, 0]
+            self.states[self.next[rows], rows] = between[rows]
+            self.next[rows] += 1
+            good = due
+        self.left = self.left | gone
+
+    def _stop(self, active: Tensor) -> None:
+        short = active & (self.dt < _RESOLVED * (self.end - self.instants[0]))
+        self.broken = self.broken | (short & ~self.error.isfinite())
+        self.slow = self.slow | (short & self.error.isfinite())
+        self.steps += active
+        due = self.steps >= _WINDOW
+        if due.any():
+            pace = (self.time - self.since) / _WINDOW
+            self.slow = self.slow | (due & (self.end - self.time > _MOST_STEPS * pace))
+            self.steps = self.steps.masked_fill(due, 0)
+            self.since = torch.where(due, self.time, self.since)
+
+    def result(self) -> Orbits:
+        """From the last instant that an orbit reached on, its state stays as it was."""
+        diverged = self.left | self.broken | self.slow
+        last = torch.where(diverged, self.next, len(self.instants)) - 1
+        kept = torch.arange(len(self.instants), device=last.device)[:, None].minimum(last)
+        states = self.states.gather(0, kept[..., None].expand_as(self.states))
+        return Orbits(
+            states,
+            diverged,
+            self.instants[last],
+            [reason(*flags) for flags in zip(*(f.tolist() for f in (diverged, self.left, self.slow)), strict=True)],
+        )
+
+
+def _norm(values: Float[Tensor, "systems state"]) -> Float[Tensor, " systems"]:
+    return values.square().mean(-1).sqrt()
