@@ -27,8 +27,10 @@ def adapted_to():
     from meta_hamiltonian.models import FieldNetwork
 
     class Prescribed(FieldNetwork):
+        has_energy = True
+
         def __init__(self, system, law):
-            super().__init__(system.state_dim, system.state_box)
+            super().__init__(system.state_dim, domain=system.domain)
             self.system, self.law = system, law
             self.double()
 

@@ -90,7 +90,7 @@ class Runaway(Oscillator):
 def test_a_family_whose_orbits_all_leave_says_so():
     system = Runaway()
     system.horizon = 10.0
-    with pytest.raises(ValueError, match="no orbit stays in its domain .*write sample_initial_states"):
+    with pytest.raises(ValueError, match=r"no orbit stays in its domain .*write sample_initial_states"):
         system.sample_initial_states(system.sample_parameters(2, 0), 0)
 
 

@@ -31,8 +31,8 @@ class Coordinate:
     """
 
     name: str
-    low: float
-    high: float
+    low: Number
+    high: Number
     kind: str = "length"
     unit: str = ""
 
@@ -93,11 +93,7 @@ class Domain:
     energy_unit: str = ""
 
     def __post_init__(self) -> None:
-        if len(self.coordinates) < 2 or len(self.coordinates) % 2:
-            raise ValueError(
-                f"a domain has an even number of coordinates, the positions and then their momenta, got "
-                f"{len(self.coordinates)}"
-            )
+        _check_even(len(self.coordinates))
         if len(set(self.names)) < len(self.names):
             raise ValueError(f"the names of the coordinates must differ, got {', '.join(self.names)}")
         for exclusion in self.exclusions:
@@ -123,6 +119,7 @@ class Domain:
         - `more`: what else a [`Domain`][] has.
         """
         if not isinstance(ends, Mapping):
+            _check_even(len(ends))
             ends = {name: (-half, half) for name, half in zip(canonical_names(len(ends)), ends, strict=True)}
         if unknown := {*angles, *(units or {})} - set(ends):
             raise ValueError(f"{', '.join(sorted(unknown))} is no coordinate; choose from {', '.join(ends)}")
@@ -225,7 +222,8 @@ class Domain:
             return x
         free = torch.tensor([coordinate.turns for coordinate in self.coordinates], device=x.device)
         half, away = x.new_tensor(self.half_widths), x - x.new_tensor(self.centre)
-        turned = x - 2 * math.pi * (away / (2 * math.pi)).round()
+        turn = x.new_tensor(2 * math.pi)  # a Python number would be one of float32 in an exported program
+        turned = x - turn * (away / turn).round()
         return torch.where(free & (away.abs() > half), turned, x)
 
     def draw(
@@ -298,6 +296,13 @@ def _sobol(domain: Domain, count: int) -> Tensor:
         if len(kept) >= count:
             return kept[:count]
     raise ValueError("next to nothing is left of the box; exclude less of it")
+
+
+def _check_even(count: int) -> None:
+    if count < 2 or count % 2:
+        raise ValueError(
+            f"a domain has an even number of coordinates, the positions and then their momenta, got {count}"
+        )
 
 
 def canonical_names(state_dim: int) -> list[str]:

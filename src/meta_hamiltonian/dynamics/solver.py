@@ -29,10 +29,8 @@ _DENSE = (
     (0.0, 40617522 / 29380423, -110615467 / 29380423, 69997945 / 29380423),
 )
 _SAFETY, _SHRINK, _GROW = 0.9, 0.2, 5.0
-# After so many steps the pace of an orbit is looked at ...
+# After so many steps the pace of an orbit is looked at.
 _WINDOW = 1000
-# ... and it is stopped if the rest of the time would take it more than so many.
-_MOST_STEPS = 1e5
 # Steps shorter than this part of the time asked for are at the end of what float64 resolves.
 _RESOLVED = 1e-13
 
@@ -43,6 +41,7 @@ def solve(
     t: Float[Tensor, " instants"],
     outside: Outside,
     tolerance: float,
+    most_steps: float = 1e5,
 ) -> Orbits:
     """Solves dx/dt = field(x) for a batch of systems, one step of every system at a time.
 
@@ -56,7 +55,7 @@ def solve(
     - `x0`: the states at `t[0]`, in float64.
     - `t`: increasing times. Between steps, states are interpolated to fourth order.
     - `outside`: which states lie outside the region; an orbit ends there. It ends as well where the field is not
-        finite, and where it would need more than 100,000 steps for the rest of the time.
+        finite, and where the rest of the time would take it more than `most_steps`.
     - `tolerance`: relative and absolute error of a step.
 
     **Returns:**
@@ -69,7 +68,7 @@ def solve(
         1980. The interpolant: Shampine: Some practical Runge-Kutta formulas. Mathematics of Computation 46, 1986.
     """
     with torch.no_grad():
-        orbits = _Orbits(field, x0, t.to(x0), outside, tolerance)
+        orbits = _Orbits(field, x0, t.to(x0), outside, tolerance, most_steps)
         while orbits.active.any():
             orbits.step()
         return orbits.result()
@@ -78,7 +77,16 @@ def solve(
 class _Orbits:
     """The state of a solve: where each orbit is, and what it will try next."""
 
-    def __init__(self, field: Callable[[Tensor], Tensor], x0: Tensor, t: Tensor, outside: Outside, tolerance: float):
+    def __init__(
+        self,
+        field: Callable[[Tensor], Tensor],
+        x0: Tensor,
+        t: Tensor,
+        outside: Outside,
+        tolerance: float,
+        most_steps: float,
+    ):
+        self.most_steps = most_steps
         self.field, self.outside, self.tolerance = field, outside, tolerance
         self.instants, self.end = t, t[-1]
         self.x, self.time = x0.clone(), t[0].expand(len(x0)).clone()
@@ -153,7 +161,7 @@ class _Orbits:
         due = self.steps >= _WINDOW
         if due.any():
             pace = (self.time - self.since) / _WINDOW
-            self.slow = self.slow | (due & (self.end - self.time > _MOST_STEPS * pace))
+            self.slow = self.slow | (due & (self.end - self.time > self.most_steps * pace))
             self.steps = self.steps.masked_fill(due, 0)
             self.since = torch.where(due, self.time, self.since)
 

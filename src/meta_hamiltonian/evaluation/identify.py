@@ -13,6 +13,8 @@ from meta_hamiltonian.systems import SimulatedSystem
 
 _PER_AXIS = 15
 _POINTS = 50
+# What float64 leaves of a contribution that is none.
+_ROUNDING = 1e-12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +57,7 @@ def identify(learner: Learner, system: SimulatedSystem, n_systems: int, seed: in
 
     own = learner.own_numbers(adapted)
     r2 = {name: _r2(own, value) for name, value in system.linear_parameters(parameters).items()}
-    return Identified(values, error, int((values > error).sum()), r2)
+    return Identified(values, error, int((values > max(error, _ROUNDING)).sum()), r2)
 
 
 def _r2(heads: Float[Tensor, "systems weights"], value: Float[Tensor, " systems"]) -> float:

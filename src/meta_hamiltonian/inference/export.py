@@ -1,6 +1,7 @@
 """An adapted system as a file for other programs."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -57,7 +58,7 @@ def export(adapted: Adapted, path: Path) -> None:
     batch = {"x": {0: torch.export.Dim("batch")}}
     unfinished = path.with_name(f".{path.name}.unfinished")
     try:
-        program = torch.export.export(module, (x[:3],), dynamic_shapes=batch)
+        program = _traced(module, x[:3], batch, path)
         if path.suffix == ".pt2":
             with unfinished.open("wb") as file:
                 torch.export.save(program, file)
@@ -76,6 +77,16 @@ def export(adapted: Adapted, path: Path) -> None:
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _traced(module: Dynamics, x: Tensor, shapes: Any, path: Path) -> torch.export.ExportedProgram:
+    from torch._dynamo.exc import TorchDynamoException  # here: it takes a second
+
+    try:
+        return torch.export.export(module, (x,), dynamic_shapes=shapes)
+    except (TorchDynamoException, RuntimeError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ExportError(f"{path}: torch.export cannot follow this {type(module.net).__name__}: {reason}") from error
 
 
 def _through_onnx(program: torch.export.ExportedProgram, x: Tensor, file: Path) -> list[Tensor]:

@@ -1,0 +1,47 @@
+"""The orbit fit by itself: the head and the start that make orbits meet what was observed."""
+
+import torch
+from observed import INERTIA, PARAMETERS, SYSTEM, learner, swing
+
+from meta_hamiltonian.episodes import Points
+from meta_hamiltonian.inference.orbit_fit import fit_orbits
+from meta_hamiltonian.learners import ANIL
+from meta_hamiltonian.observations import canonical, well_known_points
+
+
+def fitted(trajectory, some=None):
+    some = learner() if some is None else some
+    path = canonical(trajectory, INERTIA)
+    points = Points(*well_known_points([path]))
+    adapted = some.adapt(points.x, points.dxdt)
+    return path, fit_orbits(some, adapted, points, path.x[:1], [path])
+
+
+def test_exact_orbits_are_met():
+    path, found = fitted(swing(instants=60))
+    orbit = found.adapted.rollout(found.starts, path.t)[:, 0]
+    torch.testing.assert_close(orbit, path.observed, rtol=0, atol=1e-4)
+    x = SYSTEM.domain.grid(9)
+    true = SYSTEM.field(x, PARAMETERS)
+    assert (found.adapted.field(x) - true).square().mean() < 1e-7 * true.square().mean()
+
+
+def test_it_is_better_than_its_beginning_and_knows_its_error():
+    """On noisy positions and momenta, where derivatives of splines are rough."""
+    trajectory = swing(noise=0.03, instants=60, seed=2)
+    path, found = fitted(trajectory)
+    true = SYSTEM.orbit(torch.tensor([[1.5, 0.0]]).double(), PARAMETERS, path.t)[:, 0]
+    after = (found.adapted.rollout(found.starts, path.t)[:, 0] - true).square().mean(0).sqrt()
+    noise = (path.observed - true).square().mean(0).sqrt()
+    assert (after < 0.5 * noise).all(), "it averages over the noise"
+    spread = found.start_samples[:, 0].std(0)
+    error = (found.starts[0] - true[0]).abs()
+    assert (error < 4 * spread).all()
+    assert (spread < noise).all()
+
+
+def test_any_gradient_learner_may_be_fitted_to_orbits():
+    """Here one that knows nothing of how heads are distributed, with a good body."""
+    path, found = fitted(swing(instants=50), ANIL(learner().net, lr=1.0, inner_steps=3, scale="task"))
+    orbit = found.adapted.rollout(found.starts, path.t)[:, 0]
+    assert (orbit - path.observed).square().mean() < 1e-4 * path.observed.square().mean()

@@ -1,0 +1,86 @@
+"""Every learner, held to the contract."""
+
+import torch
+from learner_contract import LearnerContract
+
+from meta_hamiltonian.learners import ANIL, MAML, FineTune, MetaSGD, Oracle, Ridge
+from meta_hamiltonian.models import HamiltonianNetwork, ParametricHamiltonian, VectorFieldNetwork
+from meta_hamiltonian.systems import Pendulum
+
+
+def network(domain, kind=HamiltonianNetwork, **more):
+    return kind(width=7, depth=2, domain=domain, **more).double()
+
+
+class TestMAML(LearnerContract):
+    def make(self, domain):
+        return MAML(network(domain), lr=0.01, inner_steps=2, learn_lr=True, scale="task").double()
+
+
+class TestMAMLWithoutPhysics(LearnerContract):
+    def make(self, domain):
+        return MAML(network(domain, VectorFieldNetwork), lr=0.01, inner_steps=2, scale="task").double()
+
+
+class TestMAMLThroughLearn2learn(LearnerContract):
+    def make(self, domain):
+        return MAML(network(domain), lr=0.01, inner_steps=2, scale="task", backend="learn2learn").double()
+
+
+class TestANIL(LearnerContract):
+    def make(self, domain):
+        return ANIL(network(domain), lr=0.05, inner_steps=2, learn_lr=True, scale="task").double()
+
+
+class TestMetaSGD(LearnerContract):
+    def make(self, domain):
+        return MetaSGD(network(domain), lr=0.01, inner_steps=2, scale="task").double()
+
+
+class TestRidge(LearnerContract):
+    adapts_exactly = 1e-6  # variances are inferred
+
+    def make(self, domain):
+        return Ridge(network(domain, activation="sin"), rank=4, noise=1e-2, scale="task").double()
+
+
+class TestRidgeWithoutPhysics(LearnerContract):
+    adapts_exactly = 1e-6
+
+    def make(self, domain):
+        return Ridge(network(domain, VectorFieldNetwork), rank=4, noise=1e-2, scale="task").double()
+
+
+class TestFineTune(LearnerContract):
+    def make(self, domain):
+        return FineTune(network(domain), lr=0.01, scale="task").double()
+
+
+class TestOracle(LearnerContract):
+    adapts_exactly = 1e-6
+
+    def make(self, domain):
+        family = Pendulum() if domain.degrees_of_freedom == 1 else _henon_heiles()
+        return Oracle(ParametricHamiltonian(family)).double()
+
+    # Its fit is SciPy's: nothing is trained through it.
+    test_the_meta_gradient_is_that_of_autograd = None  # pyright: ignore[reportAssignmentType]
+    test_points_that_a_task_does_not_have_do_not_matter = None  # pyright: ignore[reportAssignmentType]
+    test_float32_is_float64_with_fewer_digits = None  # pyright: ignore[reportAssignmentType]
+
+
+def test_the_oracle_leaves_out_points_that_a_task_does_not_have():
+    from learner_contract import padded, tasks_of
+
+    learner, whole = TestOracle().make(Pendulum().domain), tasks_of(1)
+    x = Pendulum().domain.grid(5).expand(5, 25, -1)
+    short, masked = (
+        next(iter(learner.adapt_tasks(s, [1]))).field(x) for s in (whole.support.first(6), padded(whole.support, 6))
+    )
+    torch.testing.assert_close(short, masked, rtol=1e-6, atol=1e-9)
+
+
+def _henon_heiles():
+    from henon_heiles import HenonHeiles
+
+    return HenonHeiles()
