@@ -1,13 +1,13 @@
-"""`python -m meta_hamiltonian adapt`: from a file of observations to the dynamics."""
+"""`python -m meta_hamiltonian`: what the commands write, say and refuse; what they compute is tested elsewhere."""
 
 import base64
 import csv
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from command import train_here
@@ -25,13 +25,20 @@ OBSERVED, AHEAD = 10.0, 5.0
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory):
-    """A closed-form learner, trained for seconds: errors of some percent."""
-    folder = tmp_path_factory.mktemp("adapt")
-    arguments = ("algo=ridge", "logger=none", "model.width=24", "data.meta_batch=30", "trainer.max_steps=80")
-    quick = ("trainer.enable_progress_bar=false", "test.n_systems=2", "data.val_tasks=50", "data.tasks=500")
-    done = train_here(folder / "home", *arguments, *quick, f"hydra.run.dir={folder / 'run'}")
-    assert done.code == 0, done.stderr
-    return folder / "run"
+    """The folder of a run, with a closed-form learner in it."""
+    folder = tmp_path_factory.mktemp("run") / "run"
+    (folder / "checkpoints").mkdir(parents=True)
+    shutil.copy(Path(__file__).parent / "data" / "ridge.ckpt", folder / "checkpoints" / "best.ckpt")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def adapted(run_folder, tmp_path_factory):
+    """What `adapt` leaves of 25 exact points; to be looked at, not to be changed."""
+    folder = tmp_path_factory.mktemp("adapted")
+    points(folder / "seen.csv")
+    adapt(run_folder, folder / "seen.csv", "--from", "1,0.5", "--horizon", 5, "--out", folder / "out")
+    return folder / "out"
 
 
 @pytest.fixture
@@ -76,60 +83,56 @@ def read(path):
     return np.genfromtxt(path, delimiter=",", names=True)
 
 
-def test_states_and_derivatives_are_what_python_adapts_to(run_folder, here):
+def test_states_and_derivatives_are_what_python_adapts_to(run_folder, adapted, here):
     x, dxdt = points(here / "seen.csv")
-    said = adapt(run_folder, "seen.csv", "--from", "1,0.5", "--horizon", 5).stdout
-    assert "seen-adapted" in said
-    prediction = read(here / "seen-adapted" / "prediction.csv")
+    prediction = read(adapted / "prediction.csv")
     assert prediction.dtype.names == ("t", "q", "p", "energy")
-    adapted = load(run_folder).adapt(x, dxdt)
+    system = load(run_folder).adapt(x, dxdt)
     t = torch.linspace(0, 5, 201, dtype=torch.float64)
-    expected = adapted.rollout(torch.tensor([1.0, 0.5], dtype=torch.float64), t)
+    expected = system.rollout(torch.tensor([1.0, 0.5], dtype=torch.float64), t)
     np.testing.assert_allclose(np.stack([prediction["q"], prediction["p"]], -1), expected, rtol=1e-8, atol=1e-8)
-    np.testing.assert_allclose(prediction["energy"], adapted.energy(expected), rtol=1e-8)
+    np.testing.assert_allclose(prediction["energy"], system.energy(expected), rtol=1e-8)
     np.testing.assert_allclose(prediction["t"], t, atol=1e-12)
-    np.testing.assert_allclose(expected, orbit((1.0, 0.5), t), atol=0.3)
-    saved = load_adapted(here / "seen-adapted" / "adapted.pt")
-    torch.testing.assert_close(saved.field(x), adapted.field(x), rtol=0, atol=0)
+    np.testing.assert_allclose(expected, orbit((1.0, 0.5), t), atol=1e-4)
+    saved = load_adapted(adapted / "adapted.pt")
+    torch.testing.assert_close(saved.field(x), system.field(x), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("how", ["auto", "derivatives", "orbit"])
-@pytest.mark.parametrize("columns", ["t,q,p", "t,q,v", "t,q"])
-def test_a_trajectory_predicts_how_it_goes_on(run_folder, here, columns, how):
+def test_a_trajectory_predicts_how_it_goes_on(run_folder, here):
     inertia = (PARAMETERS[0] * PARAMETERS[1] ** 2).item()  # so that p is the true one
     t, x = swing()
-    seen = {"t": t, "q": x[:, 0], "p": x[:, 1], "v": x[:, 1] / inertia}
-    names = columns.split(",")
-    write(here / "swing.csv", names, *(seen[name] for name in names))
-    said = adapt(run_folder, "swing.csv", "--horizon", AHEAD, "--fit", how, "--inertia", inertia).stdout
+    write(here / "swing.csv", ["t", "q"], t, x[:, 0])
+    said = adapt(run_folder, "swing.csv", "--horizon", AHEAD, "--inertia", inertia).stdout
     prediction = read(here / "swing-adapted" / "prediction.csv")
     assert prediction["t"][0] == pytest.approx(OBSERVED)
     later = torch.from_numpy(prediction["t"])
     true = orbit((1.5, 0.0), torch.cat([torch.zeros(1, dtype=torch.float64), later]))[1:]
     error = np.abs(np.stack([prediction["q"], prediction["p"]], -1) - true.numpy()).max(0)
-    assert (error < 0.1 * true.abs().amax(0).numpy()).all(), (error, said)
-    assert ("p was not observed" in said) == ("p" not in names)
+    assert (error < 0.02 * true.abs().amax(0).numpy()).all(), (error, said)
+    assert "p was not observed" in said
     assert np.ptp(prediction["energy"]) < 1e-6 * np.abs(prediction["energy"]).max()
-    if how == "auto":
-        assert re.search(r"fit=(derivatives|orbit) predicts the end of the trajectories better", said)
+    assert re.search(r"fit=(derivatives|orbit) predicts the end of the trajectories better", said)
 
 
-def test_several_trajectories_are_fitted_together(run_folder, here):
-    t = torch.linspace(0, 4, 50, dtype=torch.float64)
-    both = torch.cat([orbit((1.0, 0.0), t), orbit((-2.0, 1.0), t)])
-    label = ["a"] * 50 + ["b"] * 50
-    lines = [f"{name},{a},{q},{p}" for name, a, (q, p) in zip(label, t.repeat(2).tolist(), both.tolist(), strict=True)]
-    (here / "two.csv").write_text("trajectory,t,q,p\n" + "\n".join(lines) + "\n")
-    adapt(run_folder, "two.csv", "--fit", "derivatives")
-    field = load_adapted(here / "two-adapted" / "adapted.pt").field(both)
-    true = SYSTEM.field(both, PARAMETERS)
-    assert (field - true).square().mean() < 0.01 * true.square().mean()
+def test_a_prediction_that_leaves_ends_there_and_says_so(run_folder, here):
+    """A system that drives its momentum out of the box: the learned field points outwards."""
+    x = BOX * (2 * torch.rand(40, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) - 1)
+    force = torch.full_like(x[:, 0], 20.0)
+    write(here / "seen.csv", ["q", "p", "dq", "dp"], *x.T, 0.01 * x[:, 1], force + 40 * torch.sin(0.05 * x[:, 0]))
+    said = adapt(run_folder, "seen.csv", "--from", "0,0", "--horizon", 20).stdout
+    prediction = read(here / "seen-adapted" / "prediction.csv")
+    end = re.search(r"Warning: The prediction ends at t = ([0-9.]+) instead of 20: it leaves the region", said)
+    assert end is not None, said
+    assert prediction["t"][-1] == pytest.approx(float(end[1]), rel=1e-3)
+    assert len(prediction) < 201
+    assert np.abs(prediction["p"]).max() <= 40
+    bands = read(here / "seen-adapted" / "bands.csv")
+    assert len(bands) == len(prediction)
+    assert "The prediction ends at" in (here / "seen-adapted" / "report.html").read_text()
 
 
-def test_the_report_is_one_file_with_its_figures(run_folder, here):
-    points(here / "seen.csv")
-    adapt(run_folder, "seen.csv")
-    folder = here / "seen-adapted"
+def test_the_report_is_one_file_with_its_figures(adapted):
+    folder = adapted
     assert {f.name for f in folder.iterdir()} == {"report.html", "prediction.csv", "bands.csv", "adapted.pt", "figures"}
     assert {f.name for f in (folder / "figures").iterdir()} == {
         f"{name}.{kind}" for name in ("orbit", "residuals", "field", "energy", "uncertainty") for kind in ("png", "pdf")
@@ -153,17 +156,6 @@ def test_an_existing_folder_is_replaced_only_by_force(run_folder, here):
     assert not (here / "mine" / "precious").exists()
     assert (here / "mine" / "report.html").exists()
     assert sorted(f.name for f in here.iterdir()) == ["mine", "seen.csv"], "nothing else is left"
-
-
-def test_what_lies_outside_the_range_is_said(run_folder, here):
-    x = torch.tensor([[7.0, 1.0], [1.0, 2.0], [0.0, 25.0]], dtype=torch.float64)
-    write(here / "far.csv", ["q", "p", "dq", "dp"], *x.T, *SYSTEM.field(x, PARAMETERS).T)
-    assert "2 of 3 observed states lie outside the state box" in adapt(run_folder, "far.csv").stdout
-    x = BOX * (2 * torch.rand(40, 2, dtype=torch.float64) - 1)
-    write(here / "spring.csv", ["q", "p", "dq", "dp"], x[:, 0], x[:, 1], x[:, 1], 3 * torch.sin(2 * x[:, 0]) + x[:, 0])
-    assert "this system is unlike them" in adapt(run_folder, "spring.csv").stdout
-    points(here / "good.csv")
-    assert "Warning" not in adapt(run_folder, "good.csv").stdout
 
 
 GOOD = "q,p,dq,dp\n1,2,3,4\n0,1,1,0\n"
@@ -211,12 +203,10 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 @pytest.mark.parametrize("width", [400, 1400])
-def test_the_report_opens_in_a_browser(run_folder, here, width):
+def test_the_report_opens_in_a_browser(adapted, here, width):
     """No errors on the console, and every image is loaded and inside the window."""
-    points(here / "seen.csv")
-    adapt(run_folder, "seen.csv")
     page = here / "page.html"
-    report = (here / "seen-adapted" / "report.html").read_text()
+    report = (adapted / "report.html").read_text()
     page.write_text(
         report
         + """<script>addEventListener("load", () => { const images = [...document.images];
@@ -240,39 +230,51 @@ def test_the_report_opens_in_a_browser(run_folder, here, width):
     assert title == f"5 true true true {width}"
 
 
-def test_bands_hold_the_truth_and_say_where_to_measure_next(run_folder, here):
-    points(here / "seen.csv", count=6)
-    assert "measure next at" in adapt(run_folder, "seen.csv", "--from", "1,0.5", "--horizon", 2).stdout
-    bands, prediction = read(here / "seen-adapted" / "bands.csv"), read(here / "seen-adapted" / "prediction.csv")
-    for name in ("q", "p"):
+def test_bands_hold_the_true_orbit_and_say_where_to_measure_next(run_folder, here):
+    """With noise, since exact points leave bands of the learner's own error, 1e-8. Many systems: tests/inference."""
+    x, dxdt = points(here / "seen.csv", count=12)
+    generator = torch.Generator().manual_seed(3)
+    noisy = [v + 0.02 * v.square().mean(0).sqrt() * torch.randn(v.shape, generator=generator) for v in (x, dxdt)]
+    write(here / "noisy.csv", ["q", "p", "dq", "dp"], *noisy[0].T, *noisy[1].T)
+    assert "measure next at" in adapt(run_folder, "noisy.csv", "--from", "1,0.5", "--horizon", 2).stdout
+    bands = read(here / "noisy-adapted" / "bands.csv")
+    true = orbit((1.0, 0.5), torch.from_numpy(bands["t"])).T.numpy()
+    for name, values in zip(("q", "p"), true, strict=True):
         assert (bands[f"{name}_low"] <= bands[f"{name}_high"]).all()
-        assert np.mean((bands[f"{name}_low"] <= prediction[name]) & (prediction[name] <= bands[f"{name}_high"])) > 0.9
+        assert np.mean((bands[f"{name}_low"] <= values) & (values <= bands[f"{name}_high"])) > 0.8
     assert (bands["energy_change_low"] <= 1e-12).all()
 
 
-def run_torch_export(file, x):
-    return torch.export.load(file).module()(x)
-
-
-def run_onnx(file, x):
-    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    return [torch.from_numpy(value) for value in session.run(None, {"x": x.numpy()})]
-
-
-@pytest.mark.parametrize(("file", "run"), [("system.pt2", run_torch_export), ("system.onnx", run_onnx)])
-def test_exported_dynamics_are_those_of_the_adapted_system(run_folder, here, file, run):
-    points(here / "seen.csv")
-    adapt(run_folder, "seen.csv")
-    done = CliRunner().invoke(app, ["export", "seen-adapted/adapted.pt", file])
+def test_an_adapted_system_is_exported_once(adapted, here):
+    export = ["export", str(adapted / "adapted.pt"), "system.pt2"]
+    done = CliRunner().invoke(app, export)
     assert done.exit_code == 0, done.output
-    x = BOX * (2 * torch.rand(5, 2, dtype=torch.float64) - 1)
-    energy, field = run(file, x)
-    adapted = load_adapted("seen-adapted/adapted.pt")
-    torch.testing.assert_close(energy, adapted.energy(x))
-    torch.testing.assert_close(field, adapted.field(x))
-    again = CliRunner().invoke(app, ["export", "seen-adapted/adapted.pt", file])
+    assert "H [batch], dx/dt [batch, 2n]" in done.stdout
+    again = CliRunner().invoke(app, export)
     assert (again.exit_code, again.stderr.count("\n")) == (2, 1)
-    assert CliRunner().invoke(app, ["export", "seen-adapted/adapted.pt", "system.txt"]).exit_code == 2
+    assert "--force" in again.stderr
+    assert CliRunner().invoke(app, [*export, "--force"]).exit_code == 0
+    assert CliRunner().invoke(app, [*export[:2], "system.txt"]).exit_code == 2
+
+
+def test_the_true_law_is_identified_and_has_no_bands(here):
+    """What would be a traceback is one line, or works."""
+    arguments = ("algo=oracle", "logger=none", "test.n_systems=2", "shots=5", "trainer.enable_progress_bar=false")
+    assert train_here(here / "home", *arguments, f"hydra.run.dir={here / 'oracle'}").code == 0
+    done = CliRunner().invoke(app, ["identify", str(here / "oracle"), "--n-systems", "20"])
+    assert done.exit_code == 0, done.output
+    refused = CliRunner().invoke(app, ["bands", str(here / "oracle"), "--n-systems", "4"])
+    assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+    assert "algo=ridge" in refused.stderr
+
+
+@pytest.mark.parametrize("command", ["adapt", "identify"])
+def test_a_module_that_cannot_be_imported_is_refused_in_one_line(run_folder, here, command):
+    points(here / "seen.csv")
+    files = [str(run_folder), *(["seen.csv"] if command == "adapt" else [])]
+    done = CliRunner().invoke(app, [command, *files, "--import", "no_such_module"])
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert "--import no_such_module is not allowed" in done.stderr
 
 
 def test_the_family_has_three_terms_and_the_head_knows_its_parameters(run_folder, here):

@@ -5,16 +5,14 @@ from observed import INERTIA, PARAMETERS, SYSTEM, learner, swing
 
 from meta_hamiltonian.episodes import Points
 from meta_hamiltonian.inference.orbit_fit import fit_orbits
-from meta_hamiltonian.learners import ANIL
 from meta_hamiltonian.observations import canonical, well_known_points
 
 
-def fitted(trajectory, some=None):
-    some = learner() if some is None else some
+def fitted(trajectory):
     path = canonical(trajectory, INERTIA)
     points = Points(*well_known_points([path]))
-    adapted = some.adapt(points.x, points.dxdt)
-    return path, fit_orbits(some, adapted, points, path.x[:1], [path])
+    adapted = learner().adapt(points.x, points.dxdt)
+    return path, fit_orbits(learner(), adapted, points, path.x[:1], [path])
 
 
 def test_exact_orbits_are_met():
@@ -38,10 +36,3 @@ def test_it_is_better_than_its_beginning_and_knows_its_error():
     error = (found.starts[0] - true[0]).abs()
     assert (error < 4 * spread).all()
     assert (spread < noise).all()
-
-
-def test_any_gradient_learner_may_be_fitted_to_orbits():
-    """Here one that knows nothing of how heads are distributed, with a good body."""
-    path, found = fitted(swing(instants=50), ANIL(learner().net, lr=1.0, inner_steps=3, scale="task"))
-    orbit = found.adapted.rollout(found.starts, path.t)[:, 0]
-    assert (orbit - path.observed).square().mean() < 1e-4 * path.observed.square().mean()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import optimize
 
-from meta_hamiltonian.episodes import Points, sample_episodes
+from meta_hamiltonian.episodes import Episodes, Points, sample_episodes
 from meta_hamiltonian.learners import Ridge
 from meta_hamiltonian.models import HamiltonianNetwork, VectorFieldNetwork
 from meta_hamiltonian.systems import Pendulum
@@ -144,3 +144,19 @@ def test_steps_on_one_meta_batch_only_ever_lower_its_loss():
     losses = [optimizer.step(lambda: VariableProjection(learner, episodes)).item() for _ in range(25)]
     assert all(after <= before for before, after in itertools.pairwise(losses))
     assert losses[-1] < 1e-3 * losses[0]
+
+
+@pytest.mark.parametrize("kind", [HamiltonianNetwork, VectorFieldNetwork])
+def test_points_that_a_task_does_not_have_do_not_enter_its_equations(kind):
+    learner, whole = ridge(kind, 1e-3), sample_episodes(SYSTEM, 4, 9, 7, seed=2, dtype=torch.float64)
+    short = Episodes(whole.support.first(6), whole.query.first(5))
+
+    def masked(points, count):
+        mask = torch.arange(points.x.shape[1]).expand(points.x.shape[:2]) < count
+        return Points(points.x, torch.where(mask[..., None], points.dxdt, 1e3), mask)
+
+    hidden = Episodes(masked(whole.support, 6), masked(whole.query, 5))
+    (one, down), (other, too) = (VariableProjection(learner, e).normal_equations() for e in (short, hidden))
+    torch.testing.assert_close(other, 7 / 5 * one, rtol=1e-9, atol=1e-9)  # weighted by all points over those there are
+    torch.testing.assert_close(too, 7 / 5 * down, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(*(VariableProjection(learner, e).loss() for e in (short, hidden)), rtol=1e-10, atol=0)

@@ -98,6 +98,7 @@ class EpisodeDataModule(LightningDataModule):
         )
 
     def train_dataloader(self) -> DataLoader[Episodes]:
+        """One meta-batch for each outer step; a resumed run gets those that are left."""
         trainer = self.trainer
         assert trainer is not None, "a Trainer asks for this"
         return DataLoader(
@@ -109,4 +110,5 @@ class EpisodeDataModule(LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader[Episodes]:
+        """The held-out tasks as a single batch, the same at every validation."""
         return DataLoader([self.make_val()], batch_size=None)  # pyright: ignore[reportArgumentType]

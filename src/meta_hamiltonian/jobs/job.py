@@ -40,6 +40,7 @@ class Job:
         return (read_finished(self.folder) or {}).get("config") == self._name
 
     def finish(self) -> None:
+        """Writes `.finished.json`: the mark that all is there, and how the time was spent."""
         content = {"config": self._name, "began": self._began, "ended": time.time(), "seconds": self._seconds}
         write_text(self.folder / _FILE, json.dumps(content))
 

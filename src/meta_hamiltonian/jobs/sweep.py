@@ -43,9 +43,11 @@ class SummaryCallback(Callback):
     """
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Makes the folder of a single run; ends the program where it cannot be written to."""
         _check_folder(Path(to_absolute_path(config.hydra.run.dir)))
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Makes the folder of the sweep, and arranges a last summary for the end of the process."""
         sweep = Path(to_absolute_path(config.hydra.sweep.dir))
         _check_folder(sweep)
         # Hydra does not call `on_multirun_end` after a sweep in which a job failed.
@@ -53,14 +55,17 @@ class SummaryCallback(Callback):
         atexit.register(self._at_exit)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Writes the last summary at once, rather than at the end of the process."""
         atexit.unregister(self._at_exit)
         self._at_exit()
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Removes the `error.txt` that an earlier attempt at a job of the sweep left."""
         if config.hydra.mode == RunMode.MULTIRUN:  # the error of an earlier attempt
             (Path(config.hydra.runtime.output_dir) / "error.txt").unlink(missing_ok=True)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        """Writes the `error.txt` of a job that failed, and brings the sweep's summary up to date."""
         if config.hydra.mode != RunMode.MULTIRUN:
             return
         sweep = Path(to_absolute_path(config.hydra.sweep.dir))

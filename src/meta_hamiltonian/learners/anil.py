@@ -29,25 +29,31 @@ class ANIL(GradientLearner):
 
     @property
     def adapted_names(self) -> list[str]:
+        """The tensors of the head: `head.weight`, and `head.bias` where there is one."""
         return list(own_head(self.net))
 
     def inner_problem(self, support: Points) -> InnerProblem:
+        """Each task's support loss as a function of the head alone, which is quadratic."""
         return _LinearHead(self.net, support)
 
     @property
     def kept_arrays(self) -> int:
+        """Four for every layer and coordinate: the features carry a tangent for each coordinate through the body."""
         return (
             4 * self.net.state_dim * (len(list(self.net.parameters())) // 2 + 1)
         )  # of every layer, for each coordinate
 
     @property
     def step_cost(self) -> StepCost:
+        """Two passes, one over each of the two sets of points, however many inner steps there are."""
         return StepCost(24, 2)  # its inner loop is of the head's size
 
     def adapted_module(self) -> nn.Module:
+        """The head, the only layer that the inner loop changes."""
         return self.net.head
 
     def module_inputs(self, x: Float[Tensor, "points state"]) -> Float[Tensor, "points ..."]:
+        """The features A(x), which the head turns into the field."""
         return self.net.field_features(x)
 
 

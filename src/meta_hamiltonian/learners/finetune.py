@@ -39,6 +39,7 @@ class FineTune(Learner):
 
     @property
     def default_steps(self) -> int:
+        """The `steps` of the constructor: training has no inner steps to go by."""
         return self.steps
 
     def task_losses(self, episodes: Episodes) -> Float[Tensor, " tasks"]:
@@ -57,6 +58,7 @@ class FineTune(Learner):
         return field_loss(self.net.field(x), dxdt, mask)
 
     def adaptations(self, support: Points, steps: int) -> Iterator[Mapping[str, Tensor]]:
+        """Fits every weight to each task's support set by steps of SGD or Adam."""
         problem = WholeNetwork(self.net, support)
         weights = {name: value.detach().clone().requires_grad_() for name, value in problem.start.items()}
         # Both optimizers treat every number for itself, so that one of them serves all tasks.

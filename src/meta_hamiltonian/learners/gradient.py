@@ -126,6 +126,7 @@ class GradientLearner(Learner):
 
     @property
     def default_steps(self) -> int:
+        """As many steps as in training."""
         return self.inner_steps
 
     def rate(self, step: int, tensor: int) -> Float[Tensor, "*shape"] | float:
@@ -142,6 +143,7 @@ class GradientLearner(Learner):
         return {"log_lr": sums * self.log_lr.exp()}
 
     def mean_loss(self, episodes: Episodes) -> Float[Tensor, ""]:
+        """The mean of `task_losses`, chunk by chunk; each chunk's gradient is taken along with its loss."""
         if torch.compiler.is_compiling():  # by a user, who differentiates the loss in his own way
             return self.task_losses(episodes).mean()
         compiled = self.compiled and self.training  # held-out tasks, of another number, do not earn a compilation
@@ -185,6 +187,7 @@ class GradientLearner(Learner):
         return {name: value for name, value in vars(self).items() if name != "_compiled_step"}
 
     def task_losses(self, episodes: Episodes) -> Float[Tensor, " tasks"]:
+        """Each task's query loss after `inner_steps` steps on its support set, by either backend."""
         if self.backend == "learn2learn":
             with torch.enable_grad():  # callers may have switched it off
                 losses = torch.stack([self._clone_and_adapt(episodes, task) for task in range(len(episodes))])
@@ -197,6 +200,7 @@ class GradientLearner(Learner):
         return self.query_losses(weights, episodes.query)
 
     def adaptations(self, support: Points, steps: int) -> Iterator[Mapping[str, Tensor]]:
+        """Takes the inner steps of all tasks at once; no graph leads from one step to the next."""
         problem = self.inner_problem(support)
         weights = {name: value.detach() for name, value in problem.start.items()}
         yield weights

@@ -28,23 +28,29 @@ class MAML(GradientLearner):
 
     @property
     def adapted_names(self) -> list[str]:
+        """All parameters of the network."""
         return [name for name, _ in self.net.named_parameters()]
 
     def inner_problem(self, support: Points) -> InnerProblem:
+        """Each task's support loss as a function of every weight, from the network's own on."""
         return WholeNetwork(self.net, support)
 
     @property
     def kept_arrays(self) -> int:
+        """Seven for every layer of every inner step: the outer gradient goes back through all steps."""
         return 7 * self.inner_steps * (len(self.adapted_names) // 2 + 1)  # of every layer in every step
 
     @property
     def step_cost(self) -> StepCost:
+        """One pass for each inner step, and one for the query loss."""
         return StepCost(32 * (self.inner_steps + 1), self.inner_steps + 1)
 
     def adapted_module(self) -> nn.Module:
+        """The whole network, as a module whose call is its field."""
         return FieldOf(self.net)
 
     def module_inputs(self, x: Float[Tensor, "points state"]) -> Float[Tensor, "points ..."]:
+        """The states themselves."""
         return x
 
     def losses_and_gradients(self, episodes: Episodes) -> tuple[Float[Tensor, " tasks"], dict[str, Tensor]]:
@@ -85,9 +91,11 @@ class WholeNetwork(InnerProblem):
         self.start = each_task(net, len(support.x))
 
     def loss(self, weights: Mapping[str, Tensor]) -> Float[Tensor, " tasks"]:
+        """Equation (2) on every task's support set, with that task's weights."""
         return field_loss(self.net.field_with(weights, self.support.x), self.support.dxdt, self.support.mask)
 
     def gradient(self, weights: Mapping[str, Tensor], second_order: bool) -> Mapping[str, Tensor]:
+        """Each task's ∇_θ L: written out for first order where the network has layers, else by autograd."""
         if not second_order and self.net.has_layers:
             with torch.no_grad():
                 _, gradient, _ = loss_gradient(self.net, weights, self.support)

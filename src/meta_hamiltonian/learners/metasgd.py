@@ -42,17 +42,21 @@ class MetaSGD(MAML):
         self.relative_rates = nn.ParameterList(torch.ones_like(value) for value in net.parameters())
 
     def rate(self, step: int, tensor: int) -> Float[Tensor, "*shape"]:
+        """The learned rates α of one tensor, one for each of its elements and the same in every step."""
         return self.lr * self.relative_rates[tensor]
 
     def rate_gradients(self, of_rates: Sequence[Sequence[Tensor]]) -> dict[str, Tensor]:
+        """The gradients for `relative_rates`, each summed over the steps that share it."""
         by_tensor = zip(*of_rates, strict=True)
         return {f"relative_rates.{i}": self.lr * torch.stack(steps).sum(0) for i, steps in enumerate(by_tensor)}
 
     def learn2learn(self) -> Any:
+        """learn2learn's Meta-SGD around the whole network, given the learned rates."""
         from meta_hamiltonian.learners.numerics import learn2learn  # seconds that the other backend need not spend
 
         rates = [self.rate(0, i) for i in range(len(self.relative_rates))]
         return learn2learn.MetaSGD(self.adapted_module(), first_order=self.first_order, lrs=rates)
 
     def adapt_clone(self, clone: Any, loss: Float[Tensor, ""], step: int) -> None:
+        """One inner step of a clone, at the rates that it carries."""
         clone.adapt(loss)

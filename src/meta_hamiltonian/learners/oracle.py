@@ -37,10 +37,12 @@ class Oracle(Learner):
         return adapted.parameters["physical"]
 
     def task_losses(self, episodes: Episodes) -> Float[Tensor, " tasks"]:
+        """Each task's query loss at the parameters fitted to its support set; a fit by SciPy has no gradient."""
         *_, fitted = self.adaptations(episodes.support, 1)
         return self.query_losses(fitted, episodes.query)
 
     def adaptations(self, support: Points, steps: int) -> Iterator[Mapping[str, Tensor]]:
+        """Yields the prior's mean, then the fitted parameters, which no further step changes."""
         tasks = len(support.x)
         yield {"physical": self.net.physical.detach().expand(tasks, -1)}
         if steps:

@@ -99,6 +99,7 @@ class Ridge(Learner):
         return [1]
 
     def task_losses(self, episodes: Episodes) -> Float[Tensor, " tasks"]:
+        """Each task's query loss with the head that [`solve`][] finds on its support set; differentiable."""
         columns = self.solve(episodes.support)
         features, targets = head_problem(self.net, episodes.query)
         return (features @ columns - targets).square().sum((-2, -1)) / episodes.query.counts
@@ -168,6 +169,7 @@ class Ridge(Learner):
         return v, residual - design @ v, features
 
     def adaptations(self, support: Points, steps: int) -> Iterator[Mapping[str, Tensor]]:
+        """Yields the head at the prior's mean, then the one at the posterior's, which no further step changes."""
         with torch.no_grad():
             prior = self.columns(self.mean).expand(len(support.x), -1, -1)
             yield head_weights(self.net, prior)

@@ -73,6 +73,7 @@ class HamiltonianNetwork(FieldNetwork):
     def field_with(
         self, parameters: Mapping[str, Tensor], x: Float[Tensor, "*batch state"]
     ) -> Float[Tensor, "*batch state"]:
+        """Equation (1) for many tasks, with ∇ₓH_θ carried back through the transposed layers."""
         layers, head = self.layers(parameters)
         _, slopes = self._forward(layers, x)
         gradient = head * slopes[-1]  # ∂H/∂a of the last hidden layer, carried back through the transposed layers

@@ -35,17 +35,21 @@ class ParametricHamiltonian(FieldNetwork):
         return self.system.hamiltonian(x, self.physical)
 
     def field(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch state"]:
+        """Equation (1) for the family's H, at the parameters before any fit."""
         return self.system.field(x, self.physical)
 
     def field_features(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "..."]:
+        """**Raises:** `TypeError`, always: the true law is not linear in its parameters."""
         raise TypeError("the true law is not linear in its parameters: it has no features; use algo=oracle")
 
     def energy_with(
         self, parameters: Mapping[str, Tensor], x: Float[Tensor, "tasks points state"]
     ) -> Float[Tensor, "tasks points"]:
+        """The energies of many tasks, each at its own physical parameters."""
         return self.system.hamiltonian(x, parameters["physical"][:, None])
 
     def field_with(
         self, parameters: Mapping[str, Tensor], x: Float[Tensor, "tasks points state"]
     ) -> Float[Tensor, "tasks points state"]:
+        """Equation (1) for many tasks, each at its own physical parameters."""
         return self.system.field(x, parameters["physical"][:, None])

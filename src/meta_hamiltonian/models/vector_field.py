@@ -40,9 +40,11 @@ class VectorFieldNetwork(FieldNetwork):
         return self.field(x)
 
     def field(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch state"]:
+        """The predicted dx/dt, straight from the head; no energy lies behind it."""
         return self.head(self.field_features(x))
 
     def field_features(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch width"]:
+        """The last hidden layer, which the head maps linearly to dx/dt."""
         hidden = self.normalized(x)
         for layer in self.body:
             hidden = self.activation.value(layer(hidden))
@@ -51,6 +53,7 @@ class VectorFieldNetwork(FieldNetwork):
     def field_with(
         self, parameters: Mapping[str, Tensor], x: Float[Tensor, "tasks points state"]
     ) -> Float[Tensor, "tasks points state"]:
+        """The fields of many tasks, each with its own weights, as batched matrix products."""
         parameters = dict(self.named_parameters()) | dict(parameters)
         hidden = self.normalized(x)
         for i in range(len(self.body)):

@@ -25,6 +25,14 @@ _AFTER_QUOTE = re.compile(r'(?<!")"[ \t]+(?=[,;]|$)')
 
 
 def read_csv(path: Path, n: int) -> Table:
+    """Reads a table with a header, whose cells are separated by commas or by semicolons.
+
+    **Arguments:**
+
+    - `n`: degrees of freedom of the model.
+
+    **Raises:** [`ObservationError`][], which names the line at fault.
+    """
     lines = _lines(path.read_bytes())
     if not lines:
         raise ObservationError(f"it has no header, only blank lines and comments; give {forms_words(n)}")

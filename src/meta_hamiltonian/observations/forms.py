@@ -48,14 +48,17 @@ def at_place(place: str) -> Iterator[None]:
 
 
 def shown(text: str) -> str:
+    """A text in quotes for an error message, cut to about 40 characters."""
     return repr(text if len(text) <= 40 else text[:37] + "...")
 
 
 def named(noun: str, names: Iterable[str], most: int = 6) -> str:
+    """A noun and its names, such as `columns q, p`; those beyond `most` are only counted."""
     names = list(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return f"{noun}{'' if len(names) == 1 else 's'} {', '.join(names[:most])}{more}"
 
 
 def counted(number: int, noun: str) -> str:
+    """A number and its noun, such as `1 row` or `3 rows`."""
     return f"{number} {noun}" + ("" if number == 1 else "s")

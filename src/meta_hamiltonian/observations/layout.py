@@ -98,6 +98,7 @@ def columns_of(form: Sequence[str], dofs: int | None) -> dict[str, list[str]]:
 
 
 def flat(columns: Mapping[str, Sequence[str]]) -> list[str]:
+    """The columns of all quantities, one after the other."""
     return [name for names in columns.values() for name in names]
 
 
@@ -108,6 +109,7 @@ def _superfluous(names: Iterable[str], columns: Iterable[str]) -> list[str]:
 
 
 def check_dimension(dofs: int, n: int) -> None:
+    """**Raises:** [`ObservationError`][] where a file has another number of degrees of freedom than the model."""
     if dofs != n:
         raise ObservationError(
             f"the file has n={dofs} degrees of freedom, the model n={n}; "
@@ -116,9 +118,11 @@ def check_dimension(dofs: int, n: int) -> None:
 
 
 def forms_words(n: int) -> str:
+    """All forms that a file may have for n degrees of freedom, in words for an error message."""
     return " or ".join(spelled(form, None if n == 1 else n) for form in FORMS)
 
 
 def spelled(form: Sequence[str], dofs: int | None) -> str:
+    """A form as a header would have it, such as `t,q,p`; three coordinates or more become `q1..q3`."""
     names = columns_of(form, dofs).values()
     return ",".join(",".join(columns) if len(columns) < 3 else f"{columns[0]}..{columns[-1]}" for columns in names)

@@ -21,6 +21,14 @@ from meta_hamiltonian.observations.layout import (
 
 
 def read_npz(path: Path, n: int) -> Table:
+    """Reads arrays whose names tell what they hold.
+
+    **Arguments:**
+
+    - `n`: degrees of freedom of the model.
+
+    **Raises:** [`ObservationError`][], which names the array at fault.
+    """
     with _open(path) as archive:
         members = archive.namelist()
         names = [member.removesuffix(".npy") for member in members]

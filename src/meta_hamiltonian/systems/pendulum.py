@@ -47,6 +47,7 @@ class Pendulum(SimulatedSystem):
     def hamiltonian(
         self, x: Float[Tensor, "*#batch state"], parameters: Float[Tensor, "*#batch parameters"]
     ) -> Float[Tensor, "*batch"]:
+        """H(q, p) = p² / (2 m l²) + m g l (1 − cos(q − q0)), the kinetic and the potential energy."""
         q, p = x.unbind(-1)
         m, l, q0 = parameters.unbind(-1)
         return p**2 / (2 * m * l**2) + m * self.gravity * l * (1 - torch.cos(q - q0))
@@ -54,6 +55,7 @@ class Pendulum(SimulatedSystem):
     def field(
         self, x: Float[Tensor, "*#batch state"], parameters: Float[Tensor, "*#batch parameters"]
     ) -> Float[Tensor, "*batch state"]:
+        """Equation (1) in closed form: dq/dt = p / (m l²) and dp/dt = −m g l sin(q − q0)."""
         q, p = x.unbind(-1)
         m, l, q0 = parameters.unbind(-1)
         dh_dq = m * self.gravity * l * torch.sin(q - q0)

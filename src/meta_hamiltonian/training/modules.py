@@ -48,11 +48,16 @@ class MetaModule(LightningModule):
         self.longest_row.copy_(torch.maximum(self.longest_row, self.in_a_row))
 
     def on_train_start(self) -> None:
+        """Starts the clock that the history is told by; a resumed run goes on with its earlier seconds."""
         earlier = self.history[-1]["seconds"] if self.history else 0.0  # of a run that is resumed
         self._began = time.perf_counter() - earlier
         self._start_clock()
 
     def on_train_batch_end(self, outputs: STEP_OUTPUT, batch: Episodes, batch_idx: int) -> None:
+        """Logs the loss, the speed and the skipped meta-batches now and then, and ends the run after its last step.
+
+        **Raises:** [`DivergedError`][] once `max_skipped` meta-batches in a row were skipped.
+        """
         step = self.trainer.global_step
         log_every = self.trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]
         if step % log_every == 0 or step == self.trainer.max_steps:
@@ -78,12 +83,14 @@ class MetaModule(LightningModule):
         self._clock_step, self._clock_time = self.trainer.global_step, time.perf_counter()
 
     def validation_step(self, batch: Episodes, batch_idx: int) -> None:
+        """Logs the query loss of the held-out tasks, and calibrates the learner on them."""
         mine = batch[share(len(batch))]
         loss = self.learner.meta_loss(mine)
         self.learner.calibrate(batch)
         self.log("val/query_loss", _mean_over_tasks(loss, mine), prog_bar=True, batch_size=len(mine))
 
     def on_validation_epoch_end(self) -> None:
+        """Adds the step, the seconds so far and the validation loss to the history."""
         if self.trainer.sanity_checking:
             return
         seconds = time.perf_counter() - self._began
@@ -91,13 +98,16 @@ class MetaModule(LightningModule):
         self.history.append({"step": self.trainer.global_step, "seconds": seconds, "loss": loss})
 
     def on_validation_end(self) -> None:
+        """Restarts the clock of the speed, so that validation does not count as training."""
         self._start_clock()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the learner's settings and the history to the checkpoint."""
         checkpoint[SETTINGS_KEY] = dict(self.settings)
         checkpoint[HISTORY_KEY] = self.history
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes the history up again where the checkpoint left it."""
         self.history = checkpoint[HISTORY_KEY]
 
 
@@ -137,6 +147,7 @@ class AdamLoop(MetaModule):
         self.rates_lr = rates_lr
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Adam with one rate for the network and one for all else; both fall to zero on a cosine."""
         network = list(self.learner.net.parameters())
         groups: list[dict[str, Any]] = [{"params": network, "lr": self.lr}]
         others = [p for name, p in self.learner.named_parameters() if not name.startswith("net.")]
@@ -147,6 +158,7 @@ class AdamLoop(MetaModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
 
     def training_step(self, batch: Episodes, batch_idx: int) -> Mapping[str, Tensor]:
+        """Equation (4), weighted such that the mean over devices is the mean over all tasks."""
         loss = self.learner.meta_loss(batch)
         # Gradients are averaged over devices, which need not have as many tasks.
         weight = len(batch) * world_size() / _tasks(batch)
@@ -158,6 +170,7 @@ class AdamLoop(MetaModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
+        """Clips the norm of the gradient, and lets Adam skip the step where it is not finite."""
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(p.grad for p in parameters if p.grad is not None)
         if gradient_clip_val is not None:
@@ -190,11 +203,13 @@ class GaussNewtonLoop(MetaModule):
         return cast(Ridge, self.learner)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Levenberg-Marquardt for the shared weights; the length of its steps falls to zero on a cosine."""
         optimizer = LevenbergMarquardt(projected_parameters(self.solver).values(), self.damping)
         cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.trainer.max_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
 
     def training_step(self, batch: Episodes, batch_idx: int) -> Mapping[str, Tensor]:
+        """Takes one Levenberg-Marquardt step, and counts it as skipped where the loss is not finite."""
         problem = VariableProjection(self.solver, rescaled(batch) if self.learner.scale == "task" else batch)
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)

@@ -11,19 +11,23 @@ class ProgressBar(TQDMProgressBar):
     """Lightning's bar, a step of it an outer step, with the losses and the speed in few words."""
 
     def init_validation_tqdm(self) -> Tqdm:
+        """A bar that is never shown."""
         return Tqdm(disable=True)  # it takes a fraction of a second
 
     def init_train_tqdm(self) -> Tqdm:
+        """The bar of the meta-training: the share that is done, the steps, the time left and the metrics."""
         bar = super().init_train_tqdm()
         bar.bar_format = "{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
         return bar
 
     def on_train_epoch_start(self, trainer: Trainer, *args: Any) -> None:
+        """Makes the bar as long as the meta-training, in outer steps."""
         super().on_train_epoch_start(trainer, *args)
         self.train_progress_bar.reset(trainer.max_steps)
         self.train_progress_bar.set_description("Meta-training")
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """The losses and the speed, under short names and with few digits."""
         metrics = super().get_metrics(trainer, pl_module)
         names = {
             "train/tasks_per_second": "tasks/s",

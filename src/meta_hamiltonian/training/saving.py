@@ -32,6 +32,7 @@ class WholeCheckpoints(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Writes the checkpoint next to `path`, and renames it once it is whole."""
         content = io.BytesIO()  # a full disk then is an OSError, not one of torch's
         torch.save(checkpoint, content)
         path = Path(path)
@@ -57,6 +58,7 @@ class BestCheckpoint(ModelCheckpoint):
         )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes up the best loss so far; its file is looked for in the folder of this run."""
         assert self.dirpath is not None
         here = {"dirpath": self.dirpath}
         if state_dict["best_model_path"]:
@@ -83,6 +85,7 @@ class LastCheckpoint(Checkpoint):
         self._before: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the clock of the saves, and listens to the signals."""
         self._saved = time.monotonic()
         if threading.current_thread() is threading.main_thread():  # where alone Python lets one listen
             for number in _SIGNALS:
@@ -92,6 +95,7 @@ class LastCheckpoint(Checkpoint):
         self._received = number
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
+        """Saves once a minute has passed, and ends the training after a signal; a validation that is due does both."""
         interval = trainer.val_check_batch
         assert isinstance(interval, int), "validations are counted in steps"
         if trainer.global_step % interval == 0 or trainer.global_step >= trainer.max_steps:
@@ -103,6 +107,7 @@ class LastCheckpoint(Checkpoint):
             self._stop(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves, and ends the training if a signal has arrived."""
         self._save(trainer)
         if trainer.global_step < trainer.max_steps and self._on_any_device(trainer, self._received is not None):
             self._stop(trainer)
@@ -124,9 +129,11 @@ class LastCheckpoint(Checkpoint):
         raise StoppedError(f"{text}; go on with resume=true and the same folder")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Hands the signals back to whoever listened before."""
         self._restore()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Hands the signals back also when an error ends the training."""
         self._restore()
 
     def _restore(self) -> None:

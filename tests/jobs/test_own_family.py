@@ -1,0 +1,112 @@
+"""A family outside the package: one Python file and one YAML file of a user's own, from training to export."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command import ROOT, TINY, environment_of, results
+
+FAMILY = Path(__file__).parents[1] / "henon_heiles.py"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder with the package `my_families`, a folder of configurations, and a trained learner."""
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "my_families").mkdir()
+    (folder / "my_families" / "__init__.py").write_text("from my_families.chaotic import HenonHeiles\n")
+    shutil.copy(FAMILY, folder / "my_families" / "chaotic.py")
+    (folder / "my_conf" / "system").mkdir(parents=True)
+    (folder / "my_conf" / "system" / "henon_heiles.yaml").write_text("_target_: my_families.HenonHeiles\n")
+    arguments = ["--config-dir", "my_conf", "system=henon_heiles", "algo=ridge", "model.width=16", "algo.rank=4"]
+    done = command(
+        folder, "train", *arguments, *TINY, "trainer.max_steps=25", "data.train_shots=20", "logger=none", RUN
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+RUN = "hydra.run.dir=outputs/own"
+
+
+def command(folder, *arguments):
+    """`python -m meta_hamiltonian ...`, as the installed command, in the user's folder."""
+    return subprocess.run(
+        [sys.executable, "-m", "meta_hamiltonian", *arguments],
+        cwd=folder,
+        env=environment_of(folder / "home") | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+def test_it_is_trained_and_tested_with_figures(home):
+    run = home / "outputs" / "own"
+    table = results(run)
+    assert [(row["system"], row["shots"]) for row in table] == [("henon_heiles", "25"), ("henon_heiles", "50")]
+    assert all(float(row["field_rel_median"]) < 1 for row in table)
+    figures = {f"{kind}_k{k}.{form}" for kind in ("field", "orbit") for k in (25, 50) for form in ("png", "pdf")}
+    assert figures <= {file.name for file in (run / "figures").iterdir()}
+
+
+def test_its_checkpoint_loads_only_where_the_family_was_imported(home):
+    code = "import {}meta_hamiltonian; print(type(meta_hamiltonian.load('outputs/own')).__name__)"
+    for imports, expected in (("my_families, ", "Ridge"), ("", "")):
+        done = subprocess.run(
+            [sys.executable, "-c", code.format(imports)],
+            cwd=home,
+            env=environment_of(home / "home") | {"PYTHONPATH": str(ROOT / "src")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.stdout.strip() == expected
+        assert (done.returncode == 0) == bool(expected)
+        assert expected or "_target_=my_families.HenonHeiles is not a System that this process knows" in done.stderr
+    refused = command(home, "identify", "outputs/own", "--n-systems", "4")
+    assert refused.returncode == 2
+    assert refused.stderr.count("\n") == 1
+    assert "--import my_families" in refused.stderr
+
+
+def test_it_is_adapted_reported_identified_and_exported(home):
+    sys.path.append(str(FAMILY.parent))
+    from henon_heiles import HenonHeiles
+
+    system = HenonHeiles()
+    parameters = system.sample_parameters(1, seed=8, split="user")
+    x = system.sample_states(parameters, 8, ("user",), range(1), 40)[0]
+    table = np.hstack([x, system.field(x, parameters)])
+    names = [f"{kind}{i}" for kind in ("q", "p", "dq", "dp") for i in (1, 2)]
+    np.savetxt(home / "seen.csv", table, delimiter=",", header=",".join(names), comments="")
+    own = ("--import", "my_families")
+    done = command(home, "adapt", "outputs/own", "seen.csv", "--from", "0.1,0.1,0,0", "--horizon", "3", *own)
+    assert done.returncode == 0, done.stderr
+    folder = home / "seen-adapted"
+    assert {file.stem for file in (folder / "figures").iterdir()} == {"orbit", "residuals", "field", "energy"}
+    prediction = np.genfromtxt(folder / "prediction.csv", delimiter=",", names=True)
+    assert prediction.dtype.names == ("t", "q1", "q2", "p1", "p2", "energy")
+    assert len(re.findall("<img ", (folder / "report.html").read_text())) == 4
+    identified = command(home, "identify", "outputs/own", "--n-systems", "40", *own)
+    assert identified.returncode == 0, identified.stderr
+    assert re.search(r"Independent terms of the family: \d", identified.stdout)
+    assert "1/m is linear in the head" in identified.stdout
+    exported = command(home, "export", "seen-adapted/adapted.pt", "own.pt2", *own)
+    assert exported.returncode == 0, exported.stderr
+    assert (home / "own.pt2").exists()
+
+
+def test_a_family_that_is_not_there_or_not_registered_is_refused_in_one_line(home):
+    (home / "my_conf" / "system" / "missing.yaml").write_text("_target_: no_such_package.Family\n")
+    (home / "my_conf" / "system" / "plain.yaml").write_text("_target_: collections.OrderedDict\n")
+    for name, message in (("missing", "cannot be imported"), ("plain", "@register")):
+        done = command(home, "train", "--config-dir", "my_conf", f"system={name}", *TINY, "hydra.run.dir=outputs/no")
+        assert done.returncode == 1
+        (line,) = done.stderr.strip().splitlines()
+        assert re.match(f"Error: system._target_=.* is not allowed: .*{message}", line)

@@ -1,0 +1,58 @@
+"""The wheel: it holds the configuration, and trains in an empty folder."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from command import TINY, environment_of
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """The wheel's files, where Python finds them before those of the clone."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder / "dist")]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = (folder / "dist").glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(folder / "site")
+    return folder
+
+
+def test_the_configuration_is_inside(installed):
+    site = installed / "site"
+    inside = {str(file.relative_to(site / "meta_hamiltonian" / "conf")) for file in site.rglob("*.yaml")}
+    assert inside == {str(file.relative_to(ROOT / "conf")) for file in (ROOT / "conf").rglob("*.yaml")}
+    (points,) = site.glob("*.dist-info/entry_points.txt")
+    assert "meta-hamiltonian = meta_hamiltonian.__main__:app" in points.read_text()
+
+
+def test_it_trains_and_adapts_in_an_empty_folder(installed):
+    here = installed / "empty"
+    here.mkdir()
+    environment = environment_of(installed / "home") | {"PYTHONPATH": str(installed / "site"), "OMP_NUM_THREADS": "1"}
+
+    def command(*arguments):
+        done = subprocess.run(
+            [sys.executable, "-m", "meta_hamiltonian", *arguments],
+            cwd=here,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    command("train", "algo=anil", *TINY, "logger=none")
+    (run,) = (here / "outputs").glob("*/*")
+    assert (run / "results.csv").exists()
+    assert (run / "train.log").exists()
+    (here / "seen.csv").write_text("q,p,dq,dp\n1,2,2,-1\n0,1,1,0\n-1,0.5,0.5,1\n")
+    command("adapt", str(run), "seen.csv", "--horizon", "1")
+    assert (here / "seen-adapted" / "report.html").exists()
+    assert "algo=" in command("train", "--help")
