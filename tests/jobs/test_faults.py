@@ -11,7 +11,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.parametrize(
     "arguments",
-    [("training", "trainer.max_steps=3000", "trainer.precision=64-true"), ("sweep", "trainer.max_steps=600", "seed=0")],
+    [("training", "trainer.max_steps=1200", "trainer.precision=64-true"), ("sweep", "trainer.max_steps=300", "seed=0")],
 )
 def test_nothing_is_lost_to_kills(arguments, tmp_path):
     command = [sys.executable, str(ROOT / "tests" / "faults" / "kills.py"), *arguments, "--kills", "2"]

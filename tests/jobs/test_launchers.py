@@ -35,7 +35,7 @@ def test_a_sweep_on_a_launcher(launcher, tmp_path):
 
 def test_a_preempted_job_of_submitit_is_queued_again_and_goes_on(tmp_path):
     folder = tmp_path / "sweep"
-    long = ("trainer.max_steps=3000", "trainer.val_check_interval=100", "algo=anil", "compile=false", "logger=none")
+    long = ("trainer.max_steps=1000", "trainer.val_check_interval=50", "algo=anil", "compile=false", "logger=none")
     command = ["-m", *TINY, *long, "hydra/launcher=submitit_local", f"hydra.sweep.dir={folder}"]
     sweep = subprocess.Popen(
         [sys.executable, "train.py", *command],

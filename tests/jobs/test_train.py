@@ -141,8 +141,7 @@ def test_another_seed_gives_another_learner_on_the_same_test_systems(maml, tmp_p
         assert a["field_mse_mean"] != b["field_mse_mean"]
 
 
-@pytest.mark.parametrize("algo", ["maml", "anil"])
-@pytest.mark.parametrize("plain_algorithm", [True, False])
+@pytest.mark.parametrize(("algo", "plain_algorithm"), [("maml", False), ("anil", True)])
 def test_both_backends_train_the_same_learner(algo, plain_algorithm, tmp_path):
     changes = ["algo.scale=none", "algo.learn_lr=false", "algo.lr=0.002"] if plain_algorithm else []
     common = [f"algo={algo}", "trainer.precision=64-true", "logger=none", *changes]

@@ -8,7 +8,7 @@ from scipy import integrate, optimize
 
 from meta_hamiltonian.episodes import sample_episodes
 from meta_hamiltonian.learners import ANIL, MAML
-from meta_hamiltonian.models import HamiltonianNetwork, VectorFieldNetwork
+from meta_hamiltonian.models import HamiltonianNetwork, StoppedOrbitWarning, VectorFieldNetwork
 from meta_hamiltonian.systems import Pendulum
 
 LEARNERS = [MAML, ANIL]
@@ -414,15 +414,26 @@ def test_rollouts_conserve_the_learned_energy(learner_class):
     assert (energies - energies[0]).abs().max() < 1e-7 * energies[0].min()
 
 
-def test_a_rollout_that_leaves_twice_the_state_box_stays_where_it_left(adapted_to):
-    adapted = adapted_to(SYSTEM, PENDULUM[None], lambda x, parameters: torch.ones_like(x))[0]
-    x0 = torch.tensor([[0.0, 0.0], [-12.0, 0.0]])
-    states = adapted.rollout(x0, torch.linspace(0, 40, 41))
+def test_a_rollout_whose_momentum_leaves_twice_the_box_stays_where_it_left(adapted_to):
+    """At the constant rates (1, 1) from p = 0 and p = 10 it leaves |p| <= 40 at t = 40 and 30; angles only turn."""
+    systems = adapted_to(SYSTEM, PENDULUM[None], lambda x, parameters: torch.ones_like(x))
+    x0 = torch.tensor([[0.0, 0.0], [-12.0, 10.0]])
+    with pytest.warns(StoppedOrbitWarning, match="ends at t = 40 of 60: .*; 1 more end too"):
+        states = systems[0].rollout(x0, torch.linspace(0, 60, 61))
     assert states.isfinite().all()
-    torch.testing.assert_close(
-        states[-1], torch.tensor([[4 * math.pi] * 2, [4 * math.pi, 4 * math.pi + 12]]), atol=0.02, rtol=0
-    )
-    torch.testing.assert_close(states[30], states[-1])
+    torch.testing.assert_close(states[-1], torch.tensor([[40.0, 40.0], [18.0, 40.0]]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(states[45], states[-1])
+
+
+def test_the_tests_protocol_bounds_angles_too(adapted_to):
+    """What `results.csv` has been measured by: frozen where any coordinate leaves twice the box."""
+    systems = adapted_to(SYSTEM, PENDULUM[None], lambda x, parameters: torch.ones_like(x))
+    x0 = torch.zeros(1, 2, dtype=torch.float64)
+    orbits = systems.rollout_in_box(x0, torch.linspace(0, 40, 41, dtype=torch.float64))
+    assert orbits.diverged.all()
+    expected = torch.full((1, 2), 4 * math.pi, dtype=torch.float64)
+    torch.testing.assert_close(orbits.states[-1], expected, atol=0.02, rtol=0)
+    assert 12 <= orbits.until.item() <= 13
 
 
 def test_a_plain_network_adapts_and_rolls_out_but_has_no_energy():

@@ -149,7 +149,7 @@ class Adapted:
             others = int(orbits.diverged.sum()) - 1
             warnings.warn(
                 f"the orbit ends at t = {orbits.until[which].item():.4g} of {t[-1].item():.4g}: "
-                f"{orbits.reasons[which]}" + (f"; {others} others end too" if others else ""),
+                f"{orbits.reasons[which]}" + (f"; {others} more end too" if others else ""),
                 StoppedOrbitWarning,
                 stacklevel=2,
             )
