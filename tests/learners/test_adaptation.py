@@ -415,13 +415,13 @@ def test_rollouts_conserve_the_learned_energy(learner_class):
 
 
 def test_a_rollout_whose_momentum_leaves_twice_the_box_stays_where_it_left(adapted_to):
-    """At the constant rates (1, 1) from p = 0 and p = 10 it leaves |p| <= 40 at t = 40 and 30; angles only turn."""
+    """At the constant rates (1, 1) from p = 0.5 and 10.5 it leaves |p| <= 40 at t = 39.5 and 29.5; angles only turn."""
     systems = adapted_to(SYSTEM, PENDULUM[None], lambda x, parameters: torch.ones_like(x))
-    x0 = torch.tensor([[0.0, 0.0], [-12.0, 10.0]])
-    with pytest.warns(StoppedOrbitWarning, match="ends at t = 40 of 60: .*; 1 more end too"):
+    x0 = torch.tensor([[0.0, 0.5], [-12.0, 10.5]])
+    with pytest.warns(StoppedOrbitWarning, match="ends at t = 39 of 60: .*; 1 more end too"):
         states = systems[0].rollout(x0, torch.linspace(0, 60, 61))
     assert states.isfinite().all()
-    torch.testing.assert_close(states[-1], torch.tensor([[40.0, 40.0], [18.0, 40.0]]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(states[-1], torch.tensor([[39.0, 39.5], [17.0, 39.5]]), atol=1e-4, rtol=0)
     torch.testing.assert_close(states[45], states[-1])
 
 
