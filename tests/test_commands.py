@@ -100,7 +100,7 @@ def test_states_and_derivatives_are_what_python_adapts_to(run_folder, adapted, h
 
 def test_a_trajectory_predicts_how_it_goes_on(run_folder, here):
     inertia = (PARAMETERS[0] * PARAMETERS[1] ** 2).item()  # so that p is the true one
-    t, x = swing()
+    t, x = swing(50)
     write(here / "swing.csv", ["t", "q"], t, x[:, 0])
     said = adapt(run_folder, "swing.csv", "--horizon", AHEAD, "--inertia", inertia).stdout
     prediction = read(here / "swing-adapted" / "prediction.csv")
@@ -152,9 +152,10 @@ def test_an_existing_folder_is_replaced_only_by_force(run_folder, here):
     done = adapt(run_folder, "seen.csv", "--out", "mine", code=2)
     assert "--force" in done.stderr
     assert (here / "mine" / "precious").exists()
-    adapt(run_folder, "seen.csv", "--out", "mine", "--force")
+    done = CliRunner().invoke(app, ["identify", str(run_folder), "--n-systems", "8", "--out", "mine", "--force"])
+    assert done.exit_code == 0, done.output
     assert not (here / "mine" / "precious").exists()
-    assert (here / "mine" / "report.html").exists()
+    assert (here / "mine" / "identified.csv").exists()
     assert sorted(f.name for f in here.iterdir()) == ["mine", "seen.csv"], "nothing else is left"
 
 
@@ -263,6 +264,9 @@ def test_the_true_law_is_identified_and_has_no_bands(here):
     assert train_here(here / "home", *arguments, f"hydra.run.dir={here / 'oracle'}").code == 0
     done = CliRunner().invoke(app, ["identify", str(here / "oracle"), "--n-systems", "20"])
     assert done.exit_code == 0, done.output
+    t, x = swing(20)
+    write(here / "swing.csv", ["t", "q", "p"], t, *x.T)
+    assert "use fit=derivatives" in adapt(here / "oracle", "swing.csv", "--fit", "orbit", code=2).stderr
     refused = CliRunner().invoke(app, ["bands", str(here / "oracle"), "--n-systems", "4"])
     assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
     assert "algo=ridge" in refused.stderr

@@ -55,4 +55,3 @@ def test_it_trains_and_adapts_in_an_empty_folder(installed):
     (here / "seen.csv").write_text("q,p,dq,dp\n1,2,2,-1\n0,1,1,0\n-1,0.5,0.5,1\n")
     command("adapt", str(run), "seen.csv", "--horizon", "1")
     assert (here / "seen-adapted" / "report.html").exists()
-    assert "algo=" in command("train", "--help")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 
-from meta_hamiltonian.dynamics import reference_orbits, solve
+from meta_hamiltonian.dynamics import integrate, reference_orbits, solve
 from meta_hamiltonian.systems import Pendulum
 
 SYSTEM = Pendulum()
@@ -131,6 +131,19 @@ def test_an_orbit_that_begins_outside_stays_there():
     assert found.diverged.all()
     assert found.until.item() == 0.0
     assert (found.states == 50).all()
+
+
+@pytest.mark.parametrize("size", [1e-9, 1.0])
+def test_a_small_orbit_is_as_accurate_as_a_large_one(size):
+    x0 = size * torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    field = lambda x: torch.stack([x[:, 1], -x[:, 0]], -1)  # noqa: E731
+    exact = size * torch.stack([T.cos(), -T.sin()], -1)
+    for states in (
+        solve(field, x0, T, nowhere, 1e-10, sizes=(size, size)).states,
+        reference_orbits(field, x0, T, 1e-12, (size, size)),
+        integrate(field, x0, T, nowhere, 1e-10, (size, size)).states,
+    ):
+        assert (states[:, 0] - exact).abs().max() < 1e-7 * size
 
 
 def test_a_tenth_of_a_second_and_a_century_are_the_same_orbit():

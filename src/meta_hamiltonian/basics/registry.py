@@ -1,6 +1,6 @@
 """The classes that a checkpoint may name: those that the running process has registered, and no others."""
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 T = TypeVar("T", bound=type)
 
@@ -37,9 +37,3 @@ def registered(target: str) -> type | None:
         if package and path.startswith(f"{package}.") and path.rpartition(".")[2] == name
     ]
     return inside[0] if len(inside) == 1 else None
-
-
-def name_of(value: Any) -> str:
-    """The name under which a class, or that of an object, is registered."""
-    cls = value if isinstance(value, type) else type(value)
-    return f"{cls.__module__}.{cls.__qualname__}"

@@ -189,6 +189,11 @@ class Domain:
         return tuple((coordinate.high - coordinate.low) / 2 for coordinate in self.coordinates)
 
     @property
+    def sizes(self) -> tuple[float, ...]:
+        """What absolute errors of an orbit are relative to: the half-widths, but at most 1."""
+        return tuple(min(1.0, half) for half in self.half_widths)
+
+    @property
     def centre(self) -> tuple[float, ...]:
         """Of the box."""
         return tuple((coordinate.high + coordinate.low) / 2 for coordinate in self.coordinates)

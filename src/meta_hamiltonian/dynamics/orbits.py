@@ -44,6 +44,7 @@ def integrate(
     t: Float[Tensor, " instants"],
     bounds: Float[Tensor, " state"] | Outside,
     tolerance: float,
+    sizes: Sequence[float] | None = None,
 ) -> Orbits:
     """Solves dx/dt = field(x) for a batch of systems with torchdiffeq's `dopri5`.
 
@@ -59,7 +60,8 @@ def integrate(
     - `bounds`: half-widths around 0, or a function that tells which states lie outside, such as
         [`Domain.outside`][]. A state is frozen where it leaves them, and so is one where the field is not finite, or
         that would need more than 100,000 steps for the rest of the time.
-    - `tolerance`: relative and absolute error of a step.
+    - `tolerance`: error of a step, relative to the state, and to `sizes` where a coordinate is near 0.
+    - `sizes`: of the coordinates, such as [`Domain.sizes`][]; None is 1 for all.
 
     **Returns:**
 
@@ -77,7 +79,7 @@ def integrate(
             x0,
             t.to(x0),
             rtol=tolerance,
-            atol=tolerance,
+            atol=tolerance if sizes is None else tolerance * x0.new_tensor(sizes),  # pyright: ignore[reportArgumentType]
             # Not dopri8: its dense output is of fourth order, much less accurate than its steps.
             method="dopri5",
             options={"norm": system.norm},
@@ -92,7 +94,7 @@ def _until(
 ) -> Float[Tensor, " systems"]:
     """The last instant at which each orbit still moved, of those that were stopped."""
     last = states[-1]
-    moved = ((states - last).abs() > _AT_REST * (1 + last.abs())).any(-1)
+    moved = ((states - last).abs() > _AT_REST * states.abs().amax(0)).any(-1)
     count = moved.sum(0).clamp(min=1)
     return torch.where(diverged, t.to(states)[count - 1], t[-1].to(states))
 

@@ -1,6 +1,6 @@
 """True orbits, as exact as float64 allows: what every prediction is compared with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,7 @@ def reference_orbits(
     x0: Float[Tensor, "systems state"],
     t: Float[Tensor, " instants"],
     tolerance: float,
+    sizes: Sequence[float] | None = None,
 ) -> Float[Tensor, "instants systems state"]:
     """Solves dx/dt = field(x) for a batch of systems, each with steps of its own that end at the instants.
 
@@ -29,7 +30,8 @@ def reference_orbits(
     - `field`: the vector fields, row by row: system i's state is row i.
     - `x0`: the states at `t[0]`, in float64.
     - `t`: increasing times.
-    - `tolerance`: relative and absolute error of a step.
+    - `tolerance`: error of a step, relative to the state, and to `sizes` where a coordinate is near 0.
+    - `sizes`: of the coordinates, such as [`Domain.sizes`][]; None is 1 for all.
 
     **Raises:** `ValueError` where the field has a singularity that float64 cannot pass.
 
@@ -41,9 +43,10 @@ def reference_orbits(
         stages = torch.as_tensor(DOP853.A).to(x0)
         weights, third, fifth = (torch.as_tensor(v).to(x0) for v in (DOP853.B, DOP853.E3, DOP853.E5))
         t, x, rate = t.to(x0), x0.clone(), field(x0)
+        least = torch.ones_like(x0[0]) if sizes is None else x0.new_tensor(sizes)
         time, states = t[0].expand(len(x0)).clone(), x0.expand(len(t), *x0.shape).clone()
         following = torch.ones(len(x0), dtype=torch.long, device=x0.device)
-        dt = _first_steps(x, rate, tolerance, t[-1] - t[0])
+        dt = _first_steps(x, rate, tolerance * (least + x.abs()), t[-1] - t[0])
         shortest = _RESOLVED * (t[-1] - t[0])
         while (active := following < len(t)).any():
             goal = t[following.clamp(max=len(t) - 1)]
@@ -58,7 +61,7 @@ def reference_orbits(
                 k.append(field(x + h[:, None] * torch.einsum("i,isj->sj", row[: len(k)], torch.stack(k))))
             new = x + h[:, None] * torch.einsum("i,isj->sj", weights, torch.stack(k))
             k.append(field(new))
-            scale = tolerance * (1 + torch.maximum(x.abs(), new.abs()))
+            scale = tolerance * (least + torch.maximum(x.abs(), new.abs()))
             error = _error(torch.stack(k), third, fifth, scale, h)
             good = active & (error <= 1)  # not so where it is not a number
             whole = h == goal - time
@@ -84,9 +87,8 @@ def _error(k: Tensor, third: Tensor, fifth: Tensor, scale: Tensor, h: Tensor) ->
     return torch.where(both == 0, 0.0, h * high / both.sqrt())
 
 
-def _first_steps(x: Tensor, rate: Tensor, tolerance: float, span: Tensor) -> Float[Tensor, " systems"]:
+def _first_steps(x: Tensor, rate: Tensor, scale: Tensor, span: Tensor) -> Float[Tensor, " systems"]:
     """A hundredth of the time in which a state would change by its size."""
-    scale = tolerance * (1 + x.abs())
     size, speed = (x / scale).norm(dim=-1), (rate / scale).norm(dim=-1)
     guess = torch.where((size > 1e-5) & (speed > 1e-5), 0.01 * size / speed, 1e-6)
     return guess.nan_to_num(nan=1e-6).minimum(span)

@@ -1,6 +1,6 @@
 """Orbits of many systems at once, each with steps of its own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Bool, Float
@@ -42,6 +42,7 @@ def solve(
     outside: Outside,
     tolerance: float,
     most_steps: float = 1e5,
+    sizes: Sequence[float] | None = None,
 ) -> Orbits:
     """Solves dx/dt = field(x) for a batch of systems, one step of every system at a time.
 
@@ -56,7 +57,8 @@ def solve(
     - `t`: increasing times. Between steps, states are interpolated to fourth order.
     - `outside`: which states lie outside the region; an orbit ends there. It ends as well where the field is not
         finite, and where the rest of the time would take it more than `most_steps`.
-    - `tolerance`: relative and absolute error of a step.
+    - `tolerance`: error of a step, relative to the state, and to `sizes` where a coordinate is near 0.
+    - `sizes`: of the coordinates, such as [`Domain.sizes`][]; None is 1 for all.
 
     **Returns:**
 
@@ -68,7 +70,7 @@ def solve(
         1980. The interpolant: Shampine: Some practical Runge-Kutta formulas. Mathematics of Computation 46, 1986.
     """
     with torch.no_grad():
-        orbits = _Orbits(field, x0, t.to(x0), outside, tolerance, most_steps)
+        orbits = _Orbits(field, x0, t.to(x0), outside, tolerance, most_steps, sizes)
         while orbits.active.any():
             orbits.step()
         return orbits.result()
@@ -85,7 +87,9 @@ class _Orbits:
         outside: Outside,
         tolerance: float,
         most_steps: float,
+        sizes: Sequence[float] | None,
     ):
+        self.sizes = 1.0 if sizes is None else x0.new_tensor(sizes)
         self.most_steps = most_steps
         self.field, self.outside, self.tolerance = field, outside, tolerance
         self.instants, self.end = t, t[-1]
@@ -110,7 +114,7 @@ class _Orbits:
 
     def _first_step(self) -> Tensor:
         """Hairer's guess: a hundredth of the time in which a state would change by its size."""
-        scale = self.tolerance * (1 + self.x.abs())
+        scale = self.tolerance * (self.sizes + self.x.abs())
         size, speed = _norm(self.x / scale), _norm(self.rate / scale)
         guess = torch.where((size > 1e-5) & (speed > 1e-5), 0.01 * size / speed, 1e-6)
         return guess.nan_to_num(nan=1e-6).minimum(self.end - self.time)
@@ -126,7 +130,7 @@ class _Orbits:
             stages.append(self.field(x))
         k = torch.stack(stages)
         error = dt[:, None] * torch.einsum("i,isj->sj", self.of_error, k)
-        scale = self.tolerance * (1 + torch.maximum(self.x.abs(), x.abs()))
+        scale = self.tolerance * (self.sizes + torch.maximum(self.x.abs(), x.abs()))
         self.error = _norm(error / scale)
         good = active & (self.error <= 1)  # not so where it is not a number
         self._fill_in(good, dt, x, k)

@@ -111,6 +111,8 @@ def _of_trajectories(
     steps: int | None,
     validation_loss: float | None,
 ) -> Fit:
+    if how == "orbit" and not learner.net.has_head:
+        raise ValueError("fit=orbit changes the head of a network, and the true law has none; use fit=derivatives")
     notes = []
     if any(trajectory.p is None for trajectory in observations):
         notes.append(f"p was not observed: it is {inertia:g} · dq/dt, so energies are in units of that inertia.")

@@ -23,7 +23,6 @@ from meta_hamiltonian.jobs.sharing import train_once
 from meta_hamiltonian.jobs.test import test
 from meta_hamiltonian.jobs.tracking import close
 from meta_hamiltonian.jobs.train import train
-from meta_hamiltonian.learners import GradientLearner
 from meta_hamiltonian.learners.checkpoint import CheckpointError, Trained, build, build_learner, load_trained
 from meta_hamiltonian.systems import System
 from meta_hamiltonian.training.compilation import is_earned
@@ -106,9 +105,7 @@ def training_settings(config: DictConfig) -> dict[str, Any]:
         groups["algo"]["compile"] = False
         learner = build_learner(groups)
         points = (config.data.train_shots + config.data.train_queries) / 2
-        groups["algo"]["compile"] = isinstance(learner, GradientLearner) and is_earned(
-            learner, points, config.data.meta_batch, config.trainer.max_steps
-        )
+        groups["algo"]["compile"] = is_earned(learner, points, config.data.meta_batch, config.trainer.max_steps)
     training = {key: OmegaConf.to_container(config[key], resolve=True) for key in ("data", "optim")}
     training |= {key: config.trainer[key] for key in _TRAINER_KEYS}
     names = {group: choices[group] for group in GROUPS}

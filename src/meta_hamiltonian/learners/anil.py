@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from meta_hamiltonian.basics.registry import register
 from meta_hamiltonian.episodes import Points
-from meta_hamiltonian.learners.gradient import GradientLearner, InnerProblem, StepCost
+from meta_hamiltonian.learners.gradient import GradientLearner, InnerProblem
+from meta_hamiltonian.learners.learner import StepCost
 from meta_hamiltonian.learners.numerics.linear_head import head_columns, head_problem, head_weights, own_head
 from meta_hamiltonian.models import FieldNetwork
 
@@ -44,8 +45,10 @@ class ANIL(GradientLearner):
         )  # of every layer, for each coordinate
 
     @property
-    def step_cost(self) -> StepCost:
+    def step_cost(self) -> StepCost | None:
         """Two passes, one over each of the two sets of points, however many inner steps there are."""
+        if self.backend != "vectorized":
+            return None
         return StepCost(24, 2)  # its inner loop is of the head's size
 
     def adapted_module(self) -> nn.Module:

@@ -4,7 +4,7 @@ import abc
 import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -34,17 +34,6 @@ class InnerProblem(abc.ABC):
     @abc.abstractmethod
     def gradient(self, weights: Mapping[str, Tensor], second_order: bool) -> Mapping[str, Tensor]:
         """Each task's gradient of its own loss; differentiable only if `second_order`."""
-
-
-class StepCost(NamedTuple):
-    """Roughly what an outer step costs.
-
-    - `flop`: for each point and each weight of the hidden layers.
-    - `passes`: through the network and back, each of which is compiled for itself.
-    """
-
-    flop: int
-    passes: int
 
 
 class GradientLearner(Learner):
@@ -110,11 +99,6 @@ class GradientLearner(Learner):
     @abc.abstractmethod
     def kept_arrays(self) -> int:
         """About how many arrays of the size of a layer's values a task keeps until its gradient is taken."""
-
-    @property
-    @abc.abstractmethod
-    def step_cost(self) -> StepCost:
-        """What decides whether it is worth the time to compile a step."""
 
     @abc.abstractmethod
     def adapted_module(self) -> nn.Module:

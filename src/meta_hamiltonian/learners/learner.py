@@ -33,6 +33,17 @@ class Unknowns(NamedTuple):
     value: Float[Tensor, "directions outputs"]
 
 
+class StepCost(NamedTuple):
+    """Roughly what an outer step costs, for a learner whose step can be compiled.
+
+    - `flop`: for each point and each weight of the hidden layers.
+    - `passes`: through the network and back, each of which is compiled for itself.
+    """
+
+    flop: int
+    passes: int
+
+
 class Learner(nn.Module, abc.ABC):
     """A network and a way to adapt it to a new system.
 
@@ -167,7 +178,7 @@ class Learner(nn.Module, abc.ABC):
         """
         net = adapted.net
         if not net.has_head:
-            raise TypeError("fit=orbit changes the head of a network, and the true law has none; use fit=derivatives")
+            raise TypeError(f"{type(net).__name__} has no linear head, so that its orbits cannot be fitted")
         columns = self._columns(adapted)[0]
         rows = head_rows(net, net.domain.wrap(points.x[0].double())).detach()
         _, values, right = torch.linalg.svd(rows, full_matrices=False)
@@ -188,6 +199,11 @@ class Learner(nn.Module, abc.ABC):
     def default_steps(self) -> int:
         """The gradient steps of `adapt` when it is not told."""
         return 1
+
+    @property
+    def step_cost(self) -> StepCost | None:
+        """What decides whether it is worth the time to compile a step; None where it cannot be compiled."""
+        return None
 
     def calibrate(self, held_out: Episodes) -> None:
         """Estimates from held-out tasks what adaptation needs and the outer loop does not learn: here nothing."""

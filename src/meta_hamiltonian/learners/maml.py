@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from meta_hamiltonian.basics.registry import register
 from meta_hamiltonian.episodes import Episodes, Points
-from meta_hamiltonian.learners.gradient import GradientLearner, InnerProblem, StepCost
+from meta_hamiltonian.learners.gradient import GradientLearner, InnerProblem
+from meta_hamiltonian.learners.learner import StepCost
 from meta_hamiltonian.learners.loss import field_loss
 from meta_hamiltonian.learners.numerics.hessian import hessian_product, loss_gradient
 from meta_hamiltonian.models import FieldNetwork, FieldOf
@@ -41,8 +42,10 @@ class MAML(GradientLearner):
         return 7 * self.inner_steps * (len(self.adapted_names) // 2 + 1)  # of every layer in every step
 
     @property
-    def step_cost(self) -> StepCost:
+    def step_cost(self) -> StepCost | None:
         """One pass for each inner step, and one for the query loss."""
+        if self.backend != "vectorized":
+            return None
         return StepCost(32 * (self.inner_steps + 1), self.inner_steps + 1)
 
     def adapted_module(self) -> nn.Module:

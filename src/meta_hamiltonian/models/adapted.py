@@ -84,7 +84,9 @@ class AdaptedSystems:
         - `tolerance`: relative and absolute error of a step.
         """
         outside = functools.partial(self.net.domain.outside, reach=REACH)
-        return solve(lambda x: self.field(x[:, None])[:, 0], x0, t, outside, tolerance, _BATCH_STEPS)
+        return solve(
+            lambda x: self.field(x[:, None])[:, 0], x0, t, outside, tolerance, _BATCH_STEPS, self.net.domain.sizes
+        )
 
     def rollout_in_box(self, x0: Float[Tensor, "tasks state"], t: Float[Tensor, " instants"]) -> Orbits:
         """The same as the protocol of the tests has it, whose figures are compared over years.
@@ -92,7 +94,9 @@ class AdaptedSystems:
         Angles are like lengths: not wrapped, and frozen at twice the box. The solver is torchdiffeq's.
         """
         outside = functools.partial(self.net.domain.outside, reach=REACH, angles=True)
-        return integrate(lambda x: self._field(x[:, None])[:, 0], x0, t, outside, _BATCH_TOLERANCE)
+        return integrate(
+            lambda x: self._field(x[:, None])[:, 0], x0, t, outside, _BATCH_TOLERANCE, self.net.domain.sizes
+        )
 
 
 class Adapted:
@@ -157,8 +161,10 @@ class Adapted:
 
     def orbits(self, x0: Float[Tensor, "orbits state"], t: Float[Tensor, " instants"]) -> Orbits:
         """The same with the time until which each orbit is known, in float64."""
-        outside = functools.partial(self.systems.net.domain.outside, reach=REACH)
-        return solve(lambda x: self.systems.field(x[None])[0], x0.double(), t.double(), outside, _USER_TOLERANCE)
+        domain = self.systems.net.domain
+        outside = functools.partial(domain.outside, reach=REACH)
+        field = lambda x: self.systems.field(x[None])[0]  # noqa: E731
+        return solve(field, x0.double(), t.double(), outside, _USER_TOLERANCE, sizes=domain.sizes)
 
     def _points(self, x: Tensor) -> Tensor:
         return x.double().reshape(1, -1, x.shape[-1])

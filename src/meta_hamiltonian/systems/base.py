@@ -197,7 +197,7 @@ class SimulatedSystem(System):
         flat = x0.flatten(0, 1)
         t = torch.tensor([0.0, self.horizon], dtype=torch.float64, device=x0.device)
         outside = functools.partial(self.domain.outside, reach=_INSIDE, angles=True)
-        orbits = solve(lambda x: self.field(x, own), flat, t, outside, tolerance)
+        orbits = solve(lambda x: self.field(x, own), flat, t, outside, tolerance, sizes=self.domain.sizes)
         return (~orbits.diverged & ~outside(flat) & self.admits(flat, own)).unflatten(0, x0.shape[:2])
 
     def orbit(
@@ -217,4 +217,4 @@ class SimulatedSystem(System):
         **Raises:** `ValueError` where an orbit runs into a singularity.
         """
         x0, parameters = x0.double(), parameters.double()
-        return reference_orbits(lambda x: self.field(x, parameters), x0, t, _TRUE)
+        return reference_orbits(lambda x: self.field(x, parameters), x0, t, _TRUE, self.domain.sizes)
