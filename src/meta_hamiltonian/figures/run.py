@@ -49,7 +49,7 @@ def streamlines(shown: Shown, shots: int) -> Figure:
 def _planes(shown: Shown, panels: Sequence[tuple[str, str, object]], shots: int) -> Figure:
     n = shown.domain.degrees_of_freedom
     rows = len(shown.field)
-    figure = new_figure(2.4 * len(panels), 2.1 * rows + 0.7)
+    figure = new_figure(2.4 * len(panels), 2.1 * rows + 0.9)
     all_axes = figure.subplots(rows, len(panels), squeeze=False, sharex="row", sharey="row")
     for dof, row in enumerate(all_axes):
         for axes, (title, colour, field) in zip(row, panels, strict=True):
@@ -60,7 +60,7 @@ def _planes(shown: Shown, panels: Sequence[tuple[str, str, object]], shots: int)
         row[0].set_ylabel(shown.domain.labels[n + dof], fontsize=8)
     shown_of = f", {MOST_PLANES} of {n} degrees of freedom" if n > rows else ""
     figure.suptitle(
-        f"Vector field from K = {shots} observations, other coordinates at the centre{shown_of}", fontsize=10
+        f"Vector field from K = {shots} observations\n(other coordinates at the centre{shown_of})", fontsize=10
     )
     return figure
 
