@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from henon_heiles import HenonHeiles
 
 from meta_hamiltonian.inference.symbolic import library, read_symbolically
 from meta_hamiltonian.learners import Adapted, AdaptedSystems
@@ -43,3 +44,14 @@ def test_terms_are_named_for_each_degree_of_freedom():
     names = [name for name, _ in library(4)]
     assert len(set(names)) == len(names) == 2 * 9 + 3
     assert {"p1²", "cos q2", "cos(q1 − q2)"} <= set(names)
+
+
+def test_a_law_in_other_terms_is_not_read_in_these():
+    """Hénon and Heiles' cubic coupling is in no library of pairs and single coordinates."""
+    family = HenonHeiles()
+    net = ParametricHamiltonian(family).double().requires_grad_(False)
+    own = torch.tensor([[1.0, 0.5, 1.0]], dtype=torch.float64)
+    adapted = Adapted(AdaptedSystems(net, {"physical": own}, torch.ones(1, dtype=torch.float64)))
+    reading = read_symbolically(adapted, None, family.domain.sobol(40))
+    assert reading.error > 0.05
+    assert str(reading).startswith("no sum of the terms that are tried comes nearer to the field than 0.")

@@ -57,8 +57,8 @@ def phase_portraits(adapted: Adapted, x: np.ndarray, dxdt: np.ndarray, orbit: np
 def energy_contours(adapted: Adapted, x: np.ndarray, orbit: np.ndarray) -> Figure:
     """The learned energy, zero at its minimum over the domain; spaced so that low energies are seen.
 
-    For one degree of freedom over (q, p); for more over (q₁, q₂) with everything else at the centre of the domain, so
-    that at momenta of zero it is the potential.
+    For one degree of freedom over (q, p); for more over (q₁, q₂) with everything else at the centre of the domain:
+    where that is at rest, it is the potential.
     """
     domain = adapted.systems.net.domain
     grid = plane(domain, (0, 1), _GRID)
@@ -72,7 +72,7 @@ def energy_contours(adapted: Adapted, x: np.ndarray, orbit: np.ndarray) -> Figur
     figure.colorbar(contours, ax=axes, label="learned energy (zero at its minimum)")
     _draw_orbit(axes, domain, orbit, (0, 1))
     axes.plot(*domain_states(domain, x)[:, :2].T, ".", color=OBSERVATIONS, markersize=4)
-    what = "Learned energy" if domain.degrees_of_freedom == 1 else "Learned energy at the centre's momenta"
+    what = "Learned energy" if domain.degrees_of_freedom == 1 else "Learned potential"
     return _labelled(figure, domain, (0, 1), f"{what}, observations, predicted orbit")
 
 

@@ -12,6 +12,8 @@ from meta_hamiltonian.models import Adapted, AdaptedSystems
 
 # Terms are left out as long as the others meet the field to this part of its RMS, or as well as it is known.
 _THRESHOLD = 0.002
+# A sum that misses more than this part of the field is no reading of it.
+_READABLE = 0.05
 # States at which fields are compared.
 _STATES = 1024
 
@@ -33,6 +35,8 @@ class Reading:
     error: float
 
     def __str__(self) -> str:
+        if not self.error <= _READABLE:
+            return f"no sum of the terms that are tried comes nearer to the field than {self.error:.1g} of it"
         parts = [
             f"{value:+.4g}" + (f" (± {deviation:.1g})" if deviation > 0 else "") + f" {term}"
             for term, value, deviation in zip(self.terms, self.coefficients, self.deviations, strict=True)
