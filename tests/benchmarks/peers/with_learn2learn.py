@@ -5,7 +5,7 @@ from plain_torch import BOX, body, head, loss
 from torch import nn
 from work import INNER_LR, INNER_STEPS, OUTER_LR, Program, episodes
 
-from meta_hamiltonian.learners import _learn2learn as l2l
+from meta_hamiltonian.learners.numerics import learn2learn as l2l
 
 
 def maml(tasks: int) -> Program:
