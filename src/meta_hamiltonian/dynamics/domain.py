@@ -161,12 +161,12 @@ class Domain:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the coordinates."""
+        """The names of the coordinates, positions first."""
         return tuple(coordinate.name for coordinate in self.coordinates)
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Of the coordinates, with their units."""
+        """The names of the coordinates with their units, for axes."""
         return tuple(coordinate.label for coordinate in self.coordinates)
 
     @property
@@ -185,7 +185,7 @@ class Domain:
 
     @property
     def half_widths(self) -> tuple[float, ...]:
-        """Of the box."""
+        """Half the length of the box along each coordinate."""
         return tuple((coordinate.high - coordinate.low) / 2 for coordinate in self.coordinates)
 
     @property
@@ -195,7 +195,7 @@ class Domain:
 
     @property
     def centre(self) -> tuple[float, ...]:
-        """Of the box."""
+        """The middle of the box."""
         return tuple((coordinate.high + coordinate.low) / 2 for coordinate in self.coordinates)
 
     def excluded(self, x: Float[Tensor, "*batch state"], reach: float = 1.0) -> Bool[Tensor, "*batch"]:

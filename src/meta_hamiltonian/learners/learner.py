@@ -17,7 +17,7 @@ from meta_hamiltonian.models import Adapted, AdaptedSystems, FieldNetwork
 
 # Directions of the head in which a system may change, where the learner does not say which a family needs.
 _DIRECTIONS = 8
-# By how much, in units of the observed derivatives, these may change.
+# One standard deviation of a change in such a direction, in units of the observed derivatives.
 _FREELY = 10.0
 
 

@@ -14,8 +14,8 @@ from meta_hamiltonian.dynamics import Domain, autograd_field, reference_orbits, 
 
 # Relative tolerance of the true orbits.
 _TRUE = 1e-12
-# Of the orbits that tell candidates for an initial state apart, and of those that confirm the choice: the orbits of a
-# chaotic family differ. They stay in this part of the domain.
+# Candidates for an initial state are followed at the first tolerance, the chosen one again at the second, since orbits
+# of a chaotic family differ. Both stay in this part of the domain.
 _TRIAL, _CONFIRMED, _INSIDE = 1e-5, 1e-7, 0.999
 # So many candidates are tried at a time: in the first rounds from the whole domain, then from ever smaller parts of it.
 _CANDIDATES, _FROM_THE_WHOLE, _ROUNDS, _SMALLER = 16, 6, 14, 0.8
