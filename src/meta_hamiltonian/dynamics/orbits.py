@@ -9,7 +9,7 @@ from torch import Tensor
 from torchdiffeq import odeint
 
 # After so many steps that one orbit alone made necessary, its pace is looked at ...
-_WINDOW = 1000
+_WINDOW = 700
 # ... and it is stopped if the rest of the time would take it more than so many.
 _MOST_STEPS = 1e5
 # Steps shorter than this part of the time asked for are at the end of what float64 resolves.
