@@ -7,7 +7,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +18,9 @@ from meta_hamiltonian.jobs.threads import wait_passively
 if TYPE_CHECKING:
     from meta_hamiltonian.inference import Fit
     from meta_hamiltonian.learners.checkpoint import Trained
+
+# A command that takes longer than so many seconds shows how far it is.
+_PATIENCE = 2.0
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False
@@ -56,7 +59,9 @@ def train(context: typer.Context) -> None:
 @app.command()
 def adapt(
     run: Run,
-    observations: Annotated[Path, typer.Argument(help="A .csv file with a header, or .npz; see the columns above.")],
+    observations: Annotated[
+        list[Path], typer.Argument(help="Files of observations, or a folder of them; see below for their forms.")
+    ],
     horizon: Annotated[float, typer.Option(help="How long to predict, in the time units of the observations.")] = 20.0,
     start: Annotated[
         str | None, typer.Option("--from", help="Predict from this state, as q,p; else from the last observed one.")
@@ -65,45 +70,78 @@ def adapt(
     fit: Annotated[
         str, typer.Option(help="For trajectories: derivatives, orbit, or auto, the better one at their ends.")
     ] = "auto",
-    inertia: Annotated[float, typer.Option(help="Where p was not observed, p = inertia · dq/dt.")] = 1.0,
+    friction: Annotated[
+        str,
+        typer.Option(help="none, viscous, quadratic, dry, several as viscous+dry, or auto: what the evidence supports."),
+    ] = "auto",
+    inertia: Annotated[
+        str, typer.Option(help="Where p was not observed, p = inertia · dq/dt: a number, or one for each coordinate.")
+    ] = "1",
+    columns: Annotated[
+        str | None, typer.Option(help="Which column is what, where names do not tell: q=theta,t=time or q=2,t=1.")
+    ] = None,
+    units: Annotated[
+        str | None, typer.Option(help="Units, where the file does not tell them: q=deg,t=ms.")
+    ] = None,
+    from_time: Annotated[float | None, typer.Option(help="Observe from this time on.")] = None,
+    to_time: Annotated[
+        float | None, typer.Option(help="Observe until this time, and predict from there; inputs are read beyond it.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Gradient steps; else as many as in training.")] = None,
     imports: Imports = None,
     force: Force = False,
 ) -> None:
     """Find the dynamics of a new system from a file of observations.
 
-    Columns: `q,p,dq,dp` (states and derivatives), `t,q,p` or `t,q,v` (trajectories, several with a column
-    `trajectory`), or `t,q`; for n degrees of freedom `q1..qn` and so on.
+    Files: text with any separator, spreadsheets, `.json`, `.npz`, `.parquet`, `.mat`. Columns: `q,p,dq,dp` (states and
+    derivatives), `t,q,p` or `t,q,v` (trajectories, several with a column `trajectory`), `t,q` or `t,v`; for n degrees
+    of freedom `q1..qn` and so on; measured inputs `u` or `u1..uk` beside a trajectory. Other names and units are
+    understood where they are clear, such as `Time (s)` and `angle [deg]`.
 
     Examples:
 
     `python -m meta_hamiltonian adapt outputs/ridge observations.csv`
 
     `python -m meta_hamiltonian adapt outputs/ridge swing.csv --from 1.2,0 --horizon 40 --out swing`
+
+    `python -m meta_hamiltonian adapt outputs/ridge video.txt --units t=ms,q=deg --friction viscous`
     """
     with _one_line_errors():
-        out = Path(f"{observations.stem}-adapted") if out is None else out
+        first = observations[0]
+        out = Path(f"{first.stem or first.resolve().name}-adapted") if out is None else out
         _check_free(out, force)
         if not 0 < horizon < float("inf"):
             raise ValueError(f"--horizon must be a finite number above 0, got {horizon}")
+        masses = _list("--inertia", inertia, 0.0)
+        chosen = {"columns": _pairs("--columns", columns), "units": _pairs("--units", units)}
         began = time.perf_counter()
         trained = _load(run, imports)
-        fitted = _fit(trained, observations, start, fit, inertia, steps)
-        _write(fitted, horizon, trained, (str(run), str(observations)), out, began)
+        domain = trained.learner.net.domain
 
+        import torch
 
-def _fit(trained: "Trained", source: Path, start: str | None, how: str, inertia: float, steps: int | None) -> "Fit":
-    """Reads the observations and fits the system."""
-    import torch
+        from meta_hamiltonian.inference import fit as fit_system
+        from meta_hamiltonian.observations import read
 
-    from meta_hamiltonian.inference import fit
-    from meta_hamiltonian.observations import read_observations
-
-    state_dim = trained.learner.net.state_dim
-    first = None if start is None else torch.tensor(_state(start, state_dim), dtype=torch.float64)
-    observed = read_observations(source, state_dim)
-    found = fit(trained.learner, observed, how, inertia, steps, trained.validation_loss)
-    return found if first is None else found.starting_from(first)
+        torch.set_num_threads(1)  # the arrays are small: a second thread only waits
+        first_state = None if start is None else torch.tensor(_state(start, domain.state_dim), dtype=torch.float64)
+        reading = read(observations, domain, from_time=from_time, to_time=to_time, **chosen)
+        with _progress() as said:
+            found = fit_system(
+                trained.learner,
+                reading.observations,
+                fit,
+                masses[0] if len(masses) == 1 else masses,
+                steps,
+                trained.validation_loss,
+                friction,
+                said,
+            )
+            found = dataclasses.replace(found, notes=[*reading.notes, *found.notes])
+            found = found if first_state is None else found.starting_from(first_state)
+            said("writing the report", 0.9)
+            names = ", ".join(str(path) for path in observations)
+            _write(found, horizon, trained, (str(run), names), out, began)
 
 
 def _write(fitted: "Fit", horizon: float, trained: "Trained", origin: tuple[str, str], out: Path, began: float) -> None:
@@ -119,6 +157,29 @@ def _write(fitted: "Fit", horizon: float, trained: "Trained", origin: tuple[str,
     for warning in written.warnings:
         print(f"Warning: {warning}")
     print(f"Everything lies in {out}: report.html, prediction.csv, figures, adapted.pt.")
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[str, float], None]]:
+    """A bar in the terminal for whatever takes longer than two seconds, with an estimate; nothing in a pipe."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    task = bar.add_task("fitting", total=1.0)
+    began = time.perf_counter()
+
+    def said(what: str, done: float) -> None:
+        bar.update(task, description=what, completed=done)
+        if not bar.live.is_started and time.perf_counter() - began > _PATIENCE and console.is_terminal:
+            bar.start()
+
+    try:
+        yield said
+    finally:
+        bar.stop()
 
 
 @app.command()
@@ -270,6 +331,13 @@ def _new_folder(folder: Path) -> Iterator[Path]:
 def _check_free(path: Path, force: bool) -> None:
     if path.exists() and not force:
         raise FileExistsError(f"{path} exists already; choose another name, or replace it with --force")
+
+
+def _pairs(option: str, text: str | None) -> dict[str, str]:
+    pairs = [part.partition("=") for part in (text or "").split(",") if part.strip()]
+    if not all(name.strip() and equals and value.strip() for name, equals, value in pairs):
+        raise ValueError(f"{option} must be pairs such as q=deg,t=ms, separated by commas, got {text!r}")
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def _list(option: str, text: str, least: float) -> list[float]:

@@ -8,6 +8,7 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
 from meta_hamiltonian.config import ConfigError, check
+from meta_hamiltonian.dynamics.friction import FRICTION
 
 
 @pytest.mark.parametrize("algo", ["maml", "anil"])
@@ -85,6 +86,11 @@ def test_the_plain_algorithm_is_two_keys_away():
         "logger.mode=offline",
         "trainer.precision=64-true",
         "system.gravity=9.81",
+        "system=spring",
+        "system=duffing",
+        "+friction=dry",
+        "+drive=sine",
+        "model=dissipative",
     ],
 )
 def test_values_at_the_edge_of_their_ranges_are_allowed(override):
@@ -150,3 +156,33 @@ def test_a_value_out_of_range_is_refused_by_name_in_one_line(override, message):
 def test_wrong_types_and_names_are_refused_by_hydra(override):
     with pytest.raises(ConfigCompositionException):
         composed(override)
+
+
+AROUND = {
+    ("+friction=viscous", "friction.low=-0.1"): "friction.low=-0.1",
+    ("+friction=viscous", "friction.high=0"): "friction.high=0",
+    ("+friction=dry", "friction.width=0"): "friction.width=0",
+    ("+friction=dry", "friction.friction=wet"): "friction.friction=wet .*viscous, quadratic, dry",
+    ("+drive=sine", "drive.slowest=0"): "drive.slowest=0",
+    ("model=dissipative", "model.friction=wet"): "model.friction=wet .*viscous, quadratic, dry, null",
+    ("model=dissipative", "model.friction_width=0"): "model.friction_width=0",
+}
+
+
+@pytest.mark.parametrize(("overrides", "message"), AROUND.items(), ids=[given[1] for given in AROUND])
+def test_a_range_of_what_is_around_a_family_is_refused_by_name(overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        check(composed(*overrides))
+
+
+def test_friction_without_a_plus_says_how_it_is_written():
+    with pytest.raises(ConfigCompositionException, match=r"use \+friction=viscous"):
+        composed("friction=viscous")
+
+
+def test_the_kinds_of_friction_are_those_that_there_are():
+    files = {file.stem for file in (CONF / "friction").glob("*.yaml")}
+    assert files == set(FRICTION)
+    for kind in FRICTION:
+        assert composed(f"+friction={kind}").friction.friction == kind
+        check(composed("model=dissipative", f"model.friction={kind}"))

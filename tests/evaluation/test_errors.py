@@ -10,7 +10,7 @@ from meta_hamiltonian.episodes import sample_episodes
 from meta_hamiltonian.evaluation import make_test_set, measure
 from meta_hamiltonian.learners import ANIL, MAML
 from meta_hamiltonian.models import HamiltonianNetwork
-from meta_hamiltonian.systems import Pendulum
+from meta_hamiltonian.systems import Damped, Driven, Pendulum, Spring
 
 SYSTEM = Pendulum()
 SQUARED_DIAMETER = (4 * math.pi) ** 2 + 40.0**2  # of the state box: 41.9²
@@ -243,3 +243,27 @@ def test_the_errors_of_an_adapted_network_by_numpy_and_scipy(few):
         energies = states[:, 1] ** 2 / (2 * m * l**2) + m * l * (1 - np.cos(states[:, 0] - q0))
         assert errors.energy_mse[i].item() == pytest.approx(((energies - energies[0]) ** 2).mean(), rel=1e-4)
         assert np.abs(states - states[0]).max() > 0.1, "it moves"
+
+
+def test_where_energy_is_lost_the_energy_error_is_against_the_true_energy_at_each_instant(adapted_to):
+    test = make_test_set(Damped(Pendulum()), 3, shots=1, seed=0)
+    exact = measure(adapted_to(test.system, test.parameters), test)
+    assert (exact.energy_mse < 1e-10).all()
+    assert (test.energy[0] > test.energy[-1]).all()
+    assert test[1:].energy.shape == (201, 2)
+
+    def without_friction(x, parameters):
+        return Pendulum().field(x, parameters[..., :-1])
+
+    found = measure(adapted_to(test.system, test.parameters, without_friction), test)
+    expected = (test.energy - test.energy[0]).square().mean(0)  # its own energy stays that of the beginning
+    torch.testing.assert_close(found.energy_mse, expected, rtol=1e-3, atol=1e-8)
+
+
+def test_the_phase_of_a_drive_goes_round_and_is_not_lost(adapted_to):
+    test = make_test_set(Driven(Spring()), 3, shots=1, seed=0)
+    assert test.orbit[-1, :, 1].max() > 4 * torch.pi
+    exact = measure(adapted_to(test.system, test.parameters), test)
+    assert not exact.diverged.any()
+    assert (exact.state_mse < 1e-8).all()
+    assert torch.equal(test.energy, test.initial_energy[None])

@@ -4,7 +4,7 @@ import torch
 from learner_contract import LearnerContract
 
 from meta_hamiltonian.learners import ANIL, MAML, FineTune, MetaSGD, Oracle, Ridge
-from meta_hamiltonian.models import HamiltonianNetwork, ParametricHamiltonian, VectorFieldNetwork
+from meta_hamiltonian.models import DissipativeNetwork, HamiltonianNetwork, ParametricHamiltonian, VectorFieldNetwork
 from meta_hamiltonian.systems import Pendulum
 
 
@@ -49,6 +49,26 @@ class TestRidgeWithoutPhysics(LearnerContract):
 
     def make(self, domain):
         return Ridge(network(domain, VectorFieldNetwork), rank=4, noise=1e-2, scale="task").double()
+
+
+class TestMAMLWithFriction(LearnerContract):
+    def make(self, domain):
+        net = network(domain, DissipativeNetwork, friction_width=3)
+        return MAML(net, lr=0.01, inner_steps=2, learn_lr=True, scale="task").double()
+
+
+class TestANILWithFriction(LearnerContract):
+    def make(self, domain):
+        net = network(domain, DissipativeNetwork, friction="quadratic")
+        return ANIL(net, lr=0.05, inner_steps=2, learn_lr=True, scale="task").double()
+
+
+class TestRidgeWithFriction(LearnerContract):
+    adapts_exactly = 1e-6
+
+    def make(self, domain):
+        net = network(domain, DissipativeNetwork, activation="sin", friction="viscous")
+        return Ridge(net, rank=4, noise=1e-2, scale="task").double()
 
 
 class TestFineTune(LearnerContract):

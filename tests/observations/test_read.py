@@ -148,8 +148,29 @@ PLAIN = "q,p,dq,dp\n1,-2,0.03,4e5\n5,6,7,8\n"
         PLAIN.replace(",", ";"),
         '# made by, me\n"q"; p ;dq;dp\n1;-2;"0.03";4e5\n5;6;7;8\n',
         "q,p,dq,dp\n+1.,-2.0,.03,+4E+05\n0.5e1,6e0,7,80e-1\n",
+        PLAIN.encode("utf-16"),
+        PLAIN.replace(",", "\t"),
+        PLAIN.replace(",", "  "),
+        PLAIN.replace(",", ";").replace(".", ","),
+        PLAIN.replace("\n", ",\n"),
+        PLAIN + "1,nan,3,4\n1,2,,4\n",
     ],
-    ids=["plain", "no end", "CRLF", "CR", "BOM", "blank, comments", "spaces", "quotes", "semicolons", "all", "numbers"],
+    ids=[
+        *(
+            "plain",
+            "no end",
+            "CRLF",
+            "CR",
+            "BOM",
+            "blank, comments",
+            "spaces",
+            "quotes",
+            "semicolons",
+            "all",
+            "numbers",
+        ),
+        *("UTF-16", "tabs", "blanks", "decimal commas", "a comma at the end", "gaps"),
+    ],
 )
 def test_ways_to_write_the_same(content, tmp_path):
     observed = read_observations(write(tmp_path / "a.CSV", content), 2)
@@ -249,24 +270,24 @@ FORMS = "give q,p,dq,dp or t,q,p or t,q,v or t,q"
         ("t\n1\n", f"line 1: it lacks column q for the nearest form t,q; {FORMS}"),
         ("trajectory\n1\n", f"line 1: it lacks columns t, q for the nearest form t,q; {FORMS}"),
         ("t,p\n1,2\n", f"line 1: it lacks column q for the nearest form t,q,p; {FORMS}"),
-        ("t,v\n1,2\n", f"line 1: it lacks column q for the nearest form t,q,v; {FORMS}"),
+        ("t,v\n1,2\n", "line 2: the trajectory ends after 1 instant; with t,v it needs at least 4"),
         ("t,q,p,dq\n1,2,3,4\n", f"line 1: it lacks column dp for the nearest form q,p,dq,dp; {FORMS}"),
-        ("t,q,dq\n1,2,3\n", "line 1: it lacks columns p, dp for the nearest form q,p,dq,dp; call velocities v; give"),
+        ("t,q,dq\n1,2,3\n", "line 2: the trajectory ends after 1 instant; with t,q,v it needs at least 3"),
         ("t,q,p,v\n1,2,3,4\n", f"line 1: p and v together are no form; leave one of them out: {FORMS}"),
         ("q,p,v,dq,dp\n1,2,3,4,5\n", f"line 1: it has superfluous column v for the nearest form q,p,dq,dp; {FORMS}"),
         ("q,p,v,dq\n1,2,3,4\n", "line 1: it lacks column dp and has superfluous column v for the nearest form q,p,d"),
         ("t,q,p,t\n1,2,3,4\n", "line 1: repeated column 't'; keep one of each"),
-        ("t,q,E,Q\n1,2,3,4\n", f"line 1: unknown columns 'E', 'Q'; {FORMS}"),
+        (
+            "t,q,E,Q\n1,2,3,4\n",
+            "line 1: columns 'q' and 'Q' could each be q; say which it is: --columns q=q or --columns q",
+        ),
+        ("t,E,F\n1,2,3\n", f"line 1: unknown columns 'E', 'F'; {FORMS}"),
         ("t,q,E,t,q\n1,2,3,4,5\n", "line 1: repeated columns 't', 'q'; keep one of each"),
         ("t,q0\n1,2\n", f"line 1: unknown column 'q0'; {FORMS}"),
         ("t,q01\n1,2\n", f"line 1: unknown column 'q01'; {FORMS}"),
         ("t,q²\n1,2\n", f"line 1: unknown column 'q²'; {FORMS}"),
-        ("t,t1,q\n1,2,3\n", f"line 1: unknown column 't1'; {FORMS}"),
-        ("t q p\n1 2 3\n", f"line 1: unknown column 't q p'; separate columns by commas; {FORMS}"),
-        ("t,q;p\n1,2;3\n", f"line 1: unknown column 'q;p'; {FORMS}"),
-        ("t\tq\tp\n1\t2\t3\n", r"line 1: unknown column 't\tq\tp'; separate columns by commas; "),
-        (",q,p\n0,1,2\n", f"line 1: column 1 has no name; name it or leave it out; {FORMS}"),
-        ("q,p,dq,dp,\n1,2,3,4,\n", f"line 1: column 5 has no name; name it or leave it out; {FORMS}"),
+        ("t,q;p\n1,2;3\n", f"line 1: it lacks column q for the nearest form t,q,p; {FORMS}"),
+        (",q,p\n0,1,2\n", f"line 1: it lacks column t for the nearest form t,q,p; {FORMS}"),
         ("t,q,p1\n1,2,3\n", "line 1: columns q and p1 do not fit; number all, or none"),
         ("t,q2\n1,2\n", f"line 1: it lacks column q1 for the nearest form t,q1,q2; {FORMS}"),
         ("t,q999999\n1,2\n", "line 1: column q999999 skips numbers; number from 1 on"),
@@ -282,10 +303,9 @@ FORMS = "give q,p,dq,dp or t,q,p or t,q,v or t,q"
         ("q,p,dq,dp\n1,2,3,.\n", "line 2: column dp: '.' is not a number; write numbers as"),
         ("q,p,dq,dp\n1,2,3,1 2\n", "line 2: column dp: '1 2' is not a number; write numbers as"),
         ("q,p,dq,dp\n1,2,3,\x1b[1m\n", r"line 2: column dp: '\x1b[1m' is not a number"),
-        ("q;p;dq;dp\n1;2,5;3;4\n", "line 2: column p: '2,5' is not a number; decimals have a point"),
-        ("q,p,dq,dp\n1,2,,4\n", "line 2: column dq: the cell is empty; fill it, or leave out the line"),
-        ('q,p,dq,dp\n1,"",3,4\n', "line 2: column p: the cell is empty; fill it, or leave out the line"),
-        ("q,p,dq,dp\n1,2,3,4\n1,nan,3,4\n", "line 3: column p: nan is not a finite number; leave out the line"),
+        ("q;p;dq;dp\n1.5;2.5;3;4\n1.5;2,5;3;4\n", "line 3: column p: '2,5' is not a number; decimals have a point"),
+        ("q,p,dq,dp\n1,2,,4\n", "every row has an empty cell; fill some"),
+        ('q,p,dq,dp\n1,"",3,4\n', "every row has an empty cell; fill some"),
         ("q,p,dq,dp\n1,2,3,-Inf\n", "line 2: column dp: -Inf is not a finite number; leave out the line"),
         ("q,p,dq,dp\n1,2,3,1e999\n", "line 2: column dp: '1e999' is infinite as a 64-bit number; leave out the"),
         (f"q,p,dq,dp\n1,2,3,{'9' * 5000}\n", f"line 2: column dp: '{'9' * 37}...' is infinite as a 64-bit"),
@@ -296,9 +316,9 @@ FORMS = "give q,p,dq,dp or t,q,p or t,q,v or t,q"
         ('q,p,dq,dp\n1,2,"3"4,5\n', "line 2: it cannot be split into cells ("),
         (f"q,p,dq,dp\n1,2,3,{'9' * 200_000}\n", "line 2: it cannot be split into cells (field larger than"),
         # no text
-        (b"q,p,dq,dp\n1,2,3,4\r1,2,3,\xb5\n", "line 3: byte 0xb5 is not UTF-8 text; save it as UTF-8 CSV"),
+        (b"q,p,dq,dp\n1,2,3,4\r1,2,3,\xb5\n", "line 3: column dp: 'µ' is not a number; write numbers as"),
+        (b"q,p,dq,dp\n1,2,3,4\r1,2,3,\x81\n", "line 3: byte 0x81 is not UTF-8 text; save it as UTF-8 CSV"),
         (b"\xef\xbb\xbfq,p,dq,dp\n1,2,3,4\n1,2,3,\xb5\n", "line 3: byte 0xb5 is not UTF-8 text; save it as UTF-8 CSV"),
-        (PLAIN.encode("utf-16"), "line 1: byte 0xff is not UTF-8 text; save it as UTF-8 CSV"),
         ("\0q,p,dq,dp\n", "line 1: it holds a NUL byte, so it is no text; save it as UTF-8 CSV"),
         ("q,p,dq,dp\r\n1,2,3,4\0\n", "line 2: it holds a NUL byte, so it is no text; save it as UTF-8 CSV"),
         # trajectories
@@ -316,7 +336,14 @@ FORMS = "give q,p,dq,dp or t,q,p or t,q,v or t,q"
             "line 5: column t: 0.25 is not after 0.5 (line 3) in the trajectory; sort by time, or name each trajectory "
             "in a column trajectory",
         ),
-        ("t,q,p\n0,1,2\n1,1,2\n1,1,2\n", "line 4: column t: 1.0 is not after 1.0 (line 3) in the trajectory; sort by"),
+        (
+            "t,q,p\n0,1,2\n1,1,2\n1,1,2\n",
+            "line 3: the trajectory ends after 2 instants; with t,q,p it needs at least 3",
+        ),
+        (
+            "t,q,p\n0,1,2\n1,1,2\n\n1,1,3\n",
+            "line 5: column t: 1.0 stands in line 3 too, with other values; keep one of",
+        ),
         (
             "trajectory,t,q,p\na,0,1,2\nb,-1,1,2\na,1,1,2\nb,0,1,2\na,0.5,1,2\nb,1,1,2\n",
             "line 6: column t: 0.5 is not after 1.0 (line 4) in trajectory 'a'; sort by time",
@@ -354,10 +381,11 @@ def test_what_is_said_about_two_degrees_of_freedom(names, message, tmp_path):
 
 
 def test_what_is_no_file_of_observations(tmp_path):
-    assert refused(tmp_path) == "this is a folder; give a .csv or .npz file"
-    assert refused(tmp_path / "a.csv") == "there is no such file; give a .csv or .npz file of observations"
-    assert refused(write(tmp_path / "a.txt", PLAIN)) == "a file that ends in .txt is not read; save it as .csv or .npz"
-    assert refused(write(tmp_path / "a", PLAIN)) == "a file that ends in nothing is not read; save it as .csv or .npz"
+    kinds = ".csv, .txt, .tsv, .dat, .asc, .xlsx, .xls, .json, .jsonl, .npz, .parquet or .mat"
+    assert refused(tmp_path) == f"this is a folder; give a {kinds} file"
+    assert refused(tmp_path / "a.csv") == f"there is no such file; give a {kinds} file of observations"
+    assert refused(write(tmp_path / "a.doc", PLAIN)) == f"a file that ends in .doc is not read; save it as {kinds}"
+    assert refused(write(tmp_path / "a", PLAIN)) == f"a file that ends in nothing is not read; save it as {kinds}"
     assert "too long" in refused(tmp_path / f"{'a' * 300}.csv")
 
 
@@ -384,7 +412,7 @@ GOOD = {"q": FOUR, "p": FOUR, "dq": FOUR, "dp": FOUR}
     ("arrays", "message"),
     [
         ({}, f"it holds no arrays; {FORMS}"),
-        ({"t": FOUR, "q": FOUR, "E": FOUR}, f"unknown array 'E'; {FORMS}"),
+        ({"t": FOUR, "E": FOUR}, f"unknown array 'E'; {FORMS}"),
         ({"arr_0": FOUR}, f"unknown array 'arr_0'; {FORMS}"),
         ({"q": FOUR, "p": FOUR, "dq": FOUR}, f"it lacks array dp for the nearest form q,p,dq,dp; {FORMS}"),
         ({"t": FOUR, "q": FOUR, "p": FOUR, "v": FOUR}, "p and v together are no form; leave one of them out"),
@@ -396,14 +424,15 @@ GOOD = {"q": FOUR, "p": FOUR, "dq": FOUR, "dp": FOUR}
         (GOOD | {"q": np.ones((4, 1, 1))}, "array q has shape (4, 1, 1); give one value a row"),
         (GOOD | {"q": np.ones((4, 0))}, "array q has shape (4, 0); give one value a row"),
         ({"t": FOUR[:, None], "q": FOUR}, "array t has shape (4, 1); give one value a row"),
-        ({"t": FOUR, "q1": np.ones((4, 1))}, "array q1 has shape (4, 1); give one value a row"),
+        ({"t": FOUR, "q1": FOUR, "q2": np.ones((4, 1, 1))}, "array q2 has shape (4, 1, 1); give one value a row"),
         ({"t": FOUR, "q1": FOUR, "q2": FOUR[:3]}, "array q2 has 3 rows, but q1 4; give each the same number"),
         (GOOD | {"dq": FOUR * 1j}, "array dq: it holds complex128, not numbers; save it as float64"),
         (GOOD | {"dq": FOUR > 1}, "array dq: it holds bool, not numbers; save it as float64"),
         (GOOD | {"dq": np.array(["1"] * 4)}, "array dq: it holds <U1, not numbers; save it as float64"),
         (GOOD | {"dq": FOUR.astype("M8[s]")}, "array dq: it holds datetime64[s], not numbers; save it as float64"),
         (GOOD | {"dq": FOUR.astype([("a", "f8")])}, "array dq: it holds [('a', '<f8')], not numbers; save it as"),
-        (GOOD | {"dq": np.array([0, 1, np.nan, 3])}, "array dq: index 2: nan is not finite; leave out the row"),
+        (GOOD | {"dq": np.array([0, 1, np.inf, 3])}, "array dq: index 2: inf is not finite; leave out the row"),
+        (GOOD | {"dq": np.full(4, np.nan)}, "every row has an empty cell; fill some"),
         ({"t": FOUR, "q": np.array([[0, 1], [2, -np.inf]])}, "array q: index [1, 1]: -inf is not finite; leave out"),
         (GOOD | {"dq": np.array([1] * 3 + [np.longdouble("1e4000")])}, "array dq: index 3: inf is not finite"),
         (GOOD | {"dq": np.array([1, 2, 3, None])}, "array dq: it holds Python objects, which are not read; save plain"),
@@ -519,7 +548,7 @@ def test_random_damage_is_read_or_refused(suffix, good, tmp_path):
     read_observations(write(path, good), 2)
     draw = random.Random(0)
     outcomes = {"read": 0, "refused": 0}
-    for _ in range(300):
+    for _ in range(80):
         content = bytearray(good)
         for _ in range(draw.choice([1, 1, 2, 8])):
             content[draw.randrange(len(content))] = draw.randrange(256)

@@ -5,7 +5,7 @@ import torch
 from contract import SystemContract
 from henon_heiles import HenonHeiles
 
-from meta_hamiltonian.systems import Domain, Exclusion, Pendulum, SimulatedSystem
+from meta_hamiltonian.systems import Domain, Duffing, Exclusion, Pendulum, SimulatedSystem, Spring
 
 
 class TestPendulum(SystemContract):
@@ -18,6 +18,18 @@ class TestPendulumOnJupiter(SystemContract):
     @pytest.fixture
     def system(self):
         return Pendulum(gravity=2.5)
+
+
+class TestSpring(SystemContract):
+    @pytest.fixture
+    def system(self):
+        return Spring()
+
+
+class TestDuffing(SystemContract):
+    @pytest.fixture
+    def system(self):
+        return Duffing()
 
 
 class TestAFamilyOutsideThePackage(SystemContract):

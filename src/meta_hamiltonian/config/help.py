@@ -25,7 +25,9 @@ def keys_help(config: DictConfig, folder: Path) -> str:
     - `config`: composed, with the values to be shown.
     - `folder`: `conf/`, whose files are what can be chosen.
     """
-    groups = [line for group, words in GROUPS.items() for line in _group(folder / group, group, words)]
+    groups = [
+        line for group, words in GROUPS.items() for line in _group(folder / group.removeprefix("+"), group, words)
+    ]
     keys = [_entry(f"{name}={_value(value)}", words) for name, value, words in _keys(config, "")]
     return "\n".join(["Groups: a file in conf/<group>/ for each value.", *groups, "", "Keys, as key=value.", *keys])
 

@@ -8,6 +8,8 @@ from omegaconf import MISSING
 
 from meta_hamiltonian.config.fields import integer, integers, key, not_negative, one_of, positive
 
+_FRICTION = ("viscous", "quadratic", "dry")
+
 
 @dataclasses.dataclass
 class AlgoConfig:
@@ -84,6 +86,17 @@ class ModelConfig:
 
 
 @dataclasses.dataclass
+class DissipativeConfig(ModelConfig):
+    """`model=dissipative`."""
+
+    friction: str | None = key(
+        one_of(*_FRICTION, None), "kind of the dissipation; null: any, learned by a network of the momenta"
+    )
+    friction_width: int = key(integer(1), "size of that network")
+    damped: int | None = key(integer(1).or_null(), "")
+
+
+@dataclasses.dataclass
 class ParametricConfig:
     """`model=parametric`: the true law of the system, its parameters unknown."""
 
@@ -98,6 +111,30 @@ class PendulumConfig:
 
     _target_: str = MISSING
     gravity: float = key(positive(), "g")
+
+
+@dataclasses.dataclass
+class DampedConfig:
+    """`+friction=viscous`, `quadratic` or `dry`: around any system."""
+
+    _target_: str = MISSING
+    system: Any = MISSING
+    friction: str = key(one_of(*_FRICTION), "")
+    low: float = key(not_negative(), "smallest coefficient d of friction in the family")
+    high: float = key(positive(), "largest one, above friction.low")
+    width: float = key(positive(), "speed below which dry friction is smoothed; the other kinds have none")
+
+
+@dataclasses.dataclass
+class DrivenConfig:
+    """`+drive=sine`: around any system."""
+
+    _target_: str = MISSING
+    system: Any = MISSING
+    low: float = key(not_negative(), "smallest amplitude A of the force in the family")
+    high: float = key(positive(), "largest one, above drive.low")
+    slowest: float = key(positive(), "smallest frequency ω in the family")
+    fastest: float = key(positive(), "largest one, above drive.slowest")
 
 
 @dataclasses.dataclass
@@ -202,6 +239,8 @@ class Config:
     algo: Any = MISSING
     model: Any = MISSING
     system: Any = MISSING
+    friction: Any = None
+    drive: Any = None
     data: DataConfig = MISSING
     optim: Any = MISSING
     test: TestConfig = dataclasses.field(default_factory=TestConfig)
@@ -213,6 +252,8 @@ GROUPS: Mapping[str, str] = {
     "algo": "how a network is adapted to a system",
     "model": "the network",
     "system": "the family of systems",
+    "+friction": "what slows the family down; its coefficient is a parameter with a range",
+    "+drive": "what pushes the family; amplitude and frequency are parameters with ranges",
     "method": "a named combination of algo and model",
     "experiment": "a named set of changes to the defaults, or a sweep",
     "optim": "the outer loop; levenberg_marquardt is for algo=ridge",
@@ -233,9 +274,15 @@ SCHEMAS: Mapping[str | None, Mapping[str, type]] = {
         "finetune_schema": FineTuneConfig,
         "oracle_schema": OracleConfig,
     },
-    "model": {"model_schema": ModelConfig, "parametric_schema": ParametricConfig},
+    "model": {
+        "model_schema": ModelConfig,
+        "dissipative_schema": DissipativeConfig,
+        "parametric_schema": ParametricConfig,
+    },
     "optim": {"adam_schema": AdamConfig, "levenberg_marquardt_schema": LevenbergMarquardtConfig},
     "system": {"pendulum_schema": PendulumConfig},
+    "friction": {"damped_schema": DampedConfig},
+    "drive": {"driven_schema": DrivenConfig},
     "data": {"data_schema": DataConfig},
     "trainer": {"trainer_schema": TrainerConfig},
     "logger": {"logger_schema": LoggerConfig, "wandb_schema": WandbConfig},
@@ -253,7 +300,10 @@ OF_CLASS: Mapping[str, type] = {
     "Oracle": OracleConfig,
     "HamiltonianNetwork": ModelConfig,
     "VectorFieldNetwork": ModelConfig,
+    "DissipativeNetwork": DissipativeConfig,
     "ParametricHamiltonian": ParametricConfig,
     "Pendulum": PendulumConfig,
+    "Damped": DampedConfig,
+    "Driven": DrivenConfig,
 }
 """The schema of the arguments of each class that a checkpoint may name."""

@@ -1,16 +1,22 @@
 """What a system is made of: its structure, the domain of its states, its orbits."""
 
 from meta_hamiltonian.dynamics.domain import Coordinate, Domain, Exclusion
+from meta_hamiltonian.dynamics.forces import Forces, Signal, Terms
+from meta_hamiltonian.dynamics.friction import FRICTION
 from meta_hamiltonian.dynamics.orbits import Orbits, integrate
 from meta_hamiltonian.dynamics.reference import reference_orbits
 from meta_hamiltonian.dynamics.solver import solve
 from meta_hamiltonian.dynamics.structure import autograd_field, hamiltonian_field
 
 __all__ = [
+    "FRICTION",
     "Coordinate",
     "Domain",
     "Exclusion",
+    "Forces",
     "Orbits",
+    "Signal",
+    "Terms",
     "autograd_field",
     "hamiltonian_field",
     "integrate",

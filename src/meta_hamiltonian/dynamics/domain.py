@@ -183,17 +183,17 @@ class Domain:
         """`H` with its unit."""
         return labelled("H", self.energy_unit)
 
-    @property
+    @functools.cached_property
     def half_widths(self) -> tuple[float, ...]:
         """Half the length of the box along each coordinate."""
         return tuple((coordinate.high - coordinate.low) / 2 for coordinate in self.coordinates)
 
-    @property
+    @functools.cached_property
     def sizes(self) -> tuple[float, ...]:
         """What absolute errors of an orbit are relative to: the half-widths, but at most 1."""
         return tuple(min(1.0, half) for half in self.half_widths)
 
-    @property
+    @functools.cached_property
     def centre(self) -> tuple[float, ...]:
         """The middle of the box."""
         return tuple((coordinate.high + coordinate.low) / 2 for coordinate in self.coordinates)
@@ -223,13 +223,18 @@ class Domain:
 
         States inside the box stay as they are.
         """
-        if not any(coordinate.turns for coordinate in self.coordinates):
+        if not self._turn:
             return x
-        free = torch.tensor([coordinate.turns for coordinate in self.coordinates], device=x.device)
-        half, away = x.new_tensor(self.half_widths), x - x.new_tensor(self.centre)
+        half = x.new_tensor(self._turn)
+        away = x - x.new_tensor(self.centre)
         turn = x.new_tensor(2 * math.pi)  # a Python number would be one of float32 in an exported program
-        turned = x - turn * (away / turn).round()
-        return torch.where(free & (away.abs() > half), turned, x)
+        return torch.where(away.abs() > half, x - turn * (away / turn).round(), x)
+
+    @functools.cached_property
+    def _turn(self) -> tuple[float, ...]:
+        """The half-widths of the angles that may go round, infinite for other coordinates; empty without such angles."""
+        found = [c.turns for c in self.coordinates]
+        return tuple(h if turns else math.inf for h, turns in zip(self.half_widths, found, strict=True)) * any(found)
 
     def draw(
         self,

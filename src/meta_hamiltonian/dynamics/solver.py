@@ -143,18 +143,25 @@ class _Orbits:
 
     def _fill_in(self, good: Tensor, dt: Tensor, x: Tensor, k: Tensor) -> None:
         """The states at all instants that a good step passes, until it leaves the region."""
-        ends = self.time + dt
-        last = len(self.instants) - 1
+        last = len(self.instants)
+        ends = torch.where(good, self.time + dt, -torch.inf)
+        reached = torch.searchsorted(self.instants, ends, right=True)
+        counts = (reached - self.next).clamp_min(0)
         gone = good & self.outside(x)
-        while (due := good & (self.next <= last) & (self.instants[self.next.clamp(max=last)] <= ends)).any():
-            part = ((self.instants[self.next.clamp(max=last)] - self.time) / dt.clamp_min(1e-300))[:, None]
+        if counts.any():
+            rows = torch.repeat_interleave(counts)
+            place = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
+            which = self.next[rows] + place
+            part = ((self.instants[which] - self.time[rows]) / dt[rows].clamp_min(1e-300))[:, None]
             powers = torch.cat([part, part**2, part**3, part**4], dim=-1)
-            between = self.x + dt[:, None] * torch.einsum("sp,ip,isj->sj", powers, self.dense, k)
-            due = due & ~(gone & self.outside(between))
-            rows = due.nonzero()[:, 0]
-            self.states[self.next[rows], rows] = between[rows]
-            self.next[rows] += 1
-            good = due
+            weights = powers @ self.dense.mT  # of each stage
+            between = self.x[rows] + dt[rows, None] * torch.einsum("ni,ins->ns", weights, k[:, rows])
+            # Of an orbit that leaves, the instants before it does.
+            beyond = torch.where(gone[rows] & self.outside(between), place, last)
+            first = torch.full_like(counts, last).scatter_reduce(0, rows, beyond, "amin")
+            kept = place < first[rows]
+            self.states[which[kept], rows[kept]] = between[kept]
+            self.next += torch.minimum(counts, first)
         self.left = self.left | gone
 
     def _stop(self, active: Tensor) -> None:

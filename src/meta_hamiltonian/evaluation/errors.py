@@ -35,11 +35,12 @@ def measure(adapted: AdaptedSystems, test: TestSet) -> Errors:
     - `field_mse`: mean over the grid of ‖f̂ − f‖².
     - `field_rel`: that over the mean of ‖f‖².
     - `state_mse`: mean over the instants of ‖x̂(t) − x(t)‖², q not wrapped.
-    - `energy_mse`: mean over the instants of (H_true(x̂(t)) − H_true(x(0)))²: the true energy along the predicted
-        orbit, since a learned H is known up to a constant only.
+    - `energy_mse`: mean over the instants of (H_true(x̂(t)) − H_true(x(t)))²: the true energy along the predicted
+        orbit, since a learned H is known up to a constant only. Where energy is conserved H_true(x(t)) is H_true(x(0)).
     - `diverged`: the predicted orbit left twice the state box and was frozen there, or the field is not finite.
         The squared state error is then the box's squared diameter. Angles are like lengths here: true orbits stay
-        inside the box, and one that is predicted to go over the top is wrong.
+        inside the box, and one that is predicted to go over the top is wrong. In a family whose true angles go round
+        they are free.
 
     A field that is not finite somewhere on the grid counts as the zero field.
     """
@@ -48,7 +49,8 @@ def measure(adapted: AdaptedSystems, test: TestSet) -> Errors:
     finite = field_mse.isfinite()  # of a field whose square overflows no error can be given either
     field_mse = torch.where(finite, field_mse, power)
 
-    orbits = adapted.rollout_in_box(test.orbit[0], test.t)
+    follow = adapted.rollout if test.system.turns else adapted.rollout_in_box
+    orbits = follow(test.orbit[0], test.t)
     diverged = orbits.diverged | ~finite
     state_mse = (orbits.states - test.orbit).square().sum(-1).mean(0)
     squared_diameter = sum((2 * half) ** 2 for half in test.system.state_box)
@@ -57,7 +59,7 @@ def measure(adapted: AdaptedSystems, test: TestSet) -> Errors:
         field_mse=field_mse,
         field_rel=field_mse / power,
         state_mse=torch.where(diverged, squared_diameter, state_mse),
-        energy_mse=(energy - test.initial_energy).square().mean(0),
+        energy_mse=(energy - test.energy).square().mean(0),
         diverged=diverged,
         orbits=orbits.states,
     )

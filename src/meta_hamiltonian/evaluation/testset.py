@@ -50,6 +50,13 @@ class TestSet:
         """H_true(x(0))."""
         return self.system.hamiltonian(self.orbit[0], self.parameters)
 
+    @property
+    def energy(self) -> Float[Tensor, "#instants systems"]:
+        """H_true(x(t)): the initial energy, for a family that conserves it."""
+        if self.system.conserves_energy:
+            return self.initial_energy[None]
+        return self.system.hamiltonian(self.orbit, self.parameters)
+
 
 def make_test_set(system: SimulatedSystem, n_systems: int, shots: int, seed: int, noise: float = 0.0) -> TestSet:
     """Draws the test systems: the same for every learner, and the support of fewer shots a prefix of that of more.

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from meta_hamiltonian.dynamics import Domain
 from meta_hamiltonian.figures.planes import MOST_PLANES, plane
-from meta_hamiltonian.figures.style import DASHES, OBSERVATIONS, PREDICTION, TRUTH, draw_arrows, new_figure
+from meta_hamiltonian.figures.style import DASHES, OBSERVATIONS, PREDICTION, SERIES, TRUTH, draw_arrows, new_figure
 from meta_hamiltonian.inference.bands import uncertainty
 from meta_hamiltonian.models import Adapted, AdaptedSystems
 
@@ -17,8 +17,9 @@ _GRID = 81
 _LEVELS = 24
 
 
-def learned_field(adapted: Adapted, x: np.ndarray, dxdt: np.ndarray) -> Figure:
-    """Streamlines, and the observations: arrows in units of the state box, the longest of one length.
+def learned_field(adapted: Adapted, x: np.ndarray, dxdt: np.ndarray, orbit: np.ndarray) -> Figure:
+    """Streamlines, the predicted orbit, and the observations: arrows in units of the state box, the longest of one
+    length. Where friction takes energy out, the orbit is a spiral.
 
     For one degree of freedom.
     """
@@ -32,7 +33,8 @@ def learned_field(adapted: Adapted, x: np.ndarray, dxdt: np.ndarray) -> Figure:
     seen = domain_states(domain, x)
     draw_arrows(axes, seen, dxdt, np.array(domain.half_widths), 0.004)
     axes.plot(*seen.T, ".", color=OBSERVATIONS, markersize=3, zorder=3)
-    return _labelled(figure, domain, (0, 1), "Learned vector field and observations")
+    _draw_orbit(axes, domain, orbit, (0, 1))
+    return _labelled(figure, domain, (0, 1), "Learned vector field, observations, predicted orbit")
 
 
 def phase_portraits(adapted: Adapted, x: np.ndarray, dxdt: np.ndarray, orbit: np.ndarray) -> Figure:
@@ -124,6 +126,32 @@ def predicted_orbit(
         axes.set_ylabel(label, fontsize=9)
     all_axes[-1].set_xlabel(domain.time_label)
     figure.suptitle("Predicted orbit" + (" and 95 % credible bands" if bands else ""), fontsize=10)
+    return figure
+
+
+def energy_budget(
+    domain: Domain,
+    t: np.ndarray,
+    energy: np.ndarray,
+    work: Mapping[str, np.ndarray],
+    power: Mapping[str, np.ndarray],
+) -> Figure:
+    """Where the energy goes: the learned H along the orbit, what each force has taken or given, and its power."""
+    figure = new_figure(6.0, 4.6)
+    above, below = figure.subplots(2, 1, sharex=True)
+    above.plot(t, energy, color=PREDICTION, linewidth=1.6, label="H")
+    for i, (name, done) in enumerate(work.items(), 1):
+        colour, dash = SERIES[i % len(SERIES)], DASHES[i % len(DASHES)]
+        verb = "given by the input" if name == "input" else f"taken by {name} friction"
+        above.plot(t, done if name == "input" else -done, color=colour, linestyle=dash, label=verb)
+        below.plot(t, power[name], color=colour, linestyle=dash, label=name)
+    below.axhline(0, color=TRUTH, linewidth=0.6)
+    above.set_ylabel(f"energy {domain.energy_label.removeprefix('H ')}")
+    below.set_ylabel("power of each force")
+    below.set_xlabel(domain.time_label)
+    for axes in (above, below):
+        axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.suptitle("The energy along the predicted orbit", fontsize=10)
     return figure
 
 

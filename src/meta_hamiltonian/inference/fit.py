@@ -8,19 +8,26 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from meta_hamiltonian.dynamics import FRICTION, Forces, Signal
 from meta_hamiltonian.episodes import Points
+from meta_hamiltonian.inference.friction import AUTO, Candidate, Kinds, parse_friction
 from meta_hamiltonian.inference.holdout import ENOUGH, errors_at_the_end
-from meta_hamiltonian.inference.solution import Solution, from_points, from_trajectories
+from meta_hamiltonian.inference.momentum import check_momentum
+from meta_hamiltonian.inference.solution import WAYS, Said, Solution, Task, from_points, of_trajectories, silent
 from meta_hamiltonian.learners import Learner, task_scale
 from meta_hamiltonian.models import Adapted, AdaptedSystems
-from meta_hamiltonian.observations import Derivatives, ObservationError, Trajectory, canonical, well_known_points
+from meta_hamiltonian.observations import Derivatives, ObservationError, Trajectory, canonical
 
-FITS = ("auto", "derivatives", "orbit")
+FITS = ("auto", *WAYS)
 """The ways to fit trajectories."""
 
 # A residual as large as this part of the derivatives is worth a warning; if it is this many times that of held-out
 # systems too, the system is of another family.
 _LARGE, _FAR_ABOVE = 0.05, 10.0
+# Orbits that miss the observations by this part of their size are none of the system.
+_MISSED, _LOST = 0.1, 0.3
+# By how much the orbit must be worse at what was held out before derivatives are fitted instead.
+_CLEARLY = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,10 +37,14 @@ class Fit:
     - `before`, `adapted`: the dynamics without and with the observations.
     - `samples`: systems drawn from the posterior, where there is one; `start_samples`: where each of them starts.
     - `x`, `dxdt`: the states `[K, 2n]` that were fitted, and their derivatives.
+    - `fitted`: the derivatives of the adapted system there, inputs included.
     - `how`: `"derivatives"` or `"orbit"`.
     - `held_out`: for trajectories, the RMS distance of the end of each from the orbit through its beginning, in units
         of the state box, for each way to fit.
     - `start`, `start_time`: the last observed state, from which a prediction goes on.
+    - `noise`: standard deviation of the observations around the orbits, 0 where states are taken for exact.
+    - `candidates`: the kinds of friction that were compared, the likeliest first.
+    - `sampled_forces`: friction and gains of samples of the law that was chosen; None without a posterior.
     - `residual_before`, `residual`: RMS of the error of dx/dt at `x`, relative to that of dx/dt.
     - `steps`: gradient steps that were taken.
     - `notes`, `warnings`: what was assumed, and what may be wrong.
@@ -44,11 +55,15 @@ class Fit:
     samples: AdaptedSystems | None
     x: Float[Tensor, "points state"]
     dxdt: Float[Tensor, "points state"]
+    fitted: Float[Tensor, "points state"]
     how: str
     held_out: Mapping[str, float]
     start: Float[Tensor, " state"]
     start_samples: Float[Tensor, "samples state"] | None
     start_time: float
+    noise: Float[Tensor, " state"]
+    candidates: Sequence[Candidate]
+    sampled_forces: Forces | None
     residual_before: float
     residual: float
     steps: int
@@ -56,18 +71,45 @@ class Fit:
     warnings: Sequence[str]
 
     def starting_from(self, x: Float[Tensor, " state"]) -> "Fit":
-        """The same with the prediction going on from this state, at time 0."""
+        """The same with the prediction going on from this state: at time 0, or where inputs act, at its own time."""
         start_samples = None if self.samples is None else x.expand(len(self.samples.scale), -1)
-        return dataclasses.replace(self, start=x, start_samples=start_samples, start_time=0.0)
+        forces = self.adapted.systems.forces
+        time = 0.0 if forces is None or forces.signal is None else self.start_time
+        return dataclasses.replace(self, start=x, start_samples=start_samples, start_time=time)
+
+    @property
+    def friction(self) -> Mapping[str, tuple[float, float]]:
+        """Of each kind that was found, the coefficient and its standard deviation, not a number without a posterior."""
+        forces = self.adapted.systems.forces
+        if forces is None:
+            return {}
+        deviations = torch.full_like(forces.coefficients[0], torch.nan)
+        if self.sampled_forces is not None:
+            deviations = self.sampled_forces.coefficients.std(0)
+        each = zip(forces.kinds, forces.coefficients[0].tolist(), deviations.tolist(), strict=True)
+        return {kind: (value, deviation) for kind, value, deviation in each}
+
+    @property
+    def gains(self) -> Sequence[tuple[float, float]]:
+        """Of each input on each momentum, what dp/dt gets of it, and its standard deviation."""
+        forces = self.adapted.systems.forces
+        if forces is None or forces.signal is None:
+            return []
+        deviations = torch.full_like(forces.gains[0], torch.nan)
+        if self.sampled_forces is not None:
+            deviations = self.sampled_forces.gains.std(0)
+        return list(zip(forces.gains[0].flatten().tolist(), deviations.flatten().tolist(), strict=True))
 
 
 def fit(
     learner: Learner,
     observations: Derivatives | Sequence[Trajectory],
     how: str = "auto",
-    inertia: float = 1.0,
+    inertia: float | Sequence[float] = 1.0,
     steps: int | None = None,
     validation_loss: float | None = None,
+    friction: str = AUTO,
+    said: Said = silent,
 ) -> Fit:
     """Adapts a learner to a new system.
 
@@ -77,103 +119,210 @@ def fit(
     - `observations`: states with their derivatives, or trajectories.
     - `how`: for trajectories: `"derivatives"` fits derivatives estimated from them, `"orbit"` the orbits themselves,
         through the ODE solver; `"auto"` takes the one that predicts the end of the trajectories better from the rest.
-    - `inertia`: where p was not observed, p = inertia · dq/dt.
+    - `inertia`: where p was not observed, p = inertia · dq/dt; one number, or one for each coordinate.
     - `steps`: gradient steps; None is as many as in training.
     - `validation_loss`: of the training, to tell whether the system is of its family; None where it is not known.
+    - `friction`: `"none"`, `"viscous"`, `"quadratic"`, `"dry"`, or several joined by `+`; `"auto"` takes what the
+        evidence supports, see [`choose`][].
+    - `said`: is told what is being done, and which part of the work is done, such as by a progress bar.
 
     **Raises:** `ValueError` for arguments that are not allowed or do not fit the observations.
     """
     if how not in FITS:
         raise ValueError(f"fit={how!r} is not known; choose one of {', '.join(FITS)}")
-    if not 0 < inertia < math.inf:
-        raise ValueError(f"inertia must be a finite number above 0, got {inertia!r}")
+    kinds = parse_friction(friction)
+    n = learner.net.state_dim // 2
+    each = list(inertia) if isinstance(inertia, Sequence) else [inertia] * n
+    if len(each) != n or not all(0 < one < math.inf for one in each):
+        raise ValueError(f"inertia must be one finite number above 0, or {n} of them, got {inertia!r}")
     if isinstance(observations, Derivatives):
-        return _of_derivatives(learner, observations, how, steps, validation_loss)
-    return _of_trajectories(learner, observations, how, inertia, steps, validation_loss)
+        return _of_derivatives(learner, observations, how, kinds, steps, validation_loss)
+    return _of_trajectories(learner, observations, how, each, kinds, steps, validation_loss, said)
 
 
 def _of_derivatives(
-    learner: Learner, observations: Derivatives, how: str, steps: int | None, validation_loss: float | None
+    learner: Learner,
+    observations: Derivatives,
+    how: str,
+    kinds: Kinds | None,
+    steps: int | None,
+    validation_loss: float | None,
 ) -> Fit:
     if how == "orbit":
         raise ObservationError("fit=orbit needs a trajectory, with a column t and without dq and dp")
     points = Points(torch.from_numpy(observations.x), torch.from_numpy(observations.dxdt))
-    solution = from_points(learner, points, steps)
-    end = solution.certain(points.x[-1])
-    return _reported(learner, points, solution, end, 0.0, "derivatives", {}, [], steps, validation_loss)
+    few = points.x.numel() // 2 <= len(FRICTION) + points.x.shape[1]
+    solution = from_points(learner, Task(points), () if kinds is None and few else kinds, steps)
+    return _reported(learner, points, solution, 0.0, "derivatives", {}, [], kinds, steps, validation_loss)
 
 
 def _of_trajectories(
     learner: Learner,
     observations: Sequence[Trajectory],
     how: str,
-    inertia: float,
+    inertia: Sequence[float],
+    kinds: Kinds | None,
     steps: int | None,
     validation_loss: float | None,
+    said: Said,
 ) -> Fit:
     if how == "orbit" and not learner.net.has_head:
         raise ValueError("fit=orbit changes the head of a network, and the true law has none; use fit=derivatives")
     notes = []
+    defined = None
     if any(trajectory.p is None for trajectory in observations):
-        notes.append(f"p was not observed: it is {inertia:g} · dq/dt, so energies are in units of that inertia.")
+        defined = torch.tensor(inertia, dtype=torch.float64)
+        check_momentum(learner, defined)
+        m = ", ".join(f"{one:g}" for one in dict.fromkeys(inertia))
+        notes.append(f"p was not observed: it is {m} · dq/dt, so energies are in units of that inertia.")
     notes.append("dx/dt was estimated from the trajectories by regression splines.")
-    held_out: dict[str, float] = {}
-    if how == "auto" and not learner.net.has_head:
-        how = "derivatives"
-    elif how == "auto" and min(len(trajectory.t) for trajectory in observations) < ENOUGH:
-        how = "derivatives"
-        notes.append(f"fit=derivatives, since fewer than {ENOUGH} instants leave none to compare fits on.")
-    elif how == "auto":
-        held_out = errors_at_the_end(learner, observations, FITS[1:], inertia, steps)
-        how = min(held_out, key=lambda name: (held_out[name], name))
-        errors = ", ".join(f"{name} {error:.2g}" for name, error in held_out.items())
-        notes.append(f"fit={how} predicts the end of the trajectories better (RMS in state boxes: {errors}).")
+    signals = _signals(observations)
+    said("smoothing", 0.0)
     paths = [canonical(trajectory, inertia) for trajectory in observations]
-    points = Points(*well_known_points(paths))
-    solution = from_trajectories(learner, paths, how, steps)
-    end, start_time = solution.end_of(paths[-1]), paths[-1].t[-1].item()
-    return _reported(learner, points, solution, end, start_time, how, held_out, notes, steps, validation_loss)
+    task = of_trajectories(paths, signals, defined)
+    held_out: dict[str, float] = {}
+    few = min(len(trajectory.t) for trajectory in observations) < ENOUGH
+    if how == "auto" and (few or not learner.net.has_head):
+        how = "derivatives"
+        if few:
+            notes.append(f"fit=derivatives, since fewer than {ENOUGH} instants leave none to compare fits on.")
+    if few and kinds is None:
+        kinds, undecided = (), None
+    else:
+        undecided = kinds
+    if how == "auto":
+        orbit = WAYS["orbit"](learner, task, kinds, steps, said)
+        said("predicting what was held out", 0.7)
+        held_out = errors_at_the_end(learner, observations, FITS[1:], inertia, steps, orbit.kinds, signals)
+        # A quarter of a recording is a rough judge: the orbit uses every observation, and has to fail clearly.
+        how = "orbit" if held_out["orbit"] <= _CLEARLY * held_out["derivatives"] else "derivatives"
+        errors = ", ".join(f"{name} {error:.2g}" for name, error in held_out.items())
+        notes.append(f"fit={how}: the end of the last trajectory, predicted from the rest, is missed by {errors} state boxes.")
+        solution = orbit if how == "orbit" else WAYS[how](learner, task, orbit.kinds, steps, said)
+    else:
+        solution = WAYS[how](learner, task, kinds, steps, said)
+    start_time = paths[-1].t[-1].item()
+    return _reported(
+        learner, task.points, solution, start_time, how, held_out, notes, undecided, steps, validation_loss, task
+    )
+
+
+def _signals(observations: Sequence[Trajectory]) -> tuple[Signal, ...]:
+    """The measured inputs of all trajectories.
+
+    **Raises:** [`ObservationError`][] if only some of them have inputs, or not the same number.
+    """
+    counts = {0 if one.inputs is None else one.inputs.u.shape[1] for one in observations}
+    if len(counts) > 1:
+        raise ObservationError("some trajectories have measured inputs and others have none, or another number of them")
+    inputs = [one.inputs for one in observations if one.inputs is not None]
+    return tuple(Signal(torch.from_numpy(one.t), torch.from_numpy(one.u)) for one in inputs)
 
 
 def _reported(
     learner: Learner,
     points: Points,
     solution: Solution,
-    end: tuple[Tensor, Tensor | None],
     start_time: float,
     how: str,
     held_out: Mapping[str, float],
     notes: Sequence[str],
+    kinds: Kinds | None,
     steps: int | None,
     validation_loss: float | None,
+    task: Task | None = None,
 ) -> Fit:
     """The fit with what is to be said of it."""
     before = learner.adapt(points.x, points.dxdt, 0)
-    residual = _residual(solution.adapted, points)
+    u = None if task is None else task.u
+    rates = _rates(solution.adapted, points, u)
+    residual = _error(rates, points)
     if solution.samples is None:
         notes = [*notes, "There are no credible bands: they need the closed-form head (algo=ridge), or fit=orbit."]
-    return Fit(
+    warnings = [*_outside(learner, points)]
+    if how == "orbit" and task is not None:
+        warnings += _missed(task, solution)
+    else:
+        warnings += _badly_met(learner, points, residual, validation_loss)
+    found = Fit(
         before=before,
         adapted=solution.adapted,
         samples=solution.samples,
         x=points.x,
         dxdt=points.dxdt,
+        fitted=rates,
         how=how,
         held_out=held_out,
-        start=end[0],
-        start_samples=end[1],
+        start=solution.end,
+        start_samples=solution.end_samples,
         start_time=start_time,
-        residual_before=_residual(before, points),
+        noise=solution.noise,
+        candidates=solution.candidates,
+        sampled_forces=solution.sampled_forces,
+        residual_before=_error(before.field(points.x), points),
         residual=residual,
         steps=learner.default_steps if steps is None else steps,
         notes=notes,
-        warnings=[*_outside(learner, points), *_badly_met(learner, points, residual, validation_loss)],
+        warnings=warnings,
     )
+    return dataclasses.replace(found, notes=[*notes, *_about_friction(found, kinds)])
 
 
-def _residual(adapted: Adapted, points: Points) -> float:
-    error = (adapted.field(points.x) - points.dxdt).square().mean().sqrt()
-    return (error / task_scale(points)).item()
+def with_error(value: float, deviation: float) -> str:
+    """A number and its standard deviation, such as `0.0134 ± 0.0003`."""
+    if not 0 < deviation < math.inf:
+        return f"{value:.4g}"
+    places = max(0, -math.floor(math.log10(deviation)))
+    return f"{value:.{places}f} ± {deviation:.{places}f}" if deviation < 1 and places < 7 else f"{value:.4g} ± {deviation:.1g}"
+
+
+def _about_friction(found: Fit, kinds: Kinds | None) -> list[str]:
+    """What was found of friction, in words."""
+    if kinds == ():
+        return ["Friction was left out (friction=none)."] if found.how == "orbit" else []
+    words = [
+        f"{kind} {with_error(value, deviation)} per unit of {FRICTION[kind].of}"
+        for kind, (value, deviation) in found.friction.items()
+    ]
+    if kinds is not None:
+        lost = [kind for kind in kinds if kind not in found.friction]
+        said = [f"Friction: {', '.join(words)}."] if words else []
+        return said + [f"No {kind} friction: what fits best would bring energy in." for kind in lost]
+    if not words:
+        return ["No friction: the observations are met as well without it."]
+    others = [" + ".join(one.kinds) or "none" for one in found.candidates if set(one.kinds) != set(found.friction)]
+    near = found.candidates[0].evidence - 6.0
+    close = [
+        " + ".join(one.kinds) or "none"
+        for one in found.candidates
+        if one.evidence > near and set(one.kinds) != set(found.friction)
+    ]
+    doubt = f" These observations do not tell it from {', '.join(close)}; the bands hold all of them." if close else ""
+    return [f"Friction: {', '.join(words)} (compared with {', '.join(others)}).{doubt}"]
+
+
+def _missed(task: Task, solution: Solution) -> list[str]:
+    """Whether the orbits meet the observations."""
+    size = torch.cat([path.x for path in task.paths]).var(0).sqrt()
+    part = (solution.noise / size)[torch.cat([path.observed.isfinite() for path in task.paths]).any(0)].min().item()
+    if part <= _MISSED:
+        return []
+    lost = "; do not trust the prediction" if part > _LOST else ""
+    return [f"The orbits miss the observations by {part:.0%} of their size: this system is not of the family{lost}."]
+
+
+def _rates(adapted: Adapted, points: Points, u: Tensor | None) -> Float[Tensor, "points state"]:
+    """dx/dt at the points, with the inputs there."""
+    rates = adapted.field(points.x)
+    forces = adapted.systems.forces
+    if u is None or forces is None:
+        return rates
+    dq, dp = rates.chunk(2, dim=-1)
+    return torch.cat([dq, dp + u @ forces.gains[0].mT], dim=-1)
+
+
+def _error(rates: Float[Tensor, "points state"], points: Points) -> float:
+    return ((rates - points.dxdt).square().mean().sqrt() / task_scale(points)).item()
 
 
 def _outside(learner: Learner, points: Points) -> list[str]:

@@ -4,40 +4,56 @@ import dataclasses
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
-from meta_hamiltonian.inference.solution import from_trajectories
+from meta_hamiltonian.dynamics import Signal
+from meta_hamiltonian.inference.friction import Kinds
+from meta_hamiltonian.inference.solution import WAYS, of_trajectories
 from meta_hamiltonian.learners import Learner
 from meta_hamiltonian.observations import Trajectory, canonical
 from meta_hamiltonian.observations.canonical import observed_states
 
 # The part of a trajectory, its end, that is held out.
 _HELD_OUT = 0.25
+# Of the orbit that is compared with observations.
+_TOLERANCE = 1e-7
 ENOUGH = 8
 """With fewer instants there is nothing to hold out."""
 
 
 def errors_at_the_end(
-    learner: Learner, observations: Sequence[Trajectory], ways: Sequence[str], inertia: float, steps: int | None
+    learner: Learner,
+    observations: Sequence[Trajectory],
+    ways: Sequence[str],
+    inertia: Sequence[float],
+    steps: int | None,
+    kinds: Kinds = (),
+    signals: tuple[Signal, ...] = (),
 ) -> dict[str, float]:
-    """Fits the beginnings alone in each way, and follows the orbits to the ends.
+    """Fits the beginnings alone in each way, and follows the orbit to the end of the last trajectory.
 
-    **Returns:** the RMS distance from what was observed there, in units of the state box.
+    **Returns:** the RMS distance from what was observed there, in units of the state box; infinite where an orbit
+    cannot be followed.
     """
-    return {how: _error(learner, observations, how, inertia, steps) for how in ways}
-
-
-def _error(learner: Learner, observations: Sequence[Trajectory], how: str, inertia: float, steps: int | None) -> float:
     counts = [round((1 - _HELD_OUT) * len(trajectory.t)) for trajectory in observations]
     beginnings = [canonical(_first(one, count), inertia) for one, count in zip(observations, counts, strict=True)]
-    solution = from_trajectories(learner, beginnings, how, steps)
-    starts = torch.stack([one.x[0] for one in beginnings]) if solution.starts is None else solution.starts
-    squares = []
-    for trajectory, start, count in zip(observations, starts, counts, strict=True):
-        observed = torch.from_numpy(observed_states(trajectory, inertia))
-        predicted = solution.adapted.orbits(start[None], torch.from_numpy(trajectory.t)).states[:, 0]
-        error = ((predicted - observed) / learner.net.state_box.double())[count:]
-        squares.append(error[error.isfinite()].square())
-    return torch.cat(squares).mean().sqrt().item()
+    defined = None if observations[-1].p is not None else torch.tensor(inertia, dtype=torch.float64)
+    task = of_trajectories(beginnings, signals, defined)
+    last, count = observations[-1], counts[-1]
+    observed = torch.from_numpy(observed_states(last, inertia))[count:]
+    t = torch.from_numpy(last.t)[count - 1 :]
+    errors = {}
+    for how in ways:
+        solution = WAYS[how](learner, task, kinds, steps)
+        orbit = solution.adapted.orbits(solution.end[None], t, _TOLERANCE)
+        errors[how] = torch.inf if orbit.diverged[0] else _rms(orbit.states[1:, 0] - observed, learner.net.state_box)
+    return errors
+
+
+def _rms(error: Float[Tensor, "instants state"], box: Float[Tensor, " state"]) -> float:
+    relative = error / box.double()
+    return relative[relative.isfinite()].square().mean().sqrt().item()
 
 
 def _first(trajectory: Trajectory, count: int) -> Trajectory:

@@ -1,108 +1,346 @@
 """An adapted system whose orbits meet observed trajectories."""
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
-import scipy.optimize
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from meta_hamiltonian.dynamics import Forces, Signal
 from meta_hamiltonian.episodes import Points
+from meta_hamiltonian.inference.friction import Candidate, Kinds, choose, correlation_time, shares
+from meta_hamiltonian.inference.sensitivity import Law
+from meta_hamiltonian.inference.shooting import Known, Shot, Windows, shoot
 from meta_hamiltonian.learners import Learner
-from meta_hamiltonian.learners.numerics.linear_head import head_weights
+from meta_hamiltonian.learners.learner import Unknowns
+from meta_hamiltonian.learners.numerics.linear_head import head_rows, head_weights
 from meta_hamiltonian.models import Adapted, AdaptedSystems
 from meta_hamiltonian.observations import CanonicalTrajectory
 
 SAMPLES = 200
 """Systems that are drawn from a posterior."""
 
+# Observations count as no more exact than this part of the state box.
+_LEAST_NOISE = 1e-6
+# Where p = inertia · dq/dt by definition, the law keeps to it to this part of p, or as well as it can.
+_DEFINED = 1e-4
+# States at which it does.
+_DEFINED_AT = 400
+# The distribution's tails are no heavier than with so many degrees of freedom.
+_FEWEST_FREE = 10.0
+# No more of the independent residuals are counted as lost to the unknowns.
+_MOST_LOST = 0.3
+# Correlations of residuals are looked for over this part of an orbit.
+_REACH = 0.2
+
 
 class OrbitFit(NamedTuple):
     """What an orbit fit gives.
 
     - `adapted`: the system.
+    - `end`: the state of the last trajectory at its last instant.
+    - `samples`, `end_samples`: the same, drawn from what the observations leave open, the kind of friction included.
     - `starts`: the state of each trajectory at its first instant.
-    - `samples`, `start_samples`: the same, drawn from the Gaussian around them that the observations allow.
+    - `noise`: standard deviation of what was observed of each coordinate around the orbits.
+    - `candidates`: the laws that were compared, with twice the logarithm of their evidence.
+    - `sampled_forces`: the forces of as many samples of the law that was chosen, for the errors of its coefficients.
+    - `settled`: whether the fit came to an end.
     """
 
     adapted: Adapted
-    starts: Float[Tensor, "trajectories state"]
+    end: Float[Tensor, " state"]
     samples: AdaptedSystems
-    start_samples: Float[Tensor, "samples trajectories state"]
+    end_samples: Float[Tensor, "samples state"]
+    starts: Float[Tensor, "trajectories state"]
+    noise: Float[Tensor, " state"]
+    candidates: Sequence[Candidate]
+    sampled_forces: Forces
+    settled: bool
+
+
+class _Fitted(NamedTuple):
+    law: Law
+    shot: Shot
+    noise: Tensor
 
 
 def fit_orbits(
     learner: Learner,
-    adapted: Adapted,
+    adapted: AdaptedSystems,
     points: Points,
-    starts: Float[Tensor, "trajectories state"],
     paths: Sequence[CanonicalTrajectory],
+    kinds: Kinds | None = (),
+    width: float = 1.0,
+    signals: tuple[Signal, ...] = (),
+    inertia: Float[Tensor, " n"] | None = None,
+    said: Callable[[str, float], None] = lambda _what, _done: None,
 ) -> OrbitFit:
-    """Gauss-Newton (SciPy's trust region) on the head and the initial states, so that orbits meet the observations.
-
-    The Jacobian is taken by differences: all perturbed systems are integrated in one batch.
+    """Fits head, friction, gains and initial states, so that orbits meet the observations.
 
     **Arguments:**
 
     - `learner`: tells in which directions a head may change.
-    - `adapted`, `starts`: the system and the initial states to begin with.
-    - `points`: that it was adapted to.
+    - `adapted`: the system to begin with, adapted to `points`.
     - `paths`: what the orbits are to meet.
+    - `kinds`: of friction; None is those that the evidence supports.
+    - `width`: the speed below which dry friction is smoothed.
+    - `signals`: the inputs of each trajectory.
+    - `inertia`: where momenta were not observed, p = inertia · dq/dt; None where they were.
+    - `said`: is told what is being fitted, and which part of the work is done.
 
     **Raises:** `TypeError` if the network has no linear head.
     """
-    net, scale = adapted.systems.net, adapted.systems.scale
-    batch_of_one = Points(points.x[None], points.dxdt[None])
-    centre, basis, first = learner.unknowns(adapted.systems, batch_of_one)
-    box = net.state_box
-    noise = [torch.maximum(path.noise, 1e-6 * box) for path in paths]
-    heads = first.numel()
-
-    def systems(unknowns: Tensor) -> AdaptedSystems:
-        change = basis @ unknowns[:, :heads].reshape(-1, *first.shape)
-        shared = {
-            name: value.expand(len(unknowns), *value.shape[1:]) for name, value in adapted.systems.parameters.items()
-        }
-        return AdaptedSystems(net, shared | head_weights(net, centre + change), scale.expand(len(unknowns)))
-
-    def states(unknowns: Tensor) -> Tensor:
-        return starts + box * unknowns[:, heads:].reshape(-1, *starts.shape)
-
-    def residuals(unknowns: Tensor) -> Tensor:
-        batch, parts = systems(unknowns), []
-        for i, path in enumerate(paths):
-            orbits = batch.rollout(states(unknowns)[:, i], path.t - path.t[0]).states.transpose(0, 1)
-            error = (orbits - path.observed) / noise[i]
-            parts.append(error[:, path.observed.isfinite()])
-        return torch.cat([*parts, unknowns[:, :heads]], dim=1)  # with the prior, where nothing else decides
-
-    def one(unknowns: np.ndarray) -> np.ndarray:
-        return residuals(torch.from_numpy(unknowns)[None])[0].numpy()
-
-    def jacobian(unknowns: np.ndarray) -> Any:
-        size = 1e-5
-        moves = size * torch.eye(len(unknowns), dtype=torch.float64)
-        either = residuals(torch.cat([torch.from_numpy(unknowns) + moves, torch.from_numpy(unknowns) - moves]))
-        plus, minus = either.chunk(2)
-        return ((plus - minus) / (2 * size)).T.numpy()
-
-    guess = np.concatenate([first.flatten().numpy(), np.zeros(starts.numel())])
-    found = scipy.optimize.least_squares(
-        one,
-        guess,
-        jacobian,  # pyright: ignore[reportArgumentType]
-        x_scale="jac",
-        max_nfev=30,
-        xtol=1e-10,
-        ftol=1e-6,
+    fits = _Fits(learner, adapted, points, paths, width, signals, inertia, said)
+    if kinds is None:
+        kinds, candidates = choose(fits.left, fits.evidence)
+    else:
+        kinds = fits.left(kinds)
+        candidates = [Candidate(kinds, 0.0)]
+    best = fits.of(kinds)
+    generator = torch.Generator().manual_seed(0)
+    # Two kinds at once are hard to tell from one: they count where they were chosen.
+    counts = shares([one for one in candidates if len(one.kinds) < 2 or one.kinds == kinds], SAMPLES)
+    drawn = [_draw(fits.of(one), count, generator) for one, count in counts.items()]
+    systems, ends = zip(*(_systems(fits.of(one).law, d, signals) for one, d in zip(counts, drawn, strict=True)), strict=True)
+    forces = _systems(best.law, _draw(best, SAMPLES, generator), signals)[0].forces
+    assert forces is not None
+    own, end = _systems(best.law, _Drawn(best.shot.theta[None], best.shot.ends[-1:]), signals)
+    starts = best.shot.nodes[fits.windows.row[:, 0] == 0]
+    samples = systems[0] if len(systems) == 1 else _joined(systems)
+    return OrbitFit(
+        Adapted(own), end[0], samples, torch.cat(list(ends)), starts, best.noise, candidates, forces, best.shot.settled
     )
-    best = torch.from_numpy(found.x)[None]
-    # Laplace's approximation: the Gaussian of the linearised problem, its noise from what the orbits leave.
-    variance = 2 * found.cost / max(len(found.fun) - len(found.x), 1)
-    values, vectors = np.linalg.eigh(found.jac.T @ found.jac)
-    factor = vectors * np.sqrt(variance / np.maximum(values, 1e-15 * values[-1]))
-    unit = torch.randn(SAMPLES, len(found.x), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    drawn = best + unit @ torch.from_numpy(factor).T
-    return OrbitFit(Adapted(systems(best)), states(best)[0], systems(drawn), states(drawn))
+
+
+class _Fits:
+    """The laws that were fitted to some trajectories, by their kinds of friction."""
+
+    def __init__(
+        self,
+        learner: Learner,
+        adapted: AdaptedSystems,
+        points: Points,
+        paths: Sequence[CanonicalTrajectory],
+        width: float,
+        signals: tuple[Signal, ...],
+        inertia: Tensor | None,
+        said: Callable[[str, float], None],
+    ):
+        self.said = said
+        self.adapted, self.width, self.signals, self.inertia = adapted, width, signals, inertia
+        self.head = learner.unknowns(adapted, Points(points.x[None], points.dxdt[None]))
+        self.box = adapted.net.state_box
+        self.windows = Windows.of(paths)
+        self.x = torch.cat([path.x for path in paths])
+        self.smoothing = torch.stack([path.noise for path in paths]).square().mean(0).sqrt()
+        self.fits: dict[Kinds, _Fitted] = {}
+
+    def law(self, kinds: Kinds) -> Law:
+        return Law(self.adapted.net, self.adapted.scale.item(), self.head, kinds, self.width, self.signals)
+
+    def of(self, kinds: Kinds) -> _Fitted:
+        """The law with these kinds of friction, fitted; it begins with what another one found."""
+        if kinds not in self.fits:
+            self.said(f"fitting orbits with friction: {' + '.join(kinds) or 'none'}", min(0.1 * len(self.fits), 0.6))
+            self.fits[kinds] = self._fit(self.law(kinds))
+        return self.fits[kinds]
+
+    def left(self, kinds: Kinds) -> Kinds:
+        """The kinds of friction that are left when those that would bring energy in are taken out."""
+        fitted = self.of(kinds)
+        heads, friction, _ = fitted.law.sizes
+        d = fitted.shot.theta[heads : heads + friction]
+        if not (d < 0).any():
+            return kinds
+        return self.left(tuple(kind for i, kind in enumerate(kinds) if i != int(d.argmin())))
+
+    def evidence(self, laws: Sequence[Kinds]) -> list[float]:
+        """Twice the log evidence for each law: the log likelihood with the noise at its best, less ½ log N for every
+        coefficient (Schwarz).
+
+        Residuals of the best law that go together count as one observation, for all of them.
+        """
+        fits = [self.of(kinds) for kinds in laws]
+        floor = (_LEAST_NOISE * self.box).square() * 1e-6
+        seen = [a for a in range(len(self.box)) if fits[0].shot.residual[..., a].isfinite().any()]
+        squares = torch.stack(
+            [torch.stack([_in_order(one.shot.residual[..., a]).square().mean() for a in seen]) for one in fits]
+        )
+        logs = (squares + floor[seen]).log()
+        best = fits[int(logs.sum(-1).argmin())].shot.residual
+        residuals = [_in_order(best[..., a]) for a in seen]
+        counts = torch.tensor([len(r) / correlation_time(r) for r in residuals], dtype=torch.float64)
+        values = -(logs @ counts)
+        price = counts.sum().clamp_min(2.0).log()
+        return [(value - len(kinds) * price).item() for kinds, value in zip(laws, values, strict=True)]
+
+    def _fit(self, law: Law) -> _Fitted:
+        heads, friction, gains = law.sizes
+        if self.fits:
+            near = max(self.fits.values(), key=lambda one: len(set(one.law.kinds) & set(law.kinds)))
+            theta, nodes, noise = self._beginning(near, law), near.shot.nodes, near.noise
+        else:
+            theta = torch.cat([self.head.value.flatten(), self._forces_found(law)])
+            nodes, noise = self.windows.nodes, self.smoothing.maximum(_LEAST_NOISE * self.box)
+        known = self._known(law)
+        shot = shoot(law, self.windows, theta, nodes, noise, known)
+        if not self.fits:
+            noise = self._noise(shot)
+            shot = shoot(law, self.windows, shot.theta, shot.nodes, noise, known, robust=True)
+        return _Fitted(law, shot, noise)
+
+    def _beginning(self, near: "_Fitted", law: Law) -> Tensor:
+        heads, friction, _ = near.law.sizes
+        found = dict(zip(near.law.kinds, near.shot.theta[heads : heads + friction], strict=True))
+        zero = torch.zeros((), dtype=torch.float64)
+        d = [found.get(kind, zero) for kind in law.kinds]
+        return torch.cat([near.shot.theta[:heads], *(one[None] for one in d), near.shot.theta[heads + friction :]])
+
+    def _forces_found(self, law: Law) -> Tensor:
+        """The coefficients that were found from derivatives."""
+        _, friction, gains = law.sizes
+        forces = self.adapted.forces
+        values = torch.zeros(friction + gains, dtype=torch.float64)
+        if forces is not None:
+            for j, kind in enumerate(forces.kinds):
+                if kind in law.kinds:
+                    values[law.kinds.index(kind)] = forces.coefficients[0, j]
+            values[friction:] = forces.gains[0].flatten()
+        return values
+
+    def _known(self, law: Law) -> Known:
+        """The prior of the head, and where p is defined as inertia · dq/dt, that it is."""
+        heads, friction, gains = law.sizes
+        eye = torch.eye(heads, heads + friction + gains, dtype=torch.float64)
+        prior = Known(eye, torch.zeros(heads, dtype=torch.float64))
+        if self.inertia is None or self.adapted.net.head.out_features > 1:
+            return prior
+        x = self.x[:: max(1, len(self.x) // _DEFINED_AT)]
+        n = x.shape[1] // 2
+        rows = head_rows(law.net, law.net.domain.wrap(x)[None])[0].detach().unflatten(0, (len(x), 2 * n))[:, :n]
+        rows = law.scale * rows.flatten(0, 1)
+        v = (x[:, n:] / self.inertia).flatten()
+        design, target = rows @ law.head.basis, v - (rows @ law.head.centre)[:, 0]
+        left = target - design @ torch.linalg.lstsq(design, target[:, None], driver="gelsd").solution[:, 0]
+        # All of them together count as one observation of each direction.
+        size = left.square().mean().sqrt().maximum(_DEFINED * v.square().mean().sqrt()).clamp_min(1e-300)
+        size = size * len(x) ** 0.5
+        design = torch.cat([design, design.new_zeros(len(design), friction + gains)], dim=1)
+        return Known(torch.cat([prior.rows, design / size]), torch.cat([prior.values, target / size]))
+
+    def _noise(self, shot: Shot) -> Tensor:
+        """The noise of the smoothed curves, and besides an error of all coordinates that is the same part of their
+        size, so large that the residuals are explained."""
+        there = shot.residual.isfinite()
+        squares = [shot.residual[..., a][there[..., a]].square() for a in range(len(self.box))]
+        sizes = self.x.square().mean(0)
+        white = self.smoothing.square()
+        counts = torch.tensor([float(len(one)) for one in squares], dtype=torch.float64)
+        means = torch.stack([one.mean() if len(one) else white[a] for a, one in enumerate(squares)])
+
+        def excess(part: float) -> float:
+            return ((means / (white + part * sizes)) * counts).sum().item() - counts.sum().item()
+
+        floor = _LEAST_NOISE * self.box
+        if excess(0.0) <= 0:  # less than was thought
+            factor = ((means / white) * counts).sum() / counts.sum()
+            return (white * factor).sqrt().maximum(floor)
+        low, high = 1e-30, 1e6
+        for _ in range(200):
+            middle = (low * high) ** 0.5
+            low, high = (middle, high) if excess(middle) > 0 else (low, middle)
+        return (white + high * sizes).sqrt().maximum(floor)
+
+
+def _in_order(residual: Float[Tensor, "windows instants"]) -> Float[Tensor, " observations"]:
+    return residual[residual.isfinite()]
+
+
+class _Drawn(NamedTuple):
+    theta: Float[Tensor, "samples unknowns"]
+    ends: Float[Tensor, "samples state"]
+
+
+def _draw(fitted: _Fitted, count: int, generator: torch.Generator) -> _Drawn:
+    """Laplace's approximation: θ and the end of the last orbit from the Gaussian of the linearised problem.
+
+    Residuals are not independent where the law or the instrument has errors of its own. The covariance therefore is
+    that of Newey and West, in directions where it is the larger one.
+    """
+    shot = fitted.shot
+    rows = torch.cat([shot.design, shot.prior])
+    size = rows.square().sum(0).sqrt()
+    size = size.clamp_min(1e-12 * size.max())
+    _, values, right = torch.linalg.svd(rows / size, full_matrices=False)
+    root = right.mT / values.clamp_min(1e-12 * values[0])  # covariance = root rootᵀ, for noise of size 1
+    scores = (shot.design / size) @ root * shot.misfit[:, None]
+    spread = _long_run(scores, shot)
+    white = shot.misfit.square().mean().clamp_min(1e-300)
+    powers, axes = torch.linalg.eigh(spread)
+    # With few independent residuals their size is not known well either: Student's distribution.
+    free = max(_independent(shot) - len(size), _FEWEST_FREE)
+    # As in every regression, residuals are smaller than errors by what was fitted to them.
+    fitted_to = ((shot.design / size) @ root).square().sum().item()
+    lost = min(fitted_to / _independent(shot), _MOST_LOST)
+    factor = root @ axes * (powers.clamp_min(white) / (1 - lost)).sqrt() / size[:, None]
+    unit = torch.randn(count * 8, factor.shape[1], dtype=torch.float64, generator=generator)
+    chi2 = torch.from_numpy(np.random.default_rng(count).chisquare(free, count * 8)) / free
+    change = unit / chi2.sqrt()[:, None] @ factor.mT
+    heads, friction, _ = fitted.law.sizes
+    unknowns = len(shot.theta)
+    theta = shot.theta + change[:, -unknowns:]
+    # Friction takes energy out: of eight times as many, those where it does.
+    good = (theta[:, heads : heads + friction] >= 0).all(-1)
+    kept = torch.cat([good.nonzero()[:, 0], (~good).nonzero()[:, 0]])[:count]
+    theta = theta[kept]
+    theta[:, heads : heads + friction] = theta[:, heads : heads + friction].clamp_min(0.0)
+    ends = shot.ends[-1] + change[kept] @ shot.to_ends[-1].mT
+    return _Drawn(theta, ends)
+
+
+def _independent(shot: Shot) -> float:
+    """How many residuals there are, those that go together counted as one."""
+    parts = [_in_order(shot.residual[..., a]) for a in range(shot.residual.shape[-1])]
+    return sum(len(part) / correlation_time(part) for part in parts if len(part))
+
+
+def _long_run(scores: Float[Tensor, "observations columns"], shot: Shot) -> Float[Tensor, "columns columns"]:
+    """The covariance of a sum of scores that may go together over some time (Newey and West)."""
+    window, place = shot.instants[:, 0], shot.instants[:, 1]
+    instant = window * (int(place.max()) + 1) + place
+    _, index = torch.unique(instant, return_inverse=True)
+    total = scores.new_zeros(int(index.max()) + 1, scores.shape[1]).index_add(0, index, scores)
+    spread = total.mT @ total
+    reach = int(_REACH * len(total))
+    for lag in range(1, reach + 1):
+        product = total[lag:].mT @ total[:-lag]
+        spread = spread + (1 - lag / (reach + 1)) * (product + product.mT)
+    return spread
+
+
+def _systems(law: Law, drawn: _Drawn, signals: tuple[Signal, ...]) -> tuple[AdaptedSystems, Tensor]:
+    v, d, g = law.split(drawn.theta)
+    columns = law.head.centre + law.head.basis @ v
+    scale = drawn.theta.new_full((len(drawn.theta),), law.scale)
+    forces = Forces(law.kinds, d, law.width, g, signals[-1] if signals else None)
+    return AdaptedSystems(law.net, head_weights(law.net, columns), scale, forces), drawn.ends
+
+
+def _joined(systems: Sequence[AdaptedSystems]) -> AdaptedSystems:
+    """Systems with different kinds of friction in one batch."""
+    first = systems[0]
+    forces = [one.forces for one in systems if one.forces is not None]
+    kinds = tuple(dict.fromkeys(kind for one in forces for kind in one.kinds))
+    d = [_in_kinds(one, kinds) for one in forces]
+    together = Forces(kinds, torch.cat(d), forces[0].width, torch.cat([one.gains for one in forces]), forces[0].signal)
+    parameters = {name: torch.cat([one.parameters[name] for one in systems]) for name in first.parameters}
+    return AdaptedSystems(first.net, parameters, torch.cat([one.scale for one in systems]), together)
+
+
+def _in_kinds(forces: Forces, kinds: Kinds) -> Tensor:
+    zero = torch.zeros(len(forces.coefficients), dtype=torch.float64)
+    columns = [forces.coefficients[:, forces.kinds.index(k)] if k in forces.kinds else zero for k in kinds]
+    return torch.stack(columns, dim=-1) if columns else forces.coefficients

@@ -1,17 +1,33 @@
 """A system that was fitted to points or to orbits, and what else the fit tells."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from meta_hamiltonian.dynamics import Forces, Signal, Terms
 from meta_hamiltonian.episodes import Points
+from meta_hamiltonian.inference.friction import Candidate, Kinds, choose
 from meta_hamiltonian.inference.orbit_fit import SAMPLES, fit_orbits
 from meta_hamiltonian.learners import Learner
+from meta_hamiltonian.learners.learner import Forced
 from meta_hamiltonian.models import Adapted, AdaptedSystems
 from meta_hamiltonian.observations import CanonicalTrajectory, well_known_points
+
+Said = Callable[[str, float], None]
+"""Is told what is being done, and which part of the work is done."""
+
+
+def silent(_what: str, _done: float) -> None:
+    """Tells nobody."""
+
+
+# Dry friction is smooth below this part of the RMS of the observed velocities.
+_SLOW = 0.01
+# Rates that come from curves are fitted at so many instants at most: neighbours say the same.
+_MOST_POINTS = 500
 
 
 class Solution(NamedTuple):
@@ -19,39 +35,119 @@ class Solution(NamedTuple):
 
     - `adapted`: the system.
     - `samples`: systems drawn from its posterior, where there is one.
-    - `starts`, `start_samples`: where each trajectory begins, if orbits were fitted.
+    - `end`, `end_samples`: where the last trajectory ends, and by the posterior, where else it may.
+    - `noise`: standard deviation of the observations around the orbits, 0 where states are taken for exact.
+    - `candidates`: the kinds of friction that were compared, with twice the logarithm of their evidence.
+    - `sampled_forces`: for the errors of their coefficients; None without a posterior.
+    - `settled`: whether the fit came to an end.
     """
 
     adapted: Adapted
     samples: AdaptedSystems | None
-    starts: Float[Tensor, "trajectories state"] | None = None
-    start_samples: Float[Tensor, "samples trajectories state"] | None = None
+    end: Float[Tensor, " state"]
+    end_samples: Float[Tensor, "samples state"] | None
+    noise: Float[Tensor, " state"]
+    candidates: Sequence[Candidate] = ()
+    sampled_forces: Forces | None = None
+    settled: bool = True
 
-    def certain(self, x: Float[Tensor, " state"]) -> tuple[Tensor, Tensor | None]:
-        """A state that is known, and the same state for each of the samples."""
-        return x, None if self.samples is None else x.expand(len(self.samples.scale), -1)
-
-    def end_of(self, trajectory: CanonicalTrajectory) -> tuple[Tensor, Tensor | None]:
-        """Where the last trajectory ends, and, by the posterior, where else it may."""
-        if self.starts is None or self.samples is None or self.start_samples is None:
-            return self.certain(trajectory.x[-1])
-        end = self.adapted.orbits(self.starts[-1:], trajectory.t).states[-1, 0]
-        return end, self.samples.rollout(self.start_samples[:, -1], trajectory.t).states[-1]
-
-
-def from_points(learner: Learner, points: Points, steps: int | None) -> Solution:
-    """Fits derivatives."""
-    samples = learner.sample(points.x, points.dxdt, SAMPLES) if learner.has_posterior else None
-    return Solution(learner.adapt(points.x, points.dxdt, steps), samples)
+    @property
+    def kinds(self) -> Kinds:
+        """The kinds of friction that were found."""
+        forces = self.adapted.systems.forces
+        return () if forces is None else forces.kinds
 
 
-def from_trajectories(
-    learner: Learner, trajectories: Sequence[CanonicalTrajectory], how: str, steps: int | None
-) -> Solution:
-    """Fits the derivatives of trajectories, or with `how="orbit"` the orbits themselves."""
-    points = Points(*well_known_points(trajectories))
-    if how == "derivatives":
-        return from_points(learner, points, steps)
-    starts = torch.stack([trajectory.x[0] for trajectory in trajectories])
-    fitted = fit_orbits(learner, learner.adapt(points.x, points.dxdt, steps), points, starts, trajectories)
-    return Solution(fitted.adapted, fitted.samples, fitted.starts, fitted.start_samples)
+class Task(NamedTuple):
+    """What a learner is to be adapted to.
+
+    - `points`: states and rates.
+    - `paths`: the trajectories that they come from; empty where they were observed.
+    - `signals`: the inputs of each trajectory; empty without inputs.
+    - `u`: the inputs at the points.
+    - `inertia`: where momenta were not observed, p = inertia · dq/dt; None where they were.
+    """
+
+    points: Points
+    paths: Sequence[CanonicalTrajectory] = ()
+    signals: tuple[Signal, ...] = ()
+    u: Float[Tensor, "points inputs"] | None = None
+    inertia: Float[Tensor, " n"] | None = None
+
+    @property
+    def width(self) -> float:
+        """The speed below which dry friction is smoothed."""
+        n = self.points.x.shape[1] // 2
+        size = self.points.dxdt[:, :n].square().mean().sqrt().item()
+        return _SLOW * size if size > 0 else 1.0
+
+
+def of_trajectories(
+    paths: Sequence[CanonicalTrajectory], signals: tuple[Signal, ...], inertia: Float[Tensor, " n"] | None
+) -> Task:
+    """The task of smoothed trajectories: states and rates where these are known well."""
+    x, dxdt, trajectory, row = well_known_points(paths)
+    thin = slice(None, None, max(1, len(x) // _MOST_POINTS))
+    u = None
+    if signals:
+        times = [(signals[i], paths[i].t[j]) for i, j in zip(trajectory[thin].tolist(), row[thin].tolist(), strict=True)]
+        u = torch.stack([signal(t[None])[0] for signal, t in times])
+    return Task(Points(x[thin], dxdt[thin]), paths, signals, u, inertia)
+
+
+def from_points(learner: Learner, task: Task, kinds: Kinds | None, steps: int | None, said: Said = silent) -> Solution:
+    """Fits rates. Which kinds of friction there are is decided by evidence if `kinds` is None."""
+    signal = task.signals[-1] if task.signals else None
+    fits: dict[Kinds, Forced] = {}
+
+    def fitted(kinds: Kinds) -> Forced:
+        if kinds not in fits:
+            said(f"fitting rates with friction: {' + '.join(kinds) or 'none'}", min(0.1 * len(fits), 0.6))
+            terms = Terms(kinds, task.width, task.u)
+            count = SAMPLES if learner.has_posterior else 0
+            fits[kinds] = learner.adapt_forced(task.points, terms, signal, steps, count)
+        return fits[kinds]
+
+    def left(kinds: Kinds) -> Kinds:
+        forces = fitted(kinds).adapted.forces
+        return () if forces is None else tuple(k for k in forces.kinds)
+
+    candidates: list[Candidate] = []
+    if kinds is None and fitted(()).log_evidence is None:
+        kinds = ()  # a learner that knows no evidence
+    elif kinds is None:
+        kinds, candidates = choose(left, lambda laws: [2 * (fitted(k).log_evidence or 0.0) for k in laws])
+    found = fitted(left(kinds))
+    end = task.points.x[-1] if not task.paths else task.paths[-1].x[-1]
+    noise = torch.zeros_like(end)
+    end_samples = None
+    if found.samples is not None:
+        end_samples = end.expand(len(found.samples.scale), -1)
+        if task.paths:  # the state at the end of a curve is not known exactly
+            noise = task.paths[-1].noise
+            unit = torch.randn(end_samples.shape, dtype=end.dtype, generator=torch.Generator().manual_seed(1))
+            end_samples = end_samples + noise * unit
+    forces = None if found.samples is None else found.samples.forces
+    return Solution(Adapted(found.adapted), found.samples, end, end_samples, noise, candidates, forces)
+
+
+def from_orbits(learner: Learner, task: Task, kinds: Kinds | None, steps: int | None, said: Said = silent) -> Solution:
+    """Fits the orbits themselves, beginning with what the rates say."""
+    beginning = ("viscous",) if kinds is None else kinds
+    terms = Terms(beginning, task.width, task.u)
+    adapted = learner.adapt_forced(task.points, terms, task.signals[-1] if task.signals else None, steps).adapted
+    found = fit_orbits(learner, adapted, task.points, task.paths, kinds, task.width, task.signals, task.inertia, said)
+    return Solution(
+        found.adapted,
+        found.samples,
+        found.end,
+        found.end_samples,
+        found.noise,
+        found.candidates,
+        found.sampled_forces,
+        found.settled,
+    )
+
+
+WAYS = {"derivatives": from_points, "orbit": from_orbits}
+"""The ways to fit trajectories."""

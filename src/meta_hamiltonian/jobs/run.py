@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from meta_hamiltonian.basics.devices import from_first, rank
 from meta_hamiltonian.config import ConfigError
 from meta_hamiltonian.jobs.composition import GROUPS, import_classes
+from meta_hamiltonian.jobs.family import AROUND, class_settings, family_name
 from meta_hamiltonian.jobs.job import Job
 from meta_hamiltonian.jobs.launch import on_all_devices
 from meta_hamiltonian.jobs.sharing import train_once
@@ -86,12 +87,14 @@ def _given(config: DictConfig) -> Trained:
     except (FileNotFoundError, CheckpointError) as error:
         raise ConfigError(f"ckpt_path={config.ckpt_path} is not allowed: {error}") from error
     names = trained.settings["names"]
+    parts = names["system"].split("+")
     for override in HydraConfig.get().overrides.task:
-        group, _, name = override.partition("=")
-        if group in GROUPS and name != names[group]:
+        group, _, name = override.removeprefix("+").partition("=")
+        same = {"system": name == parts[0]} | dict.fromkeys(AROUND, name in parts[1:])
+        if group in (*GROUPS, *AROUND) and not same.get(group, name == names.get(group)):
+            kept = "system" if group in AROUND else group
             raise ConfigError(
-                f"{override} is not allowed with ckpt_path: it was trained with {group}={names[group]}; "
-                f"leave {group} out"
+                f"{override} is not allowed with ckpt_path: it was trained with {kept}={names[kept]}; leave {group} out"
             )
     return trained
 
@@ -99,7 +102,7 @@ def _given(config: DictConfig) -> Trained:
 def training_settings(config: DictConfig) -> dict[str, Any]:
     """What a checkpoint keeps of the configuration."""
     choices = HydraConfig.get().runtime.choices
-    groups: dict[str, Any] = {group: OmegaConf.to_container(config[group], resolve=True) for group in GROUPS}
+    groups: dict[str, Any] = class_settings(config)
     groups["domain"] = build(groups["system"], System).domain.settings()
     if groups["algo"].get("compile") == "auto":
         groups["algo"]["compile"] = False
@@ -108,7 +111,7 @@ def training_settings(config: DictConfig) -> dict[str, Any]:
         groups["algo"]["compile"] = is_earned(learner, points, config.data.meta_batch, config.trainer.max_steps)
     training = {key: OmegaConf.to_container(config[key], resolve=True) for key in ("data", "optim")}
     training |= {key: config.trainer[key] for key in _TRAINER_KEYS}
-    names = {group: choices[group] for group in GROUPS}
+    names = {group: choices[group] for group in GROUPS} | {"system": family_name(choices)}
     return {**groups, "names": names, "seed": config.seed, "training": training}
 
 

@@ -19,7 +19,7 @@ from meta_hamiltonian.jobs.job import Job, digest
 log = logging.getLogger(__name__)
 
 # What a trained learner depends on. Jobs that differ elsewhere only, in what is tested, share a training.
-_TRAINING_KEYS = ("algo", "model", "system", "data", "optim", "trainer", "seed")
+_TRAINING_KEYS = ("algo", "model", "system", "friction", "drive", "data", "optim", "trainer", "seed")
 
 
 def train_once(job: Job, sweep: Path, train: Callable[[Path], None]) -> None:

@@ -55,7 +55,7 @@ class FineTune(Learner):
                 ],
                 dim=1,
             )
-        return field_loss(self.net.field(x), dxdt, mask)
+        return field_loss(self.net.linear_field(x), dxdt, mask)
 
     def adaptations(self, support: Points, steps: int) -> Iterator[Mapping[str, Tensor]]:
         """Fits every weight to each task's support set by steps of SGD or Adam."""

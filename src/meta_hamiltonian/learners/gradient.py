@@ -183,6 +183,10 @@ class GradientLearner(Learner):
             weights = self._step(problem, weights, step, second_order)
         return self.query_losses(weights, episodes.query)
 
+    def query_losses(self, parameters: Mapping[str, Tensor], query: Points) -> Float[Tensor, " tasks"]:
+        """Equation (2) on every task's query set, of fields that nothing constrains."""
+        return field_loss(self.net.linear_field_with(parameters, query.x), query.dxdt, query.mask)
+
     def adaptations(self, support: Points, steps: int) -> Iterator[Mapping[str, Tensor]]:
         """Takes the inner steps of all tasks at once; no graph leads from one step to the next."""
         problem = self.inner_problem(support)

@@ -2,19 +2,25 @@
 
 import abc
 import copy
+import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
+import scipy.optimize
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from meta_hamiltonian.config import check_arguments
+from meta_hamiltonian.dynamics import Signal, Terms
 from meta_hamiltonian.episodes import Episodes, Points
 from meta_hamiltonian.learners.loss import field_loss, rescaled, task_scale
 from meta_hamiltonian.learners.numerics.linear_head import head_columns, head_rows, own_head
 from meta_hamiltonian.models import Adapted, AdaptedSystems, FieldNetwork
 
+# How often a learner and the coefficients of forces are fitted in turn.
+_TURNS = 6
 # Directions of the head in which a system may change, where the learner does not say which a family needs.
 _DIRECTIONS = 8
 # One standard deviation of a change in such a direction, in units of the observed derivatives.
@@ -31,6 +37,19 @@ class Unknowns(NamedTuple):
     centre: Float[Tensor, "features outputs"]
     basis: Float[Tensor, "features directions"]
     value: Float[Tensor, "directions outputs"]
+
+
+class Forced(NamedTuple):
+    """A system on which friction or inputs act.
+
+    - `adapted`: the system, one in a batch.
+    - `samples`: drawn from its posterior, where the learner has one and they were asked for.
+    - `log_evidence`: how well the forces explain what was observed; None where the learner does not know.
+    """
+
+    adapted: AdaptedSystems
+    samples: AdaptedSystems | None
+    log_evidence: float | None
 
 
 class StepCost(NamedTuple):
@@ -163,6 +182,46 @@ class Learner(nn.Module, abc.ABC):
         """The same for each of many tasks."""
         raise TypeError(f"{type(self).__name__} has no posterior, and so no credible bands; train one with algo=ridge")
 
+    def adapt_forced(
+        self,
+        points: Points,
+        terms: Terms,
+        signal: Signal | None = None,
+        steps: int | None = None,
+        samples: int = 0,
+        seed: int = 0,
+    ) -> Forced:
+        """Adapts to a system on which friction or measured inputs act: dp/dt = −∂H/∂q − Σ d_j ∂R_j/∂v + Σ g_k u_k.
+
+        Here the learner and the coefficients take turns: each is fitted to what the other leaves of the observed
+        rates. A learner that solves for its head solves for both at once.
+
+        **Arguments:**
+
+        - `points`: of one system.
+        - `terms`: which forces may act.
+        - `signal`: the inputs as a function of time, for orbits.
+        - `steps`: gradient steps; None is as many as in training.
+        - `samples`: how many systems to draw from the posterior, from which `seed`.
+        """
+        n, count = self.net.state_dim // 2, terms.count(self.net.state_dim // 2)
+        x, dxdt = points.x.double(), points.dxdt.double()
+        d, v = dxdt.new_zeros(count), dxdt[:, :n]
+        least = [0.0] * len(terms.kinds) + [-math.inf] * (count - len(terms.kinds))
+        for _ in range(_TURNS):
+            columns = terms.columns(v)
+            given = torch.cat([dxdt[:, :n], dxdt[:, n:] - columns @ d], dim=-1)
+            adapted = self.adapt(x, given, steps)
+            if not count:
+                break
+            dq, dp = adapted.field(x).chunk(2, dim=-1)
+            v, columns = dq, terms.columns(dq)
+            left = (dxdt[:, n:] - dp).flatten()
+            bounds = (least, [math.inf] * count)
+            d = torch.from_numpy(scipy.optimize.lsq_linear(columns.flatten(0, 1).numpy(), left.numpy(), bounds).x)
+        forces = terms.forces(d[None], n, signal)
+        return Forced(dataclasses.replace(adapted.systems, forces=forces), None, None)
+
     def unknowns(self, adapted: AdaptedSystems, points: Points) -> Unknowns:
         """In which directions the head of one system may change, and by how much, before orbits are fitted.
 
@@ -185,6 +244,10 @@ class Learner(nn.Module, abc.ABC):
         kept = int((values > 1e-6 * values[0])[:_DIRECTIONS].sum())
         basis = _FREELY * right[:kept].mT * (len(rows) ** 0.5 / values[:kept])
         return Unknowns(columns, basis, columns.new_zeros(kept, columns.shape[-1]))
+
+    def family_heads(self) -> tuple[Float[Tensor, "features outputs"], Float[Tensor, "features directions"]] | None:
+        """The mean head of the family, and a factor of the covariance of heads; None where that is not known."""
+        return None
 
     def own_numbers(self, adapted: AdaptedSystems) -> Float[Tensor, "systems numbers"]:
         """What tells one adapted system from another, in the units of dx/dt: its head."""

@@ -95,7 +95,7 @@ class WholeNetwork(InnerProblem):
 
     def loss(self, weights: Mapping[str, Tensor]) -> Float[Tensor, " tasks"]:
         """Equation (2) on every task's support set, with that task's weights."""
-        return field_loss(self.net.field_with(weights, self.support.x), self.support.dxdt, self.support.mask)
+        return field_loss(self.net.linear_field_with(weights, self.support.x), self.support.dxdt, self.support.mask)
 
     def gradient(self, weights: Mapping[str, Tensor], second_order: bool) -> Mapping[str, Tensor]:
         """Each task's ∇_θ L: written out for first order where the network has layers, else by autograd."""

@@ -69,8 +69,9 @@ class Oracle(Learner):
         error = (system.field(x, drawn[:, None]).flatten(1) - target).square().sum(-1)
         starts = drawn[error.argsort()[:_STARTS]].cpu().numpy()
         tight = {"xtol": 1e-15, "ftol": 1e-15, "gtol": 1e-15}
+        bounds = (system.lowest_parameters, np.inf)
         fits = [
-            scipy.optimize.least_squares(residual, start, jac=jacobian, x_scale="jac", **tight)  # pyright: ignore
+            scipy.optimize.least_squares(residual, start, jac=jacobian, x_scale="jac", bounds=bounds, **tight)  # pyright: ignore
             for start in starts
         ]
         return torch.from_numpy(min(fits, key=lambda fit: fit.cost).x).to(x)

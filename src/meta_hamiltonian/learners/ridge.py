@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from meta_hamiltonian.basics.registry import register
 from meta_hamiltonian.config import check_arguments
 from meta_hamiltonian.episodes import Episodes, Points
-from meta_hamiltonian.learners.learner import Learner, Unknowns
+from meta_hamiltonian.dynamics import Signal, Terms
+from meta_hamiltonian.learners.learner import Forced, Learner, Unknowns
 from meta_hamiltonian.learners.loss import rescaled
 from meta_hamiltonian.learners.numerics.linear_head import (
     head_columns,
@@ -33,6 +34,8 @@ _WIDER = 10.0 ** torch.arange(9, dtype=torch.float64)
 _RATIOS = 10.0 ** (torch.arange(-6, 7, dtype=torch.float64) / 2)
 # Gauss-Newton steps of the observed states.
 _ROUNDS = 2
+_TINY = torch.finfo(torch.float64).tiny
+Acting = Callable[[Float[Tensor, "tasks points n"]], Float[Tensor, "tasks points n terms"]]
 _SMALLEST_NOISE = 1e-28  # the square of what float64 resolves
 # Of the misfits: which directions of the features can be told apart, and how little their share is shrunk.
 _RESOLVED, _SHRINKAGE = 1e-12, 0.1
@@ -177,20 +180,40 @@ class Ridge(Learner):
             for _ in range(steps):  # the first step has converged
                 yield head_weights(self.net, self.columns(v))
 
-    def posterior(self, support: Points) -> Posterior:
-        """Of u ~ N(0, I) for each task, where v = mean + spread u."""
+    def posterior(self, support: Points, forces: Acting | None = None) -> Posterior:
+        """Of u ~ N(0, I) for each task, where v = mean + spread u.
+
+        **Arguments:** `forces`: what acts besides the Hamiltonian, in the units of the support; its coefficients are
+        solved for with the head.
+        """
         points, whiten = support, torch.eye(self.net.state_dim).to(support.x)
-        posterior = self._posterior(points, whiten)
+        n = self.net.state_dim // 2
+        velocities = support.dxdt[..., :n]
+        posterior = self._posterior(points, whiten, None if forces is None else forces(velocities))
         if self.net.head.out_features > 1:  # rows are whole points: without physics, states are taken for exact
             return posterior
         for _ in range(_ROUNDS):
             columns = self.columns(self.mean + self.spread @ posterior.mean)
-            field = lambda x, w=columns: (head_rows(self.net, x) @ w).reshape(x.shape)  # noqa: E731
+            found = None if forces is None else posterior.free(posterior.mean)
+
+            def field(x: Tensor, w: Tensor = columns, d: Tensor | None = found) -> Tensor:
+                rates = (head_rows(self.net, x) @ w).reshape(x.shape)
+                if forces is None or d is None:
+                    return rates
+                added = (forces(rates[..., :n]) @ d[:, None, :, None])[..., 0]
+                return torch.cat([rates[..., :n], rates[..., n:] + added], dim=-1)
+
             points, whiten = linearise(support, points.x, field, self.net.state_box)
-            posterior = self._posterior(points, whiten)
+            # The velocities of the law have less noise than those that were observed.
+            posterior = self._posterior(points, whiten, None if forces is None else forces(field(points.x)[..., :n]))
         return posterior
 
-    def _posterior(self, points: Points, whiten: Float[Tensor, "*points state state"]) -> Posterior:
+    def _posterior(
+        self,
+        points: Points,
+        whiten: Float[Tensor, "*points state state"],
+        forces: Float[Tensor, "tasks points n terms"] | None = None,
+    ) -> Posterior:
         features, residual = self.centred(points)
         design = features @ self.prior_factor
         design, targets = design @ self.spread, residual - design @ self.mean
@@ -199,12 +222,20 @@ class Ridge(Learner):
             blocks = list(zip(self._rates(design, whiten), self._rates(targets, whiten), strict=True))
         noises = self.noise * _FACTORS.to(design)
         present = None if points.mask is None else points.counts / points.mask.shape[-1]
-        return Posterior(blocks, noises, _WIDER.to(design), _RATIOS.to(design), present)
+        free = None
+        if forces is not None:
+            rows = torch.cat([torch.zeros_like(forces), forces], dim=-2).flatten(1, 2)
+            free = self._rates(rows, whiten)[1]
+        return Posterior(blocks, noises, _WIDER.to(design), _RATIOS.to(design), present, free)
 
     def _rates(self, rows: Float[Tensor, "tasks rows columns"], whiten: Tensor) -> list[Tensor]:
         """The rows of dq/dt and those of dp/dt."""
         by_point = whiten @ rows.unflatten(1, (-1, self.net.state_dim))
         return [half.flatten(1, 2) for half in by_point.chunk(2, dim=2)]
+
+    def family_heads(self) -> tuple[Float[Tensor, "features outputs"], Float[Tensor, "features directions"]]:
+        """w = w₀ + L (mean + spread u), u ~ N(0, I)."""
+        return self.columns(self.mean).detach(), (self.prior_factor @ self.spread).detach()
 
     def unknowns(self, adapted: AdaptedSystems, points: Points) -> Unknowns:
         """v of the family's distribution of heads, in its standard deviations."""
@@ -221,12 +252,55 @@ class Ridge(Learner):
         support, scale = self.in_units(support)
         generator = torch.Generator(support.x.device).manual_seed(seed)
         with torch.no_grad():
-            u, widths = learner.posterior(support).sample(count, generator)
-            columns = learner.columns(learner.mean + learner.spread @ u)
-            unit = torch.randn(*columns.shape, dtype=columns.dtype, device=columns.device, generator=generator)
-            columns = columns + widths.sqrt()[..., None, None] * (learner.misfit_factor @ unit)
+            u, widths, _ = learner.posterior(support).sample(count, generator)
+            columns = learner.sampled_columns(u, widths, generator)
         for task in range(len(columns)):
             yield AdaptedSystems(learner.net, head_weights(learner.net, columns[task]), scale[task].expand(count))
+
+    def sampled_columns(
+        self, u: Float[Tensor, "tasks samples rank outputs"], widths: Float[Tensor, "tasks samples"], generator: torch.Generator
+    ) -> Float[Tensor, "tasks samples features outputs"]:
+        """Heads from samples of u, each with a random change as large as the misfit of the family."""
+        columns = self.columns(self.mean + self.spread @ u)
+        unit = torch.randn(*columns.shape, dtype=columns.dtype, device=columns.device, generator=generator)
+        return columns + widths.sqrt()[..., None, None] * (self.misfit_factor @ unit)
+
+    def adapt_forced(
+        self, points: Points, terms: Terms, signal: Signal | None = None, steps: int | None = None, samples: int = 0, seed: int = 0
+    ) -> Forced:
+        """The head and the coefficients of forces in one solve; friction with a negative coefficient is left out."""
+        if self.net.head.out_features > 1:
+            return super().adapt_forced(points, terms, signal, steps, samples, seed)
+        learner = copy.deepcopy(self).double().requires_grad_(False)
+        support, scale = self.in_units(Points(points.x[None], points.dxdt[None]))
+        n = self.net.state_dim // 2
+        count = terms.count(n)
+
+        def acting(v: Tensor) -> Tensor:
+            return terms.columns(scale * v[0])[None] / scale
+
+        with torch.no_grad():
+            posterior = learner.posterior(support, acting if count else None)
+            d = posterior.free(posterior.mean) if count else scale.new_zeros(1, 0)
+            friction = d[0, : len(terms.kinds)]
+            if (friction < 0).any():
+                fewer = terms.without(terms.kinds[int(friction.argmin())])
+                return self.adapt_forced(points, fewer, signal, steps, samples, seed)
+            head = learner.columns(learner.mean + learner.spread @ posterior.mean)
+            adapted = AdaptedSystems(learner.net, head_weights(learner.net, head), scale, terms.forces(d, n, signal))
+            size = terms.columns(points.dxdt[:, :n].double()).square().mean((0, 1)).sqrt()
+            ranges = points.dxdt[:, n:].double().square().mean().sqrt() / size.clamp_min(_TINY)
+            evidence = posterior.log_evidence(ranges[None] if count else None).item()
+            if not samples:
+                return Forced(adapted, None, evidence)
+            generator = torch.Generator(support.x.device).manual_seed(seed)
+            u, widths, noise = posterior.sample(samples, generator)
+            drawn = posterior.sample_free(u, noise, generator)[0] if count else u.new_zeros(samples, 0)
+            drawn[:, : len(terms.kinds)] = drawn[:, : len(terms.kinds)].abs()  # takes energy out
+            columns = learner.sampled_columns(u, widths, generator)[0]
+        forces = terms.forces(drawn, n, signal)
+        sampled = AdaptedSystems(learner.net, head_weights(learner.net, columns), scale.expand(samples), forces)
+        return Forced(adapted, sampled, evidence)
 
 
 def _unit_changes(

@@ -3,6 +3,7 @@
 from meta_hamiltonian.dynamics import autograd_field
 from meta_hamiltonian.models.activations import ACTIVATIONS
 from meta_hamiltonian.models.adapted import Adapted, AdaptedSystems, StoppedOrbitWarning
+from meta_hamiltonian.models.dissipative import DissipativeNetwork
 from meta_hamiltonian.models.hamiltonian import HamiltonianNetwork
 from meta_hamiltonian.models.network import FieldNetwork, FieldOf
 from meta_hamiltonian.models.parametric import ParametricHamiltonian
@@ -12,6 +13,7 @@ __all__ = [
     "ACTIVATIONS",
     "Adapted",
     "AdaptedSystems",
+    "DissipativeNetwork",
     "FieldNetwork",
     "FieldOf",
     "HamiltonianNetwork",

@@ -2,8 +2,9 @@
 
 import dataclasses
 import functools
+import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import scipy.optimize
@@ -11,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from meta_hamiltonian.dynamics import Orbits, integrate, solve
+from meta_hamiltonian.dynamics import Forces, Orbits, integrate, solve
 from meta_hamiltonian.models.network import FieldNetwork
 
 # Points an axis that locate the lowest energy, before it is polished.
@@ -21,7 +22,7 @@ REACH = 2.0
 # Relative and absolute error of a step, for the orbits of many systems and for a user's few.
 _BATCH_TOLERANCE, _USER_TOLERANCE = 1e-8, 1e-10
 # An orbit of many that takes more steps is no orbit of a system worth the name.
-_BATCH_STEPS = 2e4
+_BATCH_STEPS, _USER_STEPS = 2e4, 1e5
 # States evaluated at once: few enough that a layer's values stay in the cache.
 _CHUNK = 4096
 
@@ -37,26 +38,38 @@ class AdaptedSystems:
     - `net`: the network.
     - `parameters`: each task's weights `[tasks, ...]` by name; the others are the network's own.
     - `scale`: what the network's output is multiplied by, `[tasks]`.
+    - `forces`: friction, and inputs, that act on them besides; None where there are none.
     """
 
     net: FieldNetwork
     parameters: Mapping[str, Tensor]
     scale: Float[Tensor, " tasks"]
+    forces: Forces | None = None
 
     def __getitem__(self, task: int) -> "Adapted":
         """One of the systems."""
         own = {name: value[task, None] for name, value in self.parameters.items()}
-        return Adapted(AdaptedSystems(self.net, own, self.scale[task, None]))
+        forces = None if self.forces is None else self.forces[task]
+        return Adapted(AdaptedSystems(self.net, own, self.scale[task, None], forces))
 
-    def field(self, x: Float[Tensor, "tasks points state"]) -> Float[Tensor, "tasks points state"]:
-        """dx/dt; each system at its own states. Angles are wrapped into the domain."""
-        return self._field(self.net.domain.wrap(x))
+    def field(
+        self, x: Float[Tensor, "tasks points state"], t: Float[Tensor, "tasks points"] | None = None
+    ) -> Float[Tensor, "tasks points state"]:
+        """dx/dt; each system at its own states. Angles are wrapped into the domain.
 
-    def _field(self, x: Tensor) -> Tensor:
+        **Arguments:** `t`: the times, where inputs act; without them there is friction alone.
+        """
+        return self._field(self.net.domain.wrap(x), t)
+
+    def _field(self, x: Tensor, t: Tensor | None = None) -> Tensor:
         with torch.no_grad():
             size = max(1, _CHUNK // x.shape[1])
             fields = [self._unscaled_field(x, slice(i, i + size)) for i in range(0, len(x), size)]
-            return self.scale[:, None, None] * torch.cat(fields)
+            field = self.scale[:, None, None] * torch.cat(fields)
+            if self.forces is None:
+                return field
+            dq, dp = field.chunk(2, dim=-1)
+            return torch.cat([dq, dp + self.forces(dq, t)], dim=-1)
 
     def _unscaled_field(self, x: Tensor, tasks: slice) -> Tensor:
         return self.net.field_with({name: value[tasks] for name, value in self.parameters.items()}, x[tasks])
@@ -80,13 +93,27 @@ class AdaptedSystems:
         **Arguments:**
 
         - `x0`: a state of each system at `t[0]`.
-        - `t`: increasing times.
+        - `t`: increasing times; where inputs act, in their time.
         - `tolerance`: relative and absolute error of a step.
         """
-        outside = functools.partial(self.net.domain.outside, reach=REACH)
-        return solve(
-            lambda x: self.field(x[:, None])[:, 0], x0, t, outside, tolerance, _BATCH_STEPS, self.net.domain.sizes
-        )
+        return self._solve(lambda x, t: self.field(x[:, None], t)[:, 0], x0, t, tolerance, _BATCH_STEPS)
+
+    def _solve(
+        self, field: Callable[[Tensor, Tensor | None], Tensor], x0: Tensor, t: Tensor, tolerance: float, steps: float
+    ) -> Orbits:
+        """Follows orbits; where inputs act, the time is one more coordinate."""
+        domain = self.net.domain
+        outside = functools.partial(domain.outside, reach=REACH)
+        if self.forces is None or self.forces.signal is None:
+            return solve(lambda x: field(x, None), x0, t, outside, tolerance, steps, domain.sizes)
+
+        def with_time(y: Tensor) -> Tensor:
+            return torch.cat([field(y[:, :-1], y[:, -1:]), torch.ones_like(y[:, -1:])], dim=-1)
+
+        start = torch.cat([x0, t[:1].to(x0).expand(len(x0), 1)], dim=-1)
+        sizes = (*domain.sizes, math.inf)  # the time has no error
+        orbits = solve(with_time, start, t, lambda y: outside(y[..., :-1]), tolerance, steps, sizes)
+        return orbits._replace(states=orbits.states[..., :-1])
 
     def rollout_in_box(self, x0: Float[Tensor, "tasks state"], t: Float[Tensor, " instants"]) -> Orbits:
         """The same as the protocol of the tests has it, whose figures are compared over years.
@@ -120,7 +147,7 @@ class Adapted:
         return {name: value[0] for name, value in self.systems.parameters.items()}
 
     def field(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch state"]:
-        """dx/dt at the states x, shape `[..., 2n]`."""
+        """dx/dt at the states x, shape `[..., 2n]`, with friction and without inputs."""
         return self.systems.field(self._points(x))[0].reshape(x.shape).to(x.dtype)
 
     def energy(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch"]:
@@ -159,12 +186,12 @@ class Adapted:
             )
         return orbits.states.reshape(len(t), *x0.shape).to(x0.dtype)
 
-    def orbits(self, x0: Float[Tensor, "orbits state"], t: Float[Tensor, " instants"]) -> Orbits:
+    def orbits(
+        self, x0: Float[Tensor, "orbits state"], t: Float[Tensor, " instants"], tolerance: float = _USER_TOLERANCE
+    ) -> Orbits:
         """The same with the time until which each orbit is known, in float64."""
-        domain = self.systems.net.domain
-        outside = functools.partial(domain.outside, reach=REACH)
-        field = lambda x: self.systems.field(x[None])[0]  # noqa: E731
-        return solve(field, x0.double(), t.double(), outside, _USER_TOLERANCE, sizes=domain.sizes)
+        field = lambda x, t: self.systems.field(x[None], None if t is None else t.mT)[0]  # noqa: E731
+        return self.systems._solve(field, x0.double(), t.double(), tolerance, _USER_STEPS)
 
     def _points(self, x: Tensor) -> Tensor:
         return x.double().reshape(1, -1, x.shape[-1])
@@ -178,10 +205,11 @@ class Adapted:
         domain = self.systems.net.domain
         grid = domain.grid(_PER_AXIS).to(self.systems.scale.device)
         values = self._energy(grid)
+        conservative = dataclasses.replace(self.systems, forces=None)
 
         def energy_and_gradient(x: np.ndarray) -> tuple[float, np.ndarray]:
             state = torch.from_numpy(x).to(grid)
-            dq, dp = self.field(state).chunk(2)  # Ω ∇H, so that ∇H = (−dp/dt, dq/dt)
+            dq, dp = conservative.field(state[None, None])[0, 0].chunk(2)  # Ω ∇H, so that ∇H = (−dp/dt, dq/dt)
             return self._energy(state).item(), torch.cat([-dp, dq]).cpu().numpy()
 
         polished = scipy.optimize.minimize(

@@ -1,6 +1,7 @@
 """The Hamiltonian neural network."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,6 +14,7 @@ from meta_hamiltonian.dynamics import Domain, hamiltonian_field
 from meta_hamiltonian.models.activations import ACTIVATIONS
 from meta_hamiltonian.models.body import hidden_layers
 from meta_hamiltonian.models.network import FieldNetwork
+from meta_hamiltonian.systems import Resistance
 
 
 @register
@@ -53,6 +55,14 @@ class HamiltonianNetwork(FieldNetwork):
         self.activation = ACTIVATIONS[activation]
         self.body = hidden_layers(self.state_dim, width, depth, activation)
         self.head = nn.Linear(width, 1, bias=False)
+
+    @classmethod
+    def settings_for_friction(cls, settings: Mapping[str, Any], resistance: Resistance | None) -> dict[str, Any]:
+        """Those of a [`DissipativeNetwork`][], since an energy by itself is conserved."""
+        if cls is not HamiltonianNetwork:
+            return dict(settings)
+        known = {} if resistance is None else {"friction": resistance.kind, "damped": resistance.damped}
+        return {**settings, "_target_": "meta_hamiltonian.models.DissipativeNetwork", **known}
 
     def forward(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch"]:
         """The learned energy H_θ(x), known up to a constant."""

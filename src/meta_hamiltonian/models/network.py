@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from meta_hamiltonian.dynamics import Domain
 from meta_hamiltonian.models.activations import Activation
+from meta_hamiltonian.systems import Resistance
 
 
 class FieldNetwork(nn.Module, abc.ABC):
@@ -60,6 +61,17 @@ class FieldNetwork(nn.Module, abc.ABC):
         # A checkpoint's settings hold the domain.
         self.register_buffer("state_box", torch.tensor(domain.half_widths), persistent=False)
         self.register_buffer("centre", torch.tensor(domain.centre), persistent=False)
+
+    @classmethod
+    def settings_for_friction(cls, settings: Mapping[str, Any], resistance: Resistance | None) -> dict[str, Any]:
+        """The settings of a network for a family that loses energy, in the place of those of this class: the same.
+
+        **Arguments:**
+
+        - `settings`: `_target_` and the arguments.
+        - `resistance`: the family's, where its kind is known.
+        """
+        return dict(settings)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "FieldNetwork":
         # `double()` would keep the digits that float32 has of 2π.
@@ -114,9 +126,19 @@ class FieldNetwork(nn.Module, abc.ABC):
 
         return torch.vmap(field)(dict(parameters), x)
 
+    def linear_field(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch state"]:
+        """The field as training sees it: `head(field_features(x))`, where that of a prediction is constrained."""
+        return self.field(x)
+
+    def linear_field_with(
+        self, parameters: Mapping[str, Tensor], x: Float[Tensor, "tasks points state"]
+    ) -> Float[Tensor, "tasks points state"]:
+        """The same for many tasks; arguments as for `field_with`."""
+        return self.field_with(parameters, x)
+
 
 class FieldOf(nn.Module):
-    """A module whose call is the network's field, for `functional_call` and learn2learn, which call modules."""
+    """A module whose call is the field as training sees it: `functional_call` and learn2learn call modules."""
 
     def __init__(self, net: FieldNetwork):
         super().__init__()
@@ -124,4 +146,4 @@ class FieldOf(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The predicted dx/dt."""
-        return self.net.field(x)
+        return self.net.linear_field(x)

@@ -1,15 +1,20 @@
 """What a user observed: files, smooth curves through them, and states in canonical coordinates."""
 
 from meta_hamiltonian.observations.canonical import CanonicalTrajectory, canonical, well_known_points
-from meta_hamiltonian.observations.forms import Derivatives, ObservationError, Trajectory
-from meta_hamiltonian.observations.read import read_observations
+from meta_hamiltonian.observations.forms import Derivatives, Inputs, ObservationError, Trajectory
+from meta_hamiltonian.observations.motion import without_rest
+from meta_hamiltonian.observations.read import Reading, read, read_observations
 
 __all__ = [
     "CanonicalTrajectory",
     "Derivatives",
+    "Inputs",
     "ObservationError",
+    "Reading",
     "Trajectory",
     "canonical",
+    "read",
     "read_observations",
     "well_known_points",
+    "without_rest",
 ]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from meta_hamiltonian.observations.forms import Trajectory
@@ -13,8 +13,6 @@ from meta_hamiltonian.observations.splines import smooth
 
 # A derivative counts as well known where its error is at most so many times the median's.
 _WELL_KNOWN = 2.0
-# Estimated momenta count as so many times less exact than they are: their errors go together.
-_CAUTION = 3.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +22,7 @@ class CanonicalTrajectory:
     - `t`: the instants.
     - `x`, `dxdt`: smoothed.
     - `error`: of the derivative, relative to other instants.
-    - `observed`: what an orbit is compared with: not a number where nothing is known.
+    - `observed`: what an orbit is compared with: not a number where nothing was observed.
     - `noise`: standard deviation of the observations of each coordinate.
     """
 
@@ -36,23 +34,21 @@ class CanonicalTrajectory:
     noise: Float[Tensor, " state"]
 
 
-def canonical(trajectory: Trajectory, inertia: float) -> CanonicalTrajectory:
+def canonical(trajectory: Trajectory, inertia: float | Sequence[float]) -> CanonicalTrajectory:
     """Smooths a trajectory.
 
-    **Arguments:** `inertia`: where p was not observed, p = inertia · dq/dt.
+    **Arguments:** `inertia`: where p was not observed, p = inertia · dq/dt; one number, or one for each coordinate.
     """
+    m = np.broadcast_to(np.asarray(inertia, dtype=float), trajectory.q.shape[1:])
     t, q, observed = torch.from_numpy(trajectory.t), trajectory.q, observed_states(trajectory, inertia)
     if trajectory.p is None and trajectory.v is None:
         smoothed = smooth(trajectory.t, q, order=2)
-        x = np.hstack([smoothed.value, inertia * smoothed.derivative])
-        dxdt = np.hstack([smoothed.derivative, inertia * smoothed.second])
-        # The orbits alone would leave the unit of p free.
-        error = smooth(trajectory.t, q).error
-        slow = error <= _WELL_KNOWN * np.median(error, axis=0)
-        observed[:, q.shape[1] :] = np.where(slow, inertia * smoothed.derivative, np.nan)
-        noise = np.concatenate([smoothed.noise, _CAUTION * inertia * np.median(error, axis=0)])
+        x = np.hstack([smoothed.value, m * smoothed.derivative])
+        dxdt = np.hstack([smoothed.derivative, m * smoothed.second])
+        noise = np.concatenate([smoothed.noise, m * np.median(smooth(trajectory.t, q).error, axis=0)])
     else:
-        smoothed = smooth(trajectory.t, observed)
+        states = observed_states(dataclasses.replace(trajectory, integrated=False), inertia)
+        smoothed = smooth(trajectory.t, states)
         x, dxdt, noise = smoothed.value, smoothed.derivative, smoothed.noise
     error = np.linalg.norm(smoothed.error / (smoothed.error.mean(0) + np.finfo(float).tiny), axis=-1)
     return CanonicalTrajectory(t, *(torch.from_numpy(v) for v in (x, dxdt, error, observed, noise)))
@@ -60,17 +56,26 @@ def canonical(trajectory: Trajectory, inertia: float) -> CanonicalTrajectory:
 
 def well_known_points(
     trajectories: Sequence[CanonicalTrajectory],
-) -> tuple[Float[Tensor, "points state"], Float[Tensor, "points state"]]:
-    """States and rates at the instants whose derivatives are known well: not those at the ends."""
-    kept = [one.error <= _WELL_KNOWN * one.error.median() for one in trajectories]
-    x = torch.cat([one.x[these] for one, these in zip(trajectories, kept, strict=True)])
-    dxdt = torch.cat([one.dxdt[these] for one, these in zip(trajectories, kept, strict=True)])
-    return x, dxdt
+) -> tuple[
+    Float[Tensor, "points state"], Float[Tensor, "points state"], Int[Tensor, " points"], Int[Tensor, " points"]
+]:
+    """States and rates at the instants whose derivatives are known well: not those at the ends.
+
+    **Returns:** the states, the rates, and of each the trajectory and the place in it.
+    """
+    rows = [(one.error <= _WELL_KNOWN * one.error.median()).nonzero()[:, 0] for one in trajectories]
+    x = torch.cat([one.x[kept] for one, kept in zip(trajectories, rows, strict=True)])
+    dxdt = torch.cat([one.dxdt[kept] for one, kept in zip(trajectories, rows, strict=True)])
+    which = torch.cat([torch.full_like(kept, i) for i, kept in enumerate(rows)])
+    return x, dxdt, which, torch.cat(rows)
 
 
-def observed_states(trajectory: Trajectory, inertia: float) -> Float[np.ndarray, "instants state"]:
-    """States; p is not a number where neither it nor a velocity was observed."""
+def observed_states(
+    trajectory: Trajectory, inertia: float | Sequence[float]
+) -> Float[np.ndarray, "instants state"]:
+    """States; not a number where q was not observed, and p where neither it nor a velocity was."""
+    q = np.full_like(trajectory.q, np.nan) if trajectory.integrated else trajectory.q
     if trajectory.p is not None:
-        return np.hstack([trajectory.q, trajectory.p])
-    v = np.full_like(trajectory.q, np.nan) if trajectory.v is None else trajectory.v
-    return np.hstack([trajectory.q, inertia * v])
+        return np.hstack([q, trajectory.p])
+    v = np.full_like(q, np.nan) if trajectory.v is None else trajectory.v
+    return np.hstack([q, np.broadcast_to(np.asarray(inertia, dtype=float), q.shape[1:]) * v])

@@ -24,11 +24,24 @@ class Derivatives:
 
 
 @dataclasses.dataclass(frozen=True)
+class Inputs:
+    """Measured inputs u, such as a torque, at times of their own; between them they are interpolated linearly.
+
+    They may go on after the last observed state: a forecast needs them.
+    """
+
+    t: Float[np.ndarray, " instants"]
+    u: Float[np.ndarray, "instants inputs"]
+
+
+@dataclasses.dataclass(frozen=True)
 class Trajectory:
-    """One orbit at increasing times, in float64.
+    """One orbit at increasing times, in float64. Instants at which nothing is known of the state are left out.
 
     - `p`, `v`: momenta or velocities, one of them at most.
-    - `name`: its value in the column `trajectory`, empty without one.
+    - `name`: its value in the column `trajectory`, or its file; empty without one.
+    - `inputs`: what drives it, where that was measured.
+    - `integrated`: q was not observed but is the integral of v, so that it is known up to a constant.
     """
 
     t: Float[np.ndarray, " instants"]
@@ -36,6 +49,8 @@ class Trajectory:
     p: Float[np.ndarray, "instants n"] | None
     v: Float[np.ndarray, "instants n"] | None
     name: str
+    inputs: Inputs | None = None
+    integrated: bool = False
 
 
 @contextlib.contextmanager

@@ -1,75 +1,35 @@
-"""Which columns or arrays of a file hold what."""
+"""The forms that observations may have, in our own names of quantities."""
 
-import dataclasses
-import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-import numpy as np
-from jaxtyping import Float
+from meta_hamiltonian.observations.forms import ObservationError, named
 
-from meta_hamiltonian.observations.forms import ObservationError, named, shown
-
-FORMS = {("q", "p", "dq", "dp"): 1, ("t", "q", "p"): 3, ("t", "q", "v"): 3, ("t", "q"): 4}
+FORMS = {("q", "p", "dq", "dp"): 1, ("t", "q", "p"): 3, ("t", "q", "v"): 3, ("t", "q"): 4, ("t", "v"): 4}
 """The quantities that a file may hold, and how many rows it (for trajectories: each of them) needs at least."""
 
 LABEL = "trajectory"
 """The column that tells trajectories apart."""
 
-NAME = re.compile(r"t|trajectory|(?:q|p|v|dq|dp)([1-9][0-9]{0,5})?")
-# Not what Python's float() takes beyond it, such as 1_000 or digits of other scripts.
-NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_HINT = "or say which column is which, such as --columns t=NAME,q=NAME"
 
 
-@dataclasses.dataclass(frozen=True)
-class Layout:
-    """Which columns hold what: quantity -> its columns, one a degree of freedom."""
+def find_form(names: Sequence[str], n: int, noun: str) -> dict[str, list[str]]:
+    """The quantities of the form that the names are of, and the names of each, or what is wrong with them.
 
-    columns: Mapping[str, Sequence[str]]
-    labelled: bool
+    **Arguments:**
 
-
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """What was read, from either kind of file.
-
-    - `values`: quantity -> its values.
-    - `labels`: of the rows, where there is a column `trajectory`.
-    - `places`: where each row stands, for errors.
+    - `names`: such as `t`, `q` or `q1`.
+    - `n`: degrees of freedom of the model, in which the forms are spelled.
+    - `noun`: what has these names.
     """
-
-    values: Mapping[str, Float[np.ndarray, "rows _"]]
-    labels: Sequence[str] | None
-    places: Sequence[str]
-
-
-def find_layout(names: Sequence[str], n: int, noun: str) -> Layout:
-    """Finds the form, or says what is wrong with the names.
-
-    **Arguments:** `n`: degrees of freedom of the model, in which the forms are spelled; `noun`: what has these names.
-    """
-    if "" in names:
-        raise ObservationError(
-            f"{noun} {names.index('') + 1} has no name; name it or leave it out; give {forms_words(n)}"
-        )
-    if all(NUMBER.fullmatch(name) for name in names):
-        raise ObservationError(f"it holds numbers where the {noun}s should be named; begin with {forms_words(n)}")
-    repeated = [name for name, count in Counter(names).items() if count > 1]
-    if repeated:
-        raise ObservationError(f"repeated {named(noun, map(shown, repeated))}; keep one of each")
-    unknown = [name for name in names if not NAME.fullmatch(name)]
-    if unknown:
-        hint = "; separate columns by commas" if len(names) == 1 and noun == "column" else ""
-        raise ObservationError(f"unknown {named(noun, map(shown, unknown))}{hint}; give {forms_words(n)}")
-
     coordinates = [name for name in names if name not in ("t", LABEL)]
-    numbered = {name: int(match[1]) for name in coordinates if (match := NAME.fullmatch(name)) and match[1]}
+    numbered = {name: int(end) for name in coordinates if (end := name.lstrip("qpvd"))}
     plain = [name for name in coordinates if name not in numbered]
     if plain and numbered:
         raise ObservationError(f"{noun}s {plain[0]} and {next(iter(numbered))} do not fit; number all, or none")
     last = max(numbered, key=lambda name: numbered[name], default=None)
     dofs = 1 if last is None else numbered[last]
-    if dofs > len(names):
+    if last is not None and dofs > len(names):
         raise ObservationError(f"{noun} {last} skips numbers; number from 1 on")
 
     present = set(names)
@@ -78,19 +38,20 @@ def find_layout(names: Sequence[str], n: int, noun: str) -> Layout:
     extra = {form: _superfluous(names, flat(columns[form])) for form in FORMS}
     nearest = min(FORMS, key=lambda form: len(missing[form]) + 2 * len(extra[form]))
     if missing[nearest] or extra[nearest]:
-        quantities = {name.rstrip("0123456789") for name in coordinates}
-        if quantities == {"q", "p", "v"}:
-            raise ObservationError(f"p and v together are no form; leave one of them out: give {forms_words(n)}")
+        if {name.rstrip("0123456789") for name in coordinates} == {"q", "p", "v"}:
+            raise ObservationError(
+                f"p and v together are no form; leave one of them out: give {forms_words(n)}, "
+                "or say what to take: --columns t=NAME,q=NAME,v=NAME"
+            )
         wrong = [f"lacks {named(noun, missing[nearest])}"] if missing[nearest] else []
         wrong += [f"has superfluous {named(noun, extra[nearest])}"] if extra[nearest] else []
-        hint = "; call velocities v" if quantities == {"q", "dq"} else ""
         form = spelled(nearest, dofs if numbered else None)
-        raise ObservationError(f"it {' and '.join(wrong)} for the nearest form {form}{hint}; give {forms_words(n)}")
-    return Layout(columns[nearest], LABEL in names and "t" in nearest)
+        raise ObservationError(f"it {' and '.join(wrong)} for the nearest form {form}; {missing_words(n)}")
+    return columns[nearest]
 
 
 def columns_of(form: Sequence[str], dofs: int | None) -> dict[str, list[str]]:
-    """The columns of each quantity of a form; they are not numbered if `dofs` is None."""
+    """The names of each quantity of a form; they are not numbered if `dofs` is None."""
     return {
         quantity: [quantity] if dofs is None or quantity == "t" else [f"{quantity}{i + 1}" for i in range(dofs)]
         for quantity in form
@@ -98,7 +59,7 @@ def columns_of(form: Sequence[str], dofs: int | None) -> dict[str, list[str]]:
 
 
 def flat(columns: Mapping[str, Sequence[str]]) -> list[str]:
-    """The columns of all quantities, one after the other."""
+    """The names of all quantities, one after the other."""
     return [name for names in columns.values() for name in names]
 
 
@@ -120,6 +81,11 @@ def check_dimension(dofs: int, n: int) -> None:
 def forms_words(n: int) -> str:
     """All forms that a file may have for n degrees of freedom, in words for an error message."""
     return " or ".join(spelled(form, None if n == 1 else n) for form in FORMS)
+
+
+def missing_words(n: int) -> str:
+    """What to give or to type where columns are not found."""
+    return f"give {forms_words(n)}, {_HINT}"
 
 
 def spelled(form: Sequence[str], dofs: int | None) -> str:

@@ -11,6 +11,8 @@ from scipy.interpolate import BSpline, make_lsq_spline
 _DEGREE = 5
 # Numbers of coefficients that are tried: at least a parabola, and at most so many, in so many trials.
 _FEWEST, _MOST, _TRIALS = 3, 500, 60
+# Long samples are smoothed in pieces of so many, each with so many of its neighbours on either side.
+_PIECE, _OVERLAP = 200, 40
 # Of the largest value: what rounding alone leaves.
 _ROUNDING = 1e-14
 
@@ -50,6 +52,25 @@ def smooth(t: Float[np.ndarray, " instants"], values: Float[np.ndarray, "instant
         Hurvich, Simonoff, Tsai: Smoothing parameter selection in nonparametric regression using an improved Akaike
         information criterion. Journal of the Royal Statistical Society B 60, 1998.
     """
+    if len(t) <= _PIECE + 2 * _OVERLAP:
+        return _piece(t, values, order)
+    starts = range(0, len(t) - _OVERLAP, _PIECE)  # the last one takes what is left
+    pieces, kept = [], []
+    for start in starts:
+        end = len(t) if start == starts[-1] else start + _PIECE
+        low, high = max(0, start - _OVERLAP), min(len(t), end + _OVERLAP)
+        pieces.append(_piece(t[low:high], values[low:high], order))
+        kept.append(slice(start - low, end - low))
+    joined = (
+        np.concatenate([getattr(piece, name)[part] for piece, part in zip(pieces, kept, strict=True)])
+        for name in ("value", "derivative", "second", "error")
+    )
+    value, derivative, second, error = joined
+    noise = np.sqrt(np.mean([np.square(piece.noise) for piece in pieces], axis=0))
+    return Smoothed(value, derivative, second, noise, error)
+
+
+def _piece(t: np.ndarray, values: np.ndarray, order: int) -> Smoothed:
     span = t[-1] - t[0]
     unit = (t - t[0]) / span
     parts = [_smooth(unit, curve, span, order) for curve in values.T]

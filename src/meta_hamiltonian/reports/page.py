@@ -2,10 +2,7 @@
 
 import base64
 import html
-import io
 from collections.abc import Mapping, Sequence
-
-from matplotlib.figure import Figure
 
 _STYLE = """
 :root { color-scheme: light dark; }
@@ -25,7 +22,7 @@ def page(
     table: Mapping[str, str],
     notes: Sequence[str],
     warnings: Sequence[str],
-    figures: Mapping[str, tuple[Figure, str]],
+    figures: Mapping[str, tuple[bytes, str]],
 ) -> str:
     """The file's text.
 
@@ -33,7 +30,7 @@ def page(
 
     - `table`: what is known in a few words, by name.
     - `notes`, `warnings`: what was assumed, and what may be wrong.
-    - `figures`: with their captions, by name.
+    - `figures`: PNG files with their captions, by name.
     """
     cells = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in table.items())
     warned = "".join(f'<p class="warning">{html.escape(text)}</p>' for text in warnings)
@@ -49,9 +46,7 @@ def page(
     )
 
 
-def _image(name: str, figure: Figure, caption: str) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    data = base64.b64encode(buffer.getvalue()).decode()
+def _image(name: str, png: bytes, caption: str) -> str:
+    data = base64.b64encode(png).decode()
     alt, text = html.escape(name), html.escape(caption)
     return f'<figure><img alt="{alt}" src="data:image/png;base64,{data}"><figcaption>{text}</figcaption></figure>'

@@ -2,17 +2,27 @@
 
 import csv
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import scipy.integrate
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from meta_hamiltonian.dynamics.domain import canonical_names
 from meta_hamiltonian.inference import Fit
 from meta_hamiltonian.inference.bands import energy_change_samples, interval
 
 INSTANTS = 201
+"""Of a prediction, at least."""
+# Of the shortest period that is predicted there are so many instants, if that is no more than so many in all.
+_PER_PERIOD, _MOST = 40, 5001
+# Errors of a step of the orbit, where the observations are exact and where they have noise, and of the orbits of
+# bands, which are quantiles.
+_EXACT, _NOISY, _BANDS_TOLERANCE = 1e-10, 1e-8, 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,51 +31,111 @@ class Prediction:
 
     - `t`, `x`: instants and states `[S, 2n]`.
     - `energy`: the learned energy along it `[S]`, None if the network has none.
-    - `bands`: by name, the ends of 95 % credible intervals, `(lower, upper)`: `x` of the states, `energy` of what the
-        energy along the orbit differs from that at its start. Empty without a posterior.
+    - `work`: what each force has done on the system since the beginning `[S]`, by name: each kind of friction, and
+        `input`. Without forces it is empty.
+    - `power`: the rates of these `[S]`.
+    - `bands`: by name, the ends of 95 % credible intervals, `(lower, upper)`: `x` of the states, as they would be
+        observed; `energy` of what the energy along the orbit differs from that at its start. Empty without a posterior.
     - `warnings`: where and why it ends early, or its bands are not to be trusted.
     """
 
     t: np.ndarray
     x: np.ndarray
     energy: np.ndarray | None
+    work: Mapping[str, np.ndarray]
+    power: Mapping[str, np.ndarray]
     bands: Mapping[str, tuple[np.ndarray, np.ndarray]]
     warnings: Sequence[str]
+
+    @property
+    def dissipated(self) -> np.ndarray:
+        """The energy that friction has taken since the beginning `[S]`."""
+        return -sum((work for name, work in self.work.items() if name != INPUT), np.zeros(len(self.t)))
+
+
+INPUT = "input"
+"""The force of the measured inputs, among those of friction."""
 
 
 def predict(fit: Fit, horizon: float) -> Prediction:
     """The orbit from `fit.start`, for so long."""
-    t = torch.linspace(0, horizon, INSTANTS, dtype=torch.float64)
-    orbit = fit.adapted.orbits(fit.start.double()[None], t)
+    t = fit.start_time + torch.linspace(0, horizon, _instants(fit, horizon), dtype=torch.float64)
+    tolerance = _EXACT if not fit.noise.any() else _NOISY
+    orbit = fit.adapted.orbits(fit.start.double()[None], t, tolerance)
     known = t <= orbit.until[0]
     x = orbit.states[known, 0]
     warnings = []
     if orbit.diverged[0]:
-        end = fit.start_time + orbit.until[0].item()
         warnings.append(
-            f"The prediction ends at t = {end:.4g} instead of {fit.start_time + horizon:.4g}: {orbit.reasons[0]}."
+            f"The prediction ends at t = {orbit.until[0].item():.4g} instead of {t[-1].item():.4g}: {orbit.reasons[0]}."
+        )
+    forces = fit.adapted.systems.forces
+    signal = None if forces is None else forces.signal
+    if signal is not None and signal.t[-1] < t[-1] - 1e-9 * horizon:
+        warnings.append(
+            f"The inputs were measured until t = {signal.t[-1].item():.4g}; from there on they are taken to be 0. Add "
+            "rows with later times and inputs, their q left empty, or give --to-time to observe less of the file."
         )
     bands = {}
     if fit.samples is not None:
         assert fit.start_samples is not None
-        sampled = fit.samples.rollout(fit.start_samples, t)
+        sampled = fit.samples.rollout(fit.start_samples, t, _BANDS_TOLERANCE)
         early = sampled.diverged & (sampled.until < t[known][-1])
         if early.any():
             warnings.append(
-                f"The bands can be trusted until t = {fit.start_time + sampled.until[early].min().item():.4g}: from "
+                f"The bands can be trusted until t = {sampled.until[early].min().item():.4g}: from "
                 f"there on {int(early.sum())} of {len(early)} sampled orbits end."
             )
-        bands["x"] = tuple(end.numpy() for end in interval(sampled.states[known].transpose(0, 1)))
+        states = sampled.states[known].transpose(0, 1)
+        # What will be observed has the errors of what was.
+        states = states + fit.noise * torch.randn(
+            states.shape, dtype=states.dtype, generator=torch.Generator().manual_seed(2)
+        )
+        bands["x"] = tuple(end.numpy() for end in interval(states))
         if fit.adapted.has_energy:
             bands["energy"] = tuple(end.numpy() for end in interval(energy_change_samples(fit.samples, x)))
     energy = fit.adapted.energy(x).numpy() if fit.adapted.has_energy else None
-    return Prediction(t[known].numpy() + fit.start_time, x.numpy(), energy, bands, warnings)
+    power, work = _work(fit, t[known], x, energy)
+    return Prediction(t[known].numpy(), x.numpy(), energy, work, power, bands, warnings)
+
+
+def _instants(fit: Fit, horizon: float) -> int:
+    """So many that the fastest coordinate has enough of them in a period, as told by its rates and its size."""
+    size = (fit.x - fit.x.mean(0)).square().mean(0).sqrt()
+    frequency = (fit.dxdt.square().mean(0).sqrt() / size)[size > 0] / (2 * math.pi)
+    fastest = frequency.amax().item() if len(frequency) else 0.0
+    return int(min(max(INSTANTS, math.ceil(_PER_PERIOD * fastest * horizon) + 1), _MOST))
+
+
+def _work(
+    fit: Fit, t: Float[Tensor, " instants"], x: Float[Tensor, "instants state"], energy: np.ndarray | None
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The power of each force along the predicted orbit, and its integral.
+
+    That of one force alone is what the energy changes by; of several, Simpson's rule tells their shares.
+    """
+    forces = fit.adapted.systems.forces
+    if forces is None or len(t) < 2 or not (forces.kinds or forces.signal):
+        return {}, {}
+    v = fit.adapted.field(x)[:, : x.shape[1] // 2]
+    powers = {kind: (v * force[0]).sum(-1) for kind, force in zip(forces.kinds, forces.each(v[None]), strict=True)}
+    if forces.signal is not None:
+        powers[INPUT] = (v * (forces(v[None], t[None]) - forces(v[None]))[0]).sum(-1)
+    power = {name: value.numpy() for name, value in powers.items()}
+    if len(power) == 1 and energy is not None:
+        return power, {name: energy - energy[0] for name in power}
+    done = {name: scipy.integrate.cumulative_simpson(p, x=t.numpy(), initial=0.0) for name, p in power.items()}
+    return power, done
 
 
 def write_prediction(path: Path, predicted: Prediction) -> None:
-    """Columns `t`, the coordinates and, where there is one, `energy`."""
-    names = ["t", *canonical_names(predicted.x.shape[-1]), *([] if predicted.energy is None else ["energy"])]
-    _write(path, names, [predicted.t, *predicted.x.T, *([] if predicted.energy is None else [predicted.energy])])
+    """Columns `t`, the coordinates and, where there is one, `energy` and what of it friction has `dissipated`."""
+    names = ["t", *canonical_names(predicted.x.shape[-1])]
+    columns = [predicted.t, *predicted.x.T]
+    if predicted.energy is not None:
+        names += ["energy", "dissipated"]
+        columns += [predicted.energy, predicted.dissipated]
+    _write(path, names, columns)
 
 
 def write_bands(path: Path, predicted: Prediction) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from meta_hamiltonian.figures import save
 from meta_hamiltonian.figures.adapted import (
+    energy_budget,
     energy_contours,
     field_uncertainty,
     learned_field,
@@ -19,8 +20,10 @@ from meta_hamiltonian.figures.adapted import (
     predicted_orbit,
     residuals,
 )
+from meta_hamiltonian.dynamics import FRICTION
 from meta_hamiltonian.inference import Fit
 from meta_hamiltonian.inference.bands import where_next
+from meta_hamiltonian.inference.fit import with_error
 from meta_hamiltonian.inference.symbolic import read_symbolically
 from meta_hamiltonian.learners.checkpoint import save_adapted
 from meta_hamiltonian.reports.page import page
@@ -70,7 +73,8 @@ def write_system(fit: Fit, horizon: float, origin: Origin, folder: Path) -> Writ
         save(figure, folder / "figures" / name)
     table = _table(fit, predicted, horizon, origin, following)
     written = Written(table, fit.notes, [*fit.warnings, *predicted.warnings])
-    text = page(f"A new system, from {len(fit.x)} observed states", table, written.notes, written.warnings, figures)
+    drawn = {name: ((folder / "figures" / f"{name}.png").read_bytes(), about) for name, (_, about) in figures.items()}
+    text = page(f"A new system, from {len(fit.x)} observed states", table, written.notes, written.warnings, drawn)
     (folder / "report.html").write_text(text, encoding="utf-8")
     return written
 
@@ -84,20 +88,25 @@ def _figures(
     figures = {
         "orbit": (orbit, "The predicted orbit" + (", with 95 % credible bands." if predicted.bands else ".")),
         "residuals": (
-            residuals(domain, dxdt, fit.adapted.field(fit.x).numpy()),
+            residuals(domain, dxdt, fit.fitted.numpy()),
             "What the fit leaves of the observed dx/dt.",
         ),
     }
     one = domain.degrees_of_freedom == 1
+    crossed = bool(fit.friction)
     if one:
-        figures["field"] = (learned_field(fit.adapted, x, dxdt), "Arrows: what was observed.")
+        figures["field"] = (learned_field(fit.adapted, x, dxdt, predicted.x), "Arrows: what was observed.")
     else:
         portraits = phase_portraits(fit.adapted, x, dxdt, predicted.x)
         figures["field"] = (portraits, "Each degree of freedom by itself. Arrows: what was observed.")
     if predicted.energy is not None:
         contours = energy_contours(fit.adapted, x, predicted.x)
-        about = "Orbits follow these lines." if one else "The learned potential; orbits stay where it is low enough."
+        follow = "Friction carries the orbit across these lines." if crossed else "Orbits follow these lines."
+        about = follow if one else "The learned potential; orbits stay where it is low enough."
         figures["energy"] = (contours, about)
+        if predicted.work:
+            budget = energy_budget(domain, predicted.t, predicted.energy, predicted.work, predicted.power)
+            figures["budget"] = (budget, "H, what friction has taken and inputs have given, and the power of each.")
     if one and fit.samples is not None and following is not None:
         figures["uncertainty"] = (
             field_uncertainty(fit.samples, x, following.numpy()),
@@ -120,6 +129,12 @@ def _table(
         **{f"error at the held-out end, fit={how}": f"{error:.3g} state boxes" for how, error in fit.held_out.items()},
         "prediction": f"from {_state(fit.start)} for {duration}",
     }
+    for kind, (value, deviation) in fit.friction.items():
+        table[f"{kind} friction"] = f"{with_error(value, deviation)} per unit of {FRICTION[kind].of}"
+    if fit.gains:
+        table["gain of the inputs"] = ", ".join(with_error(*gain) for gain in fit.gains)
+    if predicted.energy is not None and fit.friction:
+        table["energy at the beginning, at the end"] = f"{predicted.energy[0]:.4g}, {predicted.energy[-1]:.4g}"
     if following is not None:
         table["measure next at"] = _state(following)
     if predicted.energy is not None:

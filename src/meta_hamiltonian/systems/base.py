@@ -3,7 +3,7 @@
 import abc
 import functools
 import math
-from typing import ClassVar, cast
+from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -21,6 +21,19 @@ _TRIAL, _CONFIRMED, _INSIDE = 1e-5, 1e-7, 0.999
 _CANDIDATES, _FROM_THE_WHOLE, _ROUNDS, _SMALLER = 16, 6, 14, 0.8
 # How long test orbits are where a family does not say, and from how many members and states a period is estimated.
 _PERIODS, _MEMBERS, _STATES = 10, 64, 64
+
+
+class Resistance(NamedTuple):
+    """The friction that takes energy out of a family, as far as its kind is known.
+
+    - `kind`: a key of `FRICTION`.
+    - `width`: the speed below which dry friction is smoothed.
+    - `damped`: it acts on so many degrees of freedom, the first ones.
+    """
+
+    kind: str
+    width: float
+    damped: int
 
 
 class System(abc.ABC):
@@ -56,11 +69,25 @@ class SimulatedSystem(System):
     `horizon` and `sample_initial_states` where the family has better ones.
     """
 
-    parameter_names: ClassVar[tuple[str, ...]]
+    parameter_names: tuple[str, ...]
     """The physical parameters, in the order of the last dimension of every `parameters`."""
 
     parameter_ranges: tuple[tuple[float, float], ...]
     """The prior: each parameter is uniform between these two values."""
+
+    @property
+    def lowest_parameters(self) -> tuple[float, ...]:
+        """What a fit may not go below, whatever the prior: −∞, unless a family says otherwise."""
+        return (-math.inf,) * len(self.parameter_names)
+
+    conserves_energy: bool = True
+    """Whether the field is that of the Hamiltonian alone; without, a network needs a dissipation beside its energy."""
+
+    resistance: Resistance | None = None
+    """Of a family that does not conserve energy, what slows it down, where that is known."""
+
+    turns: bool = False
+    """Whether true orbits go round and round in those angles that may; else the box bounds them like lengths."""
 
     @abc.abstractmethod
     def hamiltonian(
@@ -159,9 +186,23 @@ class SimulatedSystem(System):
         **Raises:** `ValueError` where no candidate does; such a family needs initial states of its own.
         """
         parameters = parameters.double()
-        centre = torch.tensor(self.domain.centre, dtype=torch.float64, device=parameters.device)
         found = torch.zeros(len(parameters), self.state_dim, dtype=torch.float64, device=parameters.device)
-        left = torch.arange(len(parameters), device=parameters.device)
+        everywhere = torch.ones(len(parameters), dtype=torch.bool, device=parameters.device)
+        return self._searched(found, everywhere, parameters, seed, split)
+
+    def _searched(
+        self,
+        found: Float[Tensor, "systems state"],
+        missing: Bool[Tensor, " systems"],
+        parameters: Float[Tensor, "systems parameters"],
+        seed: int,
+        split: str,
+    ) -> Float[Tensor, "systems state"]:
+        """The states found already, and new ones where they are missing; `sample_initial_states` says how."""
+        centre = torch.tensor(self.domain.centre, dtype=torch.float64, device=parameters.device)
+        found, left = found.clone(), missing.nonzero()[:, 0]
+        if not len(left):
+            return found
         for attempt in range(_ROUNDS):
             labels = (split, "initial", attempt)
             drawn = self.sample_states(parameters, seed, labels, range(len(parameters)), _CANDIDATES)
@@ -171,7 +212,7 @@ class SimulatedSystem(System):
                 rows = some.nonzero()[:, 0]
                 first = good[rows].long().argmax(-1)
                 chosen = x0[rows, first]
-                stays = self._stays(chosen[:, None], parameters[left[rows]], _CONFIRMED)[:, 0]
+                stays = self._stays(chosen[:, None], parameters[left[rows]])[:, 0]
                 found[left[rows[stays]]] = chosen[stays]
                 good[rows, first] = False
                 kept = torch.ones(len(left), dtype=torch.bool, device=left.device)
@@ -190,13 +231,13 @@ class SimulatedSystem(System):
         self,
         x0: Float[Tensor, "systems candidates state"],
         parameters: Float[Tensor, "systems parameters"],
-        tolerance: float,
+        tolerance: float = _CONFIRMED,
     ) -> Bool[Tensor, "systems candidates"]:
         """Whose orbits stay inside the domain for the horizon."""
         own = parameters.repeat_interleave(x0.shape[1], dim=0)
         flat = x0.flatten(0, 1)
         t = torch.tensor([0.0, self.horizon], dtype=torch.float64, device=x0.device)
-        outside = functools.partial(self.domain.outside, reach=_INSIDE, angles=True)
+        outside = functools.partial(self.domain.outside, reach=_INSIDE, angles=not self.turns)
         orbits = solve(lambda x: self.field(x, own), flat, t, outside, tolerance, sizes=self.domain.sizes)
         return (~orbits.diverged & ~outside(flat) & self.admits(flat, own)).unflatten(0, x0.shape[:2])
 

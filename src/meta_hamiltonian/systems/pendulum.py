@@ -1,7 +1,6 @@
 """The pendulum, the family of the protocol."""
 
 import math
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -30,8 +29,7 @@ class Pendulum(SimulatedSystem):
         Lee, Seong: Meta-Learned Hamiltonian. NeurIPS workshop on Machine Learning and the Physical Sciences, 2020.
     """
 
-    parameter_names: ClassVar[tuple[str, ...]] = ("m", "l", "q0")
-
+    parameter_names = ("m", "l", "q0")
     parameter_ranges = ((0.5, 5.0), (0.5, 5.0), (-math.pi, math.pi))
     domain = Domain.box((2 * math.pi, 20.0), angles=("q",))
     horizon = 20.0  # the protocol's, about two periods of a typical pendulum

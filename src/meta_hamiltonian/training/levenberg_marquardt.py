@@ -158,7 +158,7 @@ class VariableProjection:
         def at_point(values: dict[str, Tensor], x: Tensor, v: Tensor) -> Tensor:
             head = {name: values[f"net.{name}"] for name in own_head(net)}
             columns = head_columns(head) + values["prior_factor"] @ v
-            own = {name: value for name, value in values.items() if name.startswith("net.body")}
+            own = {name: value for name, value in values.items() if name.startswith("net.")}
             own |= {f"net.{name}": value for name, value in head_weights(net, columns).items()}
             return torch.func.functional_call(field, own, (x,))
 

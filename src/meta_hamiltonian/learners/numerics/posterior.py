@@ -33,12 +33,14 @@ class Posterior:
         widths: Float[Tensor, " widths"],
         ratios: Float[Tensor, " ratios"],
         present: Float[Tensor, " tasks"] | None = None,
+        free: Float[Tensor, "tasks rows terms"] | None = None,
     ):
         """**Arguments:**
 
         - `blocks`: one or two pairs of B and y.
         - `noises`, `widths`, `ratios`: candidates for σ², τ² and, with two blocks, ρ.
         - `present`: the part of a task's rows that were observed; the others are 0. None is all.
+        - `free`: of the last block, columns whose coefficients may be anything: y = B u + F d + ε.
         """
         if len(blocks) == 1:
             ratios = ratios.new_ones(1)
@@ -48,6 +50,13 @@ class Posterior:
         part = blocks[0][0].new_ones(()) if present is None else present[:, None]
         rows = [design.shape[-2] * part for design, _ in blocks]
         compressed = [_triangle(torch.cat(block, dim=-1)) for block in blocks]
+        self._free = None
+        if free is not None:  # what they can explain is taken out: the first rows of the triangle
+            terms = free.shape[-1]
+            triangle = torch.linalg.qr(torch.cat([free, *blocks[-1]], dim=-1), mode="r").R
+            self._free = triangle[:, :terms].split([terms, rank, outputs], dim=-1)
+            compressed[-1] = triangle[:, terms:, terms:]
+            rows[-1] = rows[-1] - terms
         parts, evidence = [], []
         for ratio in ratios:
             scales = [1.0, ratio.rsqrt()]
@@ -66,8 +75,9 @@ class Posterior:
             evidence.append(prior - (misfit + outputs * log_determinant) / 2)
             parts.append((values, right, along))
         self._values, self._right, self._along = (torch.stack(part, dim=1) for part in zip(*parts, strict=True))
+        self._evidence = torch.stack(evidence, dim=1)
         self.weights: Float[Tensor, "tasks ratios candidates"] = (
-            torch.stack(evidence, dim=1).flatten(1).softmax(-1).unflatten(-1, (len(ratios), -1))
+            self._evidence.flatten(1).softmax(-1).unflatten(-1, (len(ratios), -1))
         )
 
     @property
@@ -81,6 +91,38 @@ class Posterior:
             total = total + self._right[:, j].mT @ (gain[..., None] * self._along[:, j])
         return total
 
+    def free(self, u: Float[Tensor, "tasks *samples rank outputs"]) -> Float[Tensor, "tasks *samples terms"]:
+        """d, given u: the best ones, by least squares; for networks of one output."""
+        assert self._free is not None
+        own, others, targets = self._free
+        left = targets[..., 0] - torch.einsum("tfr,t...ro->t...f", others, u)
+        if u.dim() == 3:
+            return torch.linalg.solve_triangular(own, left.unsqueeze(-1), upper=True)[..., 0]
+        return torch.linalg.solve_triangular(own, left.mT, upper=True).mT
+
+    def sample_free(
+        self, u: Float[Tensor, "tasks samples rank outputs"], noise: Float[Tensor, "tasks samples"], generator: torch.Generator
+    ) -> Float[Tensor, "tasks samples terms"]:
+        """Samples of d, given samples of u and the noise variance of the last block."""
+        assert self._free is not None
+        own = self._free[0]
+        unit = torch.randn(*u.shape[:2], own.shape[-1], dtype=u.dtype, device=u.device, generator=generator)
+        error = torch.linalg.solve_triangular(own, unit.mT, upper=True).mT
+        return self.free(u) + noise.sqrt().unsqueeze(-1) * error
+
+    def log_evidence(self, ranges: Float[Tensor, "tasks terms"] | None = None) -> Float[Tensor, " tasks"]:
+        """How well all of it explains y, up to a constant that is the same for any F.
+
+        **Arguments:** `ranges`: of d, before it is observed; with F.
+        """
+        if self._free is None:
+            return self._evidence.flatten(1).logsumexp(-1)
+        assert ranges is not None
+        terms = ranges.shape[-1]
+        noise = (self._noises * self._ratios[:, None]).log()
+        evidence = (self._evidence + terms / 2 * (noise + math.log(2 * math.pi))).flatten(1).logsumexp(-1)
+        return evidence - self._free[0].diagonal(dim1=-2, dim2=-1).abs().log().sum(-1) - ranges.log().sum(-1)
+
     @property
     def width(self) -> Float[Tensor, " tasks"]:
         """τ², the geometric mean over its posterior."""
@@ -88,8 +130,10 @@ class Posterior:
 
     def sample(
         self, count: int, generator: torch.Generator
-    ) -> tuple[Float[Tensor, "tasks samples rank outputs"], Float[Tensor, "tasks samples"]]:
-        """Samples of u, and the τ² of each."""
+    ) -> tuple[
+        Float[Tensor, "tasks samples rank outputs"], Float[Tensor, "tasks samples"], Float[Tensor, "tasks samples"]
+    ]:
+        """Samples of u, and of each the τ² and the variance of the noise in the last block."""
         chosen = self.weights.flatten(1).multinomial(count, replacement=True, generator=generator)
         tasks = torch.arange(len(chosen), device=chosen.device)[:, None]
         j, c = chosen // len(self._noises), chosen % len(self._noises)
@@ -100,7 +144,8 @@ class Posterior:
         prior = torch.randn(*along.shape[:2], right.shape[-1], along.shape[-1], dtype=along.dtype, generator=generator)
         # The prior, narrowed along the right singular vectors.
         change = gain[..., None] * along + (deviation - width.sqrt())[..., None] * (right @ prior)
-        return width.sqrt()[..., None] * prior + right.mT @ change, width[..., 0]
+        of_last = noise[..., 0] * self._ratios[j]
+        return width.sqrt()[..., None] * prior + right.mT @ change, width[..., 0], of_last
 
 
 def _triangle(matrix: Float[Tensor, "tasks rows columns"]) -> Float[Tensor, "tasks _ columns"]:

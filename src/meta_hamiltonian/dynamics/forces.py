@@ -1,0 +1,111 @@
+"""What acts on a system besides its Hamiltonian: friction, and inputs that were measured."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from meta_hamiltonian.dynamics.friction import FRICTION
+
+
+@dataclasses.dataclass(frozen=True)
+class Signal:
+    """Measured inputs u(t): linear between their instants, and 0 before the first and after the last.
+
+    - `t`: increasing times.
+    - `u`: the inputs at these.
+    """
+
+    t: Float[Tensor, " instants"]
+    u: Float[Tensor, "instants inputs"]
+
+    def __call__(self, t: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch inputs"]:
+        """The inputs at any times."""
+        after = torch.searchsorted(self.t, t.contiguous()).clamp(1, len(self.t) - 1)
+        before = after - 1
+        part = ((t - self.t[before]) / (self.t[after] - self.t[before])).unsqueeze(-1)
+        inside = ((t >= self.t[0]) & (t <= self.t[-1])).unsqueeze(-1)
+        return torch.where(inside, self.u[before] + part * (self.u[after] - self.u[before]), 0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Forces:
+    """dp/dt = −∂H/∂q − Σ d_j ∂R_j/∂v + Σ g_k u_k(t), with velocities v = dq/dt.
+
+    - `kinds`: of friction, names in [`FRICTION`][].
+    - `coefficients`: d_j ≥ 0 of each system.
+    - `width`: the speed below which dry friction is smoothed.
+    - `gains`: g of each system: how much of each input each momentum receives.
+    - `signal`: the inputs; None where there are none.
+    """
+
+    kinds: tuple[str, ...]
+    coefficients: Float[Tensor, "tasks kinds"]
+    width: float
+    gains: Float[Tensor, "tasks n inputs"]
+    signal: Signal | None = None
+
+    def __post_init__(self) -> None:
+        if unknown := set(self.kinds) - set(FRICTION):
+            raise ValueError(f"friction {', '.join(sorted(unknown))} is not known; choose from {', '.join(FRICTION)}")
+        if (self.coefficients < 0).any():
+            raise ValueError("coefficients of friction must be at least 0: friction takes energy out")
+
+    def __getitem__(self, tasks: int | slice) -> "Forces":
+        own = slice(tasks, tasks + 1) if isinstance(tasks, int) else tasks
+        return dataclasses.replace(self, coefficients=self.coefficients[own], gains=self.gains[own])
+
+    def each(self, v: Float[Tensor, "tasks *points n"]) -> Sequence[Float[Tensor, "tasks *points n"]]:
+        """−d_j ∂R_j/∂v of each kind at the velocities v."""
+        ones = (1,) * (v.dim() - 1)
+        return [
+            -self.coefficients[:, j].reshape(-1, *ones) * FRICTION[kind].force(v, self.width)
+            for j, kind in enumerate(self.kinds)
+        ]
+
+    def __call__(
+        self, v: Float[Tensor, "tasks *points n"], t: Float[Tensor, "tasks *points"] | None = None
+    ) -> Float[Tensor, "tasks *points n"]:
+        """What is added to dp/dt at the velocities v; without times `t` friction alone."""
+        total = sum(self.each(v), torch.zeros_like(v))
+        if t is None or self.signal is None:
+            return total
+        return total + torch.einsum("tnk,t...k->t...n", self.gains, self.signal(t.expand(v.shape[:-1])))
+
+
+class Terms(NamedTuple):
+    """Which forces may act on one system, in the form in which their coefficients are solved for.
+
+    - `kinds`, `width`: of friction, see [`Forces`][].
+    - `u`: the inputs at each of the observed points; None where there are none.
+    """
+
+    kinds: tuple[str, ...]
+    width: float
+    u: Float[Tensor, "points inputs"] | None = None
+
+    def columns(self, v: Float[Tensor, "points n"]) -> Float[Tensor, "points n terms"]:
+        """What each coefficient adds to dp/dt at the velocities v: first those of friction, then the gains."""
+        n = v.shape[-1]
+        friction = [-FRICTION[kind].force(v, self.width) for kind in self.kinds]
+        columns = torch.stack(friction, dim=-1) if friction else v.new_zeros(*v.shape, 0)
+        if self.u is None:
+            return columns
+        gains = torch.einsum("pk,nm->pnmk", self.u.to(v), torch.eye(n).to(v)).flatten(-2)
+        return torch.cat([columns, gains], dim=-1)
+
+    def forces(self, coefficients: Float[Tensor, "tasks terms"], n: int, signal: Signal | None) -> Forces:
+        """The forces with these coefficients."""
+        d, g = coefficients.split([len(self.kinds), coefficients.shape[1] - len(self.kinds)], dim=-1)
+        return Forces(self.kinds, d, self.width, g.unflatten(-1, (n, g.shape[1] // n)), signal)
+
+    def count(self, n: int) -> int:
+        """How many coefficients there are, for n degrees of freedom."""
+        return len(self.kinds) + (0 if self.u is None else n * self.u.shape[1])
+
+    def without(self, kind: str) -> "Terms":
+        """The same without one kind of friction."""
+        return self._replace(kinds=tuple(other for other in self.kinds if other != kind))

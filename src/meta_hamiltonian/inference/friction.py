@@ -1,0 +1,111 @@
+"""Which friction a recording supports."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from meta_hamiltonian.dynamics import FRICTION
+
+AUTO, NONE = "auto", "none"
+# Twice the logarithm of the evidence by which a more complicated law must win, "strong" in the words of Kass and
+# Raftery; for a second kind of friction besides the first, "very strong".
+_STRONG, _VERY_STRONG = 6.0, 10.0
+# The kind that is taken where the evidence does not tell kinds apart: what most bearings and slow flows do.
+_USUAL = "viscous"
+_IN_ORDER = sorted(FRICTION, key=lambda kind: kind != _USUAL)
+Kinds = tuple[str, ...]
+
+
+def parse_friction(text: str) -> Kinds | None:
+    """`none`, kinds joined by `+` such as `viscous+dry`, or `auto`, which is None.
+
+    **Raises:** `ValueError` for anything else.
+    """
+    if text == AUTO:
+        return None
+    kinds = () if text == NONE else tuple(text.split("+"))
+    if len(set(kinds)) < len(kinds) or not set(kinds) <= set(FRICTION):
+        allowed = ", ".join([AUTO, NONE, *FRICTION])
+        raise ValueError(f"friction={text!r} is not known; choose one of {allowed}, or join kinds as in viscous+dry")
+    return tuple(kind for kind in FRICTION if kind in kinds)
+
+
+class Candidate(NamedTuple):
+    """A law that was tried, and twice the logarithm of its evidence, up to a constant."""
+
+    kinds: Kinds
+    evidence: float
+
+
+def choose(
+    fit: Callable[[Kinds], Kinds], evidence: Callable[[Sequence[Kinds]], Sequence[float]]
+) -> tuple[Kinds, list[Candidate]]:
+    """Tries no friction and each kind alone, and a second kind besides the best.
+
+    Simple laws are kept unless the evidence against them is strong, and viscous friction is preferred to other kinds.
+
+    **Arguments:**
+
+    - `fit`: fits a law with kinds of friction, and returns those that are left: none whose coefficient would be
+        negative.
+    - `evidence`: twice the logarithm of the evidence for each of some laws, up to a constant that they share.
+
+    **Returns:** the kinds, and everything that was tried.
+
+    ??? cite "Reference"
+
+        Kass, Raftery: Bayes factors. Journal of the American Statistical Association 90, 1995.
+    """
+    # Viscous friction first: the others start from what it finds.
+    laws: list[Kinds] = [kinds for kind in _IN_ORDER if fit(kinds := (kind,)) == kinds] + [fit(())]
+    found = dict(zip(laws, evidence(laws), strict=True))
+    single = max(found, key=lambda kinds: found[kinds])
+    if len(single) and found.get((_USUAL,), -math.inf) > found[single] - _STRONG:
+        single = (_USUAL,)
+    if not len(single) or found[single] <= found[()] + _STRONG:
+        return (), _candidates(found)
+    pairs = [tuple(k for k in FRICTION if k in (*single, other)) for other in FRICTION if other not in single]
+    laws += [kinds for kinds in pairs if fit(kinds) == kinds]
+    found = dict(zip(laws, evidence(laws), strict=True))
+    best = max(laws, key=lambda kinds: found[kinds])
+    return (best if found[best] > found[single] + _VERY_STRONG and len(best) > 1 else single), _candidates(found)
+
+
+def _candidates(tried: Mapping[Kinds, float]) -> list[Candidate]:
+    return sorted((Candidate(*item) for item in tried.items()), key=lambda one: -one.evidence)
+
+
+def shares(candidates: Sequence[Candidate], count: int, least: float = 0.01) -> dict[Kinds, int]:
+    """How many of so many samples come from each law: in proportion to its evidence, those with next to none left out."""
+    values = np.array([one.evidence for one in candidates]) / 2
+    weights = np.exp(values - values.max())
+    weights = np.where(weights < least * weights.sum(), 0.0, weights)
+    counts = np.floor(count * weights / weights.sum() + 0.5).astype(int)
+    counts[int(counts.argmax())] += count - counts.sum()
+    return {one.kinds: int(n) for one, n in zip(candidates, counts, strict=True) if n}
+
+
+def correlation_time(residual: Float[Tensor, " instants"]) -> float:
+    """For how many instants residuals go together: 1 where they are independent.
+
+    The sum of the absolute autocorrelations, over at most a quarter of the instants: so many neighbours count as one
+    observation. Correlations within what chance leaves, 2/√N, do not count.
+    """
+    r = residual[residual.isfinite()]
+    count = len(r)
+    if count < 8 or not r.square().sum() > 0:
+        return 1.0
+    r = r - r.mean()
+    spectrum = torch.fft.rfft(r, n=2 * count).abs().square()
+    correlations = torch.fft.irfft(spectrum)[: count // 4] / (r.square().sum())
+    size = correlations[1:].abs()
+    small = (size < 2 / count**0.5).nonzero()
+    # Up to where two in a row are small.
+    runs = [i for i in small[:, 0].tolist() if i + 1 >= len(size) or size[i + 1] < 2 / count**0.5]
+    end = runs[0] if runs else len(size)
+    return 1.0 + 2.0 * size[:end].sum().item()

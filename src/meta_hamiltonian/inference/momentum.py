@@ -1,0 +1,42 @@
+"""Whether p = inertia · dq/dt is right for a family."""
+
+import copy
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from meta_hamiltonian.learners import Learner
+from meta_hamiltonian.learners.numerics.linear_head import head_rows
+from meta_hamiltonian.observations import ObservationError
+
+# Velocities that depend on more than their own momentum by this part are those of another law.
+_ALLOWED = 0.02
+_STATES, _RESOLVED = 512, 1e-7
+
+
+def check_momentum(learner: Learner, inertia: Float[Tensor, " n"]) -> None:
+    """Looks for a member of the family whose velocities are dq/dt = p / inertia.
+
+    Only a learner that knows which heads its family has can tell.
+
+    **Raises:** [`ObservationError`][] if there is none, as where an inertia depends on the state.
+    """
+    net = copy.deepcopy(learner.net).double()
+    heads = learner.family_heads()
+    if heads is None or not net.has_energy:
+        return
+    centre, factor = (part.double() for part in heads)
+    n = net.state_dim // 2
+    x = net.domain.sobol(_STATES)
+    with torch.no_grad():
+        rows = head_rows(net, x[None])[0].unflatten(0, (_STATES, 2 * n))[:, :n].flatten(0, 1)
+    wanted = (x[:, n:] / inertia).flatten()
+    target = wanted - (rows @ centre)[:, 0]
+    best = torch.linalg.lstsq(rows @ factor, target[:, None], driver="gelsd", rcond=_RESOLVED).solution[:, 0]
+    missed = float((rows @ factor @ best - target).norm() / wanted.norm())
+    if missed > _ALLOWED:
+        raise ObservationError(
+            f"no member of this family has dq/dt = p / inertia: the nearest one misses it by {missed:.0%}, since its "
+            "velocities depend on more than one momentum each; give momenta (columns t,q,p or q1…, p1…)"
+        )

@@ -1,0 +1,185 @@
+"""How an orbit changes with its initial state and with the unknowns of its system."""
+
+import dataclasses
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from meta_hamiltonian.dynamics.forces import Signal
+from meta_hamiltonian.dynamics.friction import FRICTION
+from meta_hamiltonian.learners.learner import Unknowns
+from meta_hamiltonian.learners.numerics.linear_head import head_rows, head_weights
+from meta_hamiltonian.models import FieldNetwork
+
+# Runge and Kutta's method of order 5 of Dormand and Prince, and the weights of its error.
+_STAGES = (
+    (1 / 5,),
+    (3 / 40, 9 / 40),
+    (44 / 45, -56 / 15, 32 / 9),
+    (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729),
+    (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
+    (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
+)
+_TIMES = (0.0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0)
+_ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
+
+
+class Law(NamedTuple):
+    """The form of dx/dt, whose unknowns θ = (v, d, g) are to be found: head, friction, gains of inputs.
+
+    - `net`, `scale`, `head`: the head is w = centre + basis v, and the network's field is multiplied by the scale.
+    - `kinds`, `width`: of friction.
+    - `signals`: the inputs of each trajectory; empty without inputs.
+    """
+
+    net: FieldNetwork
+    scale: float
+    head: Unknowns
+    kinds: tuple[str, ...]
+    width: float
+    signals: tuple[Signal, ...]
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """How many unknowns the head, friction and the gains have."""
+        inputs = self.signals[0].u.shape[1] if self.signals else 0
+        return self.head.value.numel(), len(self.kinds), inputs * self.net.state_dim // 2
+
+    def split(self, theta: Float[Tensor, "*batch unknowns"]) -> tuple[Tensor, Tensor, Tensor]:
+        """v `[..., directions, outputs]`, d `[..., kinds]` and g `[..., n, inputs]`."""
+        v, d, g = theta.split(self.sizes, dim=-1)
+        n = self.net.state_dim // 2
+        return v.unflatten(-1, self.head.value.shape), d, g.unflatten(-1, (n, g.shape[-1] // n))
+
+
+class Rates(NamedTuple):
+    """dx/dt, and its derivatives by the state and by θ."""
+
+    value: Float[Tensor, "rows state"]
+    by_state: Float[Tensor, "rows state state"]
+    by_unknowns: Float[Tensor, "rows state unknowns"]
+
+
+def rates(
+    law: Law,
+    theta: Float[Tensor, " unknowns"],
+    x: Float[Tensor, "rows state"],
+    t: Float[Tensor, " rows"],
+    trajectory: Tensor,
+) -> Rates:
+    """dx/dt at the states x and times t, each on its own trajectory, with derivatives."""
+    v, d, g = law.split(theta)
+    columns, basis = law.scale * (law.head.centre + law.head.basis @ v), law.scale * law.head.basis
+    dim = law.net.state_dim
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        rows = head_rows(law.net, law.net.domain.wrap(x)[None])[0]
+        value = (rows @ columns).reshape(len(x), dim)
+        by_state = torch.stack(
+            [torch.autograd.grad(value[:, i].sum(), x, retain_graph=True)[0] for i in range(dim)], dim=-2
+        )
+    value, rows = value.detach(), rows.detach()
+    outputs = columns.shape[-1]
+    # Every output of the head has unknowns of its own.
+    part = (rows @ basis).reshape(len(x), dim // outputs, -1)
+    eye = torch.eye(outputs, dtype=part.dtype)
+    by_head = torch.einsum("rcv,ab->rcavb", part, eye).reshape(len(x), dim, -1)
+    return _with_forces(law, d, g, value, by_state, by_head, t, trajectory)
+
+
+def _with_forces(
+    law: Law, d: Tensor, g: Tensor, value: Tensor, by_state: Tensor, by_head: Tensor, t: Tensor, trajectory: Tensor
+) -> Rates:
+    n = value.shape[1] // 2
+    speed = value[:, :n]
+    columns = [by_head]
+    if law.kinds:
+        forces = torch.stack([FRICTION[kind].force(speed, law.width) for kind in law.kinds], dim=-1)
+        slope = -sum(
+            d[j] * FRICTION[kind].slope(speed, law.width) for j, kind in enumerate(law.kinds)
+        )  # through the velocities, which depend on everything
+        value = torch.cat([speed, value[:, n:] - forces @ d], dim=1)
+        through = torch.as_tensor(slope).unsqueeze(-1)
+        by_state = torch.cat([by_state[:, :n], by_state[:, n:] + through * by_state[:, :n]], dim=1)
+        columns[0] = torch.cat([by_head[:, :n], by_head[:, n:] + through * by_head[:, :n]], dim=1)
+        columns.append(torch.cat([torch.zeros_like(forces), -forces], dim=1))
+    if law.signals:
+        u = _inputs(law.signals, t, trajectory)
+        value = torch.cat([value[:, :n], value[:, n:] + u @ g.mT], dim=1)
+        by_gain = torch.einsum("rk,nm->rnmk", u, torch.eye(n, dtype=u.dtype)).reshape(len(u), n, -1)
+        columns.append(torch.cat([torch.zeros_like(by_gain), by_gain], dim=1))
+    return Rates(value, by_state, torch.cat(columns, dim=-1))
+
+
+def _inputs(signals: tuple[Signal, ...], t: Tensor, trajectory: Tensor) -> Tensor:
+    if len(signals) == 1:
+        return signals[0](t)
+    u = torch.stack([signal(t) for signal in signals])
+    return u[trajectory, torch.arange(len(t))]
+
+
+@dataclasses.dataclass(frozen=True)
+class Passage:
+    """Orbits through the instants of windows, row by row.
+
+    - `x`: the states.
+    - `by_start`, `by_unknowns`: their derivatives by the first state and by θ.
+    - `error`: an estimate of the error of each interval between instants, one for all rows.
+    """
+
+    x: Float[Tensor, "instants rows state"]
+    by_start: Float[Tensor, "instants rows state state"]
+    by_unknowns: Float[Tensor, "instants rows state unknowns"]
+    error: Float[Tensor, "intervals rows state"]
+
+
+def follow(
+    law: Law,
+    theta: Float[Tensor, " unknowns"],
+    start: Float[Tensor, "rows state"],
+    t: Float[Tensor, "rows instants"],
+    trajectory: Tensor,
+    steps: list[int],
+) -> Passage:
+    """Integrates the orbits of all windows together with their variational equations.
+
+    Steps do not depend on the unknowns, so that the derivatives are those of what is computed.
+
+    **Arguments:**
+
+    - `start`: the state at the first instant of each window.
+    - `t`: the instants.
+    - `trajectory`: to which trajectory each window belongs.
+    - `steps`: of each interval between two instants.
+    """
+    dim, unknowns = start.shape[1], len(theta)
+    by_x = torch.eye(dim, dtype=start.dtype).expand(len(start), dim, dim)
+    y = torch.cat([start[..., None], by_x, start.new_zeros(len(start), dim, unknowns)], dim=-1)
+    states, errors = [y], []
+
+    def rate(y: Tensor, time: Tensor) -> Tensor:
+        found = rates(law, theta, y[..., 0], time, trajectory)
+        change = found.by_state @ y[..., 1:]
+        change[..., dim:] += found.by_unknowns
+        return torch.cat([found.value[..., None], change], dim=-1)
+
+    weights = [start.new_tensor(row) for row in _STAGES]
+    of_error = start.new_tensor(_ERROR)
+    first = rate(y, t[:, 0])
+    for j, count in enumerate(steps):
+        dt = (t[:, j + 1] - t[:, j]) / count
+        error = torch.zeros_like(start)
+        for step in range(count):
+            time, stages = t[:, j] + step * dt, [first]
+            moved = y
+            for row, part in zip(weights, _TIMES[1:], strict=True):
+                moved = y + dt[:, None, None] * torch.einsum("i,irsu->rsu", row, torch.stack(stages))
+                stages.append(rate(moved, time + part * dt))
+            error = error + (dt[:, None] * torch.einsum("i,irs->rs", of_error, torch.stack(stages)[..., 0])).abs()
+            y, first = moved, stages[-1]
+        states.append(y)
+        errors.append(error)
+    passed = torch.stack(states)
+    return Passage(passed[..., 0], passed[..., 1 : 1 + dim], passed[..., 1 + dim :], torch.stack(errors))

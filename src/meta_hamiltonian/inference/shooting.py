@@ -1,0 +1,274 @@
+"""Orbits that meet observed trajectories: Gauss-Newton by multiple shooting."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from meta_hamiltonian.inference.sensitivity import Law, Passage, follow
+from meta_hamiltonian.observations import CanonicalTrajectory
+
+# Instants of a window, at least and at most. Windows are followed side by side, so that short ones are quick; the
+# square root of so many instants balances that against the number of windows.
+_SHORTEST, _LONGEST, _BALANCE = 3, 12, 100
+# An error of a step may be this part of the noise.
+_NEGLIGIBLE = 0.01
+_MOST_STEPS = 64
+# Gauss-Newton ends after so many rounds, or where the cost falls by less than this part.
+_ROUNDS, _SETTLED = 25, 1e-6
+_DAMPINGS = (0.0, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+# Where the state at the start of an orbit is known from it no more: it is cut, and goes on with a start of its own.
+_CHAOTIC = 1e6
+# Gaps between windows cost so many times what residuals of their size do: orbits are to have none, whatever they fit.
+_CONTINUITY = 1e4
+# Residuals beyond so many standard deviations count less (Huber).
+_OUTLYING = 3.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+    """Trajectories cut into windows of as many instants, the last of each the first of the next.
+
+    - `t`: the instants.
+    - `observed`: what is compared with the orbit, not a number elsewhere: every observation is in one window only.
+    - `nodes`: the states at the first instants, from the smoothed trajectories.
+    - `trajectory`: to which each window belongs.
+    - `continues`: whether the orbit of the window before goes on in it.
+    - `row`: which of its trajectory's instants each instant is.
+    """
+
+    t: Float[Tensor, "windows instants"]
+    observed: Float[Tensor, "windows instants state"]
+    nodes: Float[Tensor, "windows state"]
+    trajectory: Int[Tensor, " windows"]
+    continues: Bool[Tensor, " windows"]
+    row: Int[Tensor, "windows instants"]
+
+    @classmethod
+    def of(cls, trajectories: Sequence[CanonicalTrajectory]) -> "Windows":
+        """Cuts them."""
+        longest = max(len(one.t) for one in trajectories)
+        length = int(min(max((longest / _BALANCE) ** 0.5, _SHORTEST), _LONGEST))
+        parts = [_cut(one, i, length) for i, one in enumerate(trajectories)]
+        return cls(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+
+def _cut(one: CanonicalTrajectory, which: int, length: int) -> tuple[Tensor, ...]:
+    count = max(1, -(-(len(one.t) - 1) // length))
+    row = torch.arange(count)[:, None] * length + torch.arange(length + 1)
+    beyond = row > len(one.t) - 1
+    row = row.clamp(max=len(one.t) - 1)
+    observed = one.observed[row].masked_fill(beyond.unsqueeze(-1), torch.nan)
+    observed[:-1, -1] = torch.nan  # it is the first of the next window
+    continues = torch.arange(count) > 0
+    return one.t[row], observed, one.x[row[:, 0]], torch.full((count,), which), continues, row
+
+
+class Shot(NamedTuple):
+    """Orbits that were fitted.
+
+    - `theta`: the unknowns of the law.
+    - `nodes`: states at the first instant of each window.
+    - `ends`: states at the last instant of each window.
+    - `residual`: observed less fitted, at every instant of every window; not a number where nothing was observed.
+    - `design`, `misfit`: of the linearised problem, a row for each observation in units of its noise; the columns are
+        the start of each orbit and then θ.
+    - `instants`: of each row, its window and its place there.
+    - `prior`: rows that are not observations.
+    - `to_ends`: how the ends change with the columns.
+    - `cost`: half the sum of squares.
+    - `settled`: whether the cost fell no more.
+    """
+
+    theta: Float[Tensor, " unknowns"]
+    nodes: Float[Tensor, "windows state"]
+    ends: Float[Tensor, "windows state"]
+    residual: Float[Tensor, "windows instants state"]
+    design: Float[Tensor, "observations columns"]
+    misfit: Float[Tensor, " observations"]
+    instants: Int[Tensor, "observations 3"]
+    prior: Float[Tensor, "rows columns"]
+    to_ends: Float[Tensor, "windows state columns"]
+    cost: float
+    settled: bool
+
+
+class Known(NamedTuple):
+    """What is known of θ besides the observations: rows A θ = b, each with an error of size 1."""
+
+    rows: Float[Tensor, "rows unknowns"]
+    values: Float[Tensor, " rows"]
+
+
+def shoot(
+    law: Law,
+    windows: Windows,
+    theta: Float[Tensor, " unknowns"],
+    nodes: Float[Tensor, "windows state"],
+    noise: Float[Tensor, " state"],
+    known: Known,
+    robust: bool = False,
+) -> Shot:
+    """Finds θ and the initial states whose orbits meet the observations best.
+
+    Every window starts from a state of its own at first, near to what was observed there, so that no orbit can lose
+    the phase; the linearised condition that the windows continue each other then removes all these states but the
+    first of each orbit. Two or three rounds suffice as a rule, and at the end the windows are one orbit.
+
+    **Arguments:**
+
+    - `law`, `windows`: what is fitted to what.
+    - `theta`, `nodes`: to begin with.
+    - `noise`: standard deviation of the observations of each coordinate.
+    - `known`: the prior.
+    - `robust`: whether observations beyond three times the noise count less (Huber's loss): only once the noise is
+        known.
+
+    ??? cite "Reference"
+
+        Bock: Recent advances in parameter identification techniques for ODE. In: Numerical treatment of inverse
+        problems in differential and integral equations, 1983.
+    """
+    steps = _steps(law, windows, theta, nodes, noise)
+    problem = _linearised(law, windows, theta, nodes, noise, known, steps, robust)
+    settled = False
+    for rounds in range(_ROUNDS):
+        better = None
+        for damping in _DAMPINGS:
+            change = _solution(problem, damping)
+            moved = problem.theta + change[-len(theta) :]
+            at = problem.nodes + problem.to_nodes @ change + problem.open
+            tried = _linearised(law, windows, moved, at, noise, known, steps, robust)
+            # The first round closes the gaps, whatever that costs.
+            if tried.cost < problem.cost or (rounds == 0 and tried.cost < torch.inf):
+                better = tried
+                break
+        if better is None:
+            settled = True  # to rounding, or it cannot get better
+            break
+        settled = abs(problem.cost - better.cost) <= _SETTLED * better.cost
+        problem = better
+        if settled:
+            break
+    return Shot(
+        problem.theta,
+        problem.nodes,
+        problem.ends,
+        problem.residual,
+        problem.design,
+        problem.misfit,
+        problem.instants,
+        problem.prior,
+        problem.to_ends,
+        problem.cost,
+        settled,
+    )
+
+
+class _Problem(NamedTuple):
+    """The problem linearised at θ and the nodes; `open` is what the nodes lack to continue the orbits before them."""
+
+    theta: Tensor
+    nodes: Tensor
+    ends: Tensor
+    residual: Tensor
+    design: Tensor
+    misfit: Tensor
+    target: Tensor
+    instants: Tensor
+    prior: Tensor
+    lacking: Tensor
+    to_nodes: Tensor
+    to_ends: Tensor
+    open: Tensor
+    cost: float
+
+
+def _linearised(
+    law: Law, windows: Windows, theta: Tensor, nodes: Tensor, noise: Tensor, known: Known, steps: list[int], robust: bool
+) -> _Problem:
+    passed = follow(law, theta, nodes, windows.t, windows.trajectory, steps)
+    x, by_start, by_theta = (part.transpose(0, 1) for part in (passed.x, passed.by_start, passed.by_unknowns))
+    to_nodes, opened, gaps = _condensed(windows, nodes, x[:, -1], by_start[:, -1], by_theta[:, -1])
+    size = to_nodes.shape[-1] - len(theta)
+    there = windows.observed.isfinite()
+    residual = torch.where(there, windows.observed - x, torch.nan)
+    design = by_start @ to_nodes[:, None]
+    design[..., size:] += by_theta
+    to_ends = design[:, -1].clone()
+    target = residual - (by_start @ opened[:, None, :, None])[..., 0]
+    instants = there.nonzero()
+    sigma = noise[instants[:, 2]]
+    misfit = residual[there] / sigma
+    limit = _OUTLYING if robust else torch.inf
+    weight = (limit / misfit.abs().clamp_min(limit)).sqrt() if robust else torch.ones_like(misfit)
+    prior = torch.cat([known.rows.new_zeros(len(known.rows), size), known.rows], dim=1)
+    lacking = known.values - known.rows @ theta
+    squares = misfit.square()
+    if robust:
+        squares = torch.where(misfit.abs() <= limit, squares, 2 * limit * misfit.abs() - limit**2)
+    cost = (squares.sum() + _CONTINUITY * (gaps / noise).square().sum() + lacking.square().sum()).item() / 2
+    return _Problem(
+        theta,
+        nodes,
+        x[:, -1],
+        residual,
+        design[there] * (weight / sigma)[:, None],
+        misfit * weight,
+        target[there] * weight / sigma,
+        instants,
+        prior,
+        lacking,
+        to_nodes,
+        to_ends,
+        opened,
+        cost if cost == cost else float("inf"),
+    )
+
+
+def _condensed(
+    windows: Windows, nodes: Tensor, ends: Tensor, by_start: Tensor, by_theta: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """How the nodes change with the starts of the orbits and θ, what they lack, and the gaps between windows."""
+    count, dim = nodes.shape
+    continues = windows.continues.tolist()
+    orbits = continues.count(False)
+    to_nodes = nodes.new_zeros(count, dim, orbits * dim + by_theta.shape[-1])
+    opened, gaps = torch.zeros_like(nodes), torch.zeros_like(nodes)
+    orbit = -1
+    for k in range(count):
+        if not continues[k]:
+            orbit += 1
+            to_nodes[k, :, orbit * dim : (orbit + 1) * dim] = torch.eye(dim, dtype=nodes.dtype)
+            continue
+        gaps[k] = ends[k - 1] - nodes[k]
+        to_nodes[k] = by_start[k - 1] @ to_nodes[k - 1]
+        to_nodes[k, :, orbits * dim :] += by_theta[k - 1]
+        opened[k] = by_start[k - 1] @ opened[k - 1] + gaps[k]
+    return to_nodes, opened, gaps
+
+
+def _solution(problem: _Problem, damping: float) -> Float[Tensor, " columns"]:
+    """The Gauss-Newton step, with the damping relative to each column."""
+    rows = torch.cat([problem.design, problem.prior])
+    values = torch.cat([problem.target, problem.lacking])
+    size = rows.square().sum(0).sqrt()
+    size = size.clamp_min(1e-12 * size.max()).clamp_min(torch.finfo(size.dtype).tiny)
+    rows = rows / size
+    if damping:
+        rows = torch.cat([rows, damping**0.5 * torch.eye(len(size), dtype=rows.dtype)])
+        values = torch.cat([values, values.new_zeros(len(size))])
+    if not (rows.isfinite().all() and values.isfinite().all()):
+        return torch.zeros_like(size)
+    return torch.linalg.lstsq(rows, values[:, None], driver="gelsd", rcond=1e-13).solution[:, 0] / size
+
+
+def _steps(law: Law, windows: Windows, theta: Tensor, nodes: Tensor, noise: Tensor) -> list[int]:
+    """Enough steps for each interval between instants that their errors do not matter."""
+    passed: Passage = follow(law, theta, nodes, windows.t, windows.trajectory, [1] * (windows.t.shape[1] - 1))
+    error = (passed.error / (_NEGLIGIBLE * noise)).amax((1, 2))
+    count = error.nan_to_num(nan=float("inf")).clamp(1.0, float(_MOST_STEPS) ** 5) ** 0.2
+    return count.ceil().int().tolist()

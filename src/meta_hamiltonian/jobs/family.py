@@ -1,0 +1,45 @@
+"""The family of a job: that of `system`, with friction and a drive around it, and the network that suits it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from meta_hamiltonian.basics.registry import registered
+from meta_hamiltonian.jobs.composition import GROUPS
+from meta_hamiltonian.learners.checkpoint import build
+from meta_hamiltonian.models import FieldNetwork
+from meta_hamiltonian.systems import SimulatedSystem, System
+
+AROUND = ("friction", "drive")
+"""The groups whose families are made around that of `system`, from the inside out."""
+
+
+def class_settings(config: DictConfig) -> dict[str, dict[str, Any]]:
+    """What a checkpoint keeps of `system`, `model` and `algo`: the classes that they name, with their arguments.
+
+    **Raises:** [`ConfigError`][] for a range of a friction or a drive that is none.
+    """
+    settings = {group: _plain(config, group) for group in GROUPS}
+    for group in AROUND:
+        if config[group] is not None:
+            settings["system"] = _plain(config, group) | {"system": settings["system"]}
+    if "system" in settings["model"]:  # the law of the family
+        settings["model"]["system"] = settings["system"]
+    family, network = build(settings["system"], System), registered(settings["model"]["_target_"])
+    if isinstance(family, SimulatedSystem) and not family.conserves_energy:
+        assert network is not None
+        assert issubclass(network, FieldNetwork)
+        settings["model"] = network.settings_for_friction(settings["model"], family.resistance)
+    return settings
+
+
+def family_name(choices: Mapping[str, Any]) -> str:
+    """What tables call the family, such as `pendulum+viscous`."""
+    return "+".join(str(choices[group]) for group in ("system", *AROUND) if choices.get(group) is not None)
+
+
+def _plain(config: DictConfig, group: str) -> dict[str, Any]:
+    """Its values, without those that are not given: what a family is made around."""
+    values: Any = OmegaConf.to_container(config[group], resolve=True)
+    return {key: value for key, value in values.items() if not OmegaConf.is_missing(config[group], key)}
