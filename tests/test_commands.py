@@ -86,7 +86,8 @@ def read(path):
 def test_states_and_derivatives_are_what_python_adapts_to(run_folder, adapted, here):
     x, dxdt = points(here / "seen.csv")
     prediction = read(adapted / "prediction.csv")
-    assert prediction.dtype.names == ("t", "q", "p", "energy")
+    assert prediction.dtype.names == ("t", "q", "p", "energy", "dissipated")
+    assert not prediction["dissipated"].any(), "nothing takes energy out of this one"
     system = load(run_folder).adapt(x, dxdt)
     t = torch.linspace(0, 5, 201, dtype=torch.float64)
     expected = system.rollout(torch.tensor([1.0, 0.5], dtype=torch.float64), t)

@@ -72,7 +72,9 @@ def adapt(
     ] = "auto",
     friction: Annotated[
         str,
-        typer.Option(help="none, viscous, quadratic, dry, several as viscous+dry, or auto: what the evidence supports."),
+        typer.Option(
+            help="none, viscous, quadratic, dry, several as viscous+dry, or auto: what the evidence supports."
+        ),
     ] = "auto",
     inertia: Annotated[
         str, typer.Option(help="Where p was not observed, p = inertia · dq/dt: a number, or one for each coordinate.")
@@ -80,9 +82,7 @@ def adapt(
     columns: Annotated[
         str | None, typer.Option(help="Which column is what, where names do not tell: q=theta,t=time or q=2,t=1.")
     ] = None,
-    units: Annotated[
-        str | None, typer.Option(help="Units, where the file does not tell them: q=deg,t=ms.")
-    ] = None,
+    units: Annotated[str | None, typer.Option(help="Units, where the file does not tell them: q=deg,t=ms.")] = None,
     from_time: Annotated[float | None, typer.Option(help="Observe from this time on.")] = None,
     to_time: Annotated[
         float | None, typer.Option(help="Observe until this time, and predict from there; inputs are read beyond it.")

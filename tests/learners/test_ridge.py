@@ -116,7 +116,7 @@ def test_the_posterior_is_that_of_all_variances_weighted_by_their_likelihood(row
         if block[0].shape[1]
     ]
     posterior = Posterior(blocks, *(torch.from_numpy(a) for a in (noises, widths, ratios)))
-    samples, _ = posterior.sample(20000, torch.Generator().manual_seed(0))
+    samples, _, _ = posterior.sample(20000, torch.Generator().manual_seed(0))
     for i in range(2):
         weights, means, seconds = [], [], []
         for noise in noises:

@@ -232,7 +232,7 @@ class Domain:
 
     @functools.cached_property
     def _turn(self) -> tuple[float, ...]:
-        """The half-widths of the angles that may go round, infinite for other coordinates; empty without such angles."""
+        """The half-widths of angles that may go round, infinite for other coordinates; empty without such angles."""
         found = [c.turns for c in self.coordinates]
         return tuple(h if turns else math.inf for h, turns in zip(self.half_widths, found, strict=True)) * any(found)
 

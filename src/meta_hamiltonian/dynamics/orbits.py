@@ -6,7 +6,6 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torchdiffeq import odeint
 
 # After so many steps that one orbit alone made necessary, its pace is looked at ...
 _WINDOW = 700
@@ -67,6 +66,8 @@ def integrate(
 
     The [`Orbits`][], always finite.
     """
+    from torchdiffeq import odeint  # here: it imports all of SciPy's integrators, which few commands need
+
     if isinstance(bounds, Tensor):
         half_widths = bounds.to(x0)
         outside = lambda x: (x.abs() > half_widths).any(-1)  # noqa: E731

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
-from scipy.integrate import DOP853
 from torch import Tensor
 
 _SAFETY, _SHRINK, _GROW = 0.9, 0.2, 10.0
@@ -39,6 +38,8 @@ def reference_orbits(
 
         Hairer, Nørsett, Wanner: Solving ordinary differential equations I. Springer 1993, section II.5 (DOP853).
     """
+    from scipy.integrate import DOP853  # here: it takes a third of a second, and few commands need true orbits
+
     with torch.no_grad():
         stages = torch.as_tensor(DOP853.A).to(x0)
         weights, third, fifth = (torch.as_tensor(v).to(x0) for v in (DOP853.B, DOP853.E3, DOP853.E5))

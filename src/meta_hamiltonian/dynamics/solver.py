@@ -123,20 +123,20 @@ class _Orbits:
         """Tries one step of every orbit."""
         active = self.active
         dt = torch.where(active, self.dt.minimum(self.end - self.time), 0.0)
-        stages = [self.rate]
-        x = self.x
-        for weights in self.weights:
-            x = self.x + dt[:, None] * torch.einsum("i,isj->sj", weights, torch.stack(stages))
-            stages.append(self.field(x))
-        k = torch.stack(stages)
-        error = dt[:, None] * torch.einsum("i,isj->sj", self.of_error, k)
+        k = self.rate.new_empty(len(_STAGES) + 1, *self.rate.shape)
+        k[0] = self.rate
+        rows, x = k.flatten(1), self.x
+        for i, weights in enumerate(self.weights, 1):
+            x = self.x + dt[:, None] * (weights @ rows[:i]).view_as(x)
+            k[i] = self.field(x)
+        error = dt[:, None] * (self.of_error @ rows).view_as(x)
         scale = self.tolerance * (self.sizes + torch.maximum(self.x.abs(), x.abs()))
         self.error = _norm(error / scale)
         good = active & (self.error <= 1)  # not so where it is not a number
         self._fill_in(good, dt, x, k)
         self.time = torch.where(good, self.time + dt, self.time)
         self.x = torch.where(good[:, None], x, self.x)
-        self.rate = torch.where(good[:, None], stages[-1], self.rate)
+        self.rate = torch.where(good[:, None], k[-1], self.rate)
         factor = (_SAFETY * self.error.clamp_min(1e-10) ** -0.2).clamp(_SHRINK, _GROW).nan_to_num(nan=_SHRINK)
         self.dt = torch.where(active, self.dt.minimum(dt) * torch.where(good, factor, factor.clamp(max=1.0)), self.dt)
         self._stop(active)
@@ -154,8 +154,7 @@ class _Orbits:
             which = self.next[rows] + place
             part = ((self.instants[which] - self.time[rows]) / dt[rows].clamp_min(1e-300))[:, None]
             powers = torch.cat([part, part**2, part**3, part**4], dim=-1)
-            weights = powers @ self.dense.mT  # of each stage
-            between = self.x[rows] + dt[rows, None] * torch.einsum("ni,ins->ns", weights, k[:, rows])
+            between = self.x[rows] + dt[rows, None] * torch.einsum("np,ip,ins->ns", powers, self.dense, k[:, rows])
             # Of an orbit that leaves, the instants before it does.
             beyond = torch.where(gone[rows] & self.outside(between), place, last)
             first = torch.full_like(counts, last).scatter_reduce(0, rows, beyond, "amin")

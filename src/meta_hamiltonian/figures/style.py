@@ -30,7 +30,7 @@ def save(figure: Figure, path: Path) -> None:
     """Writes `path` with `.png` and with `.pdf`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path.with_suffix(".png")) as unfinished:
-        figure.savefig(unfinished, format="png", dpi=200)
+        figure.savefig(unfinished, format="png", dpi=200, pil_kwargs={"compress_level": 3})
     figure.set_layout_engine("none")  # the layout is found already
     with whole_file(path.with_suffix(".pdf")) as unfinished:
         figure.savefig(unfinished, format="pdf")

@@ -7,7 +7,9 @@ from torch import Tensor
 from meta_hamiltonian.models import AdaptedSystems
 
 # Among so many states is the one that is known least.
-_CANDIDATES = 4096
+_CANDIDATES = 1024
+# Samples that tell a standard deviation to a tenth.
+_ENOUGH = 64
 
 
 def interval(
@@ -32,6 +34,7 @@ def energy_change_samples(samples: AdaptedSystems, x: Float[Tensor, "points stat
 
 def uncertainty(samples: AdaptedSystems, x: Float[Tensor, "points state"]) -> Float[Tensor, " points"]:
     """Standard deviation of dx/dt over the samples, each rate in units of its RMS over the states."""
+    samples = samples.first(_ENOUGH)
     fields = field_samples(samples, x)
     size = fields.mean(0).square().mean(0).clamp_min(torch.finfo(fields.dtype).tiny)
     return (fields.var(0) / size).sum(-1).sqrt()

@@ -21,6 +21,8 @@ class ExportError(RuntimeError):
 class Dynamics(nn.Module):
     """`H, dxdt = module(x)` for states x `[batch, 2n]` in float64; H is zero at its minimum over the domain.
 
+    Friction is part of dx/dt, measured inputs are not: they are a recording's, not the system's.
+
     Where the network has no energy, `(dxdt,) = module(x)`.
     """
 
@@ -29,6 +31,7 @@ class Dynamics(nn.Module):
         systems = adapted.systems
         self.net = systems.net
         self.names = list(systems.parameters)
+        self.forces = systems.forces
         for i, name in enumerate(self.names):
             self.register_buffer(f"adapted_{i}", systems.parameters[name])
         self.scale: Tensor
@@ -41,6 +44,9 @@ class Dynamics(nn.Module):
         own = {name: getattr(self, f"adapted_{i}") for i, name in enumerate(self.names)}
         x = self.net.domain.wrap(x)[None]
         field = self.scale * self.net.field_with(own, x)[0]
+        if self.forces is not None and self.forces.kinds:
+            dq, dp = field.chunk(2, dim=-1)
+            field = torch.cat([dq, dp + self.forces(dq[None])[0]], dim=-1)
         if not self.net.has_energy:
             return (field,)
         return self.scale * self.net.energy_with(own, x)[0] - self.lowest, field

@@ -84,7 +84,7 @@ class Fit:
         if forces is None:
             return {}
         deviations = torch.full_like(forces.coefficients[0], torch.nan)
-        if self.sampled_forces is not None:
+        if self.sampled_forces is not None and forces.kinds:
             deviations = self.sampled_forces.coefficients.std(0)
         each = zip(forces.kinds, forces.coefficients[0].tolist(), deviations.tolist(), strict=True)
         return {kind: (value, deviation) for kind, value, deviation in each}
@@ -134,7 +134,10 @@ def fit(
     n = learner.net.state_dim // 2
     each = list(inertia) if isinstance(inertia, Sequence) else [inertia] * n
     if len(each) != n or not all(0 < one < math.inf for one in each):
-        raise ValueError(f"inertia must be one finite number above 0, or {n} of them, got {inertia!r}")
+        several = "" if n == 1 else f", or {n} of them, one for each coordinate"
+        raise ValueError(f"inertia must be a finite number above 0{several}, got {inertia!r}")
+    if steps is not None and steps < 0:
+        raise ValueError(f"steps must be at least 0, got {steps}")
     if isinstance(observations, Derivatives):
         return _of_derivatives(learner, observations, how, kinds, steps, validation_loss)
     return _of_trajectories(learner, observations, how, each, kinds, steps, validation_loss, said)
@@ -197,7 +200,10 @@ def _of_trajectories(
         # A quarter of a recording is a rough judge: the orbit uses every observation, and has to fail clearly.
         how = "orbit" if held_out["orbit"] <= _CLEARLY * held_out["derivatives"] else "derivatives"
         errors = ", ".join(f"{name} {error:.2g}" for name, error in held_out.items())
-        notes.append(f"fit={how}: the end of the last trajectory, predicted from the rest, is missed by {errors} state boxes.")
+        if how == min(held_out, key=lambda name: held_out[name]):
+            notes.append(f"fit={how} predicts the end of the trajectories better (RMS in state boxes: {errors}).")
+        else:
+            notes.append(f"fit={how}: it uses all observations; the other is hardly better at their end ({errors}).")
         solution = orbit if how == "orbit" else WAYS[how](learner, task, orbit.kinds, steps, said)
     else:
         solution = WAYS[how](learner, task, kinds, steps, said)
@@ -273,7 +279,11 @@ def with_error(value: float, deviation: float) -> str:
     if not 0 < deviation < math.inf:
         return f"{value:.4g}"
     places = max(0, -math.floor(math.log10(deviation)))
-    return f"{value:.{places}f} ± {deviation:.{places}f}" if deviation < 1 and places < 7 else f"{value:.4g} ± {deviation:.1g}"
+    return (
+        f"{value:.{places}f} ± {deviation:.{places}f}"
+        if deviation < 1 and places < 7
+        else f"{value:.4g} ± {deviation:.1g}"
+    )
 
 
 def _about_friction(found: Fit, kinds: Kinds | None) -> list[str]:

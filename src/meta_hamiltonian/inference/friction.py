@@ -81,13 +81,25 @@ def _candidates(tried: Mapping[Kinds, float]) -> list[Candidate]:
 
 
 def shares(candidates: Sequence[Candidate], count: int, least: float = 0.01) -> dict[Kinds, int]:
-    """How many of so many samples come from each law: in proportion to its evidence, those with next to none left out."""
-    values = np.array([one.evidence for one in candidates]) / 2
+    """How many of so many samples come from each law.
+
+    In proportion to its probability: the evidence, and before it the odds with which [`choose`][] prefers viscous
+    friction to other kinds and no friction to any. Laws with next to no share are left out.
+    """
+    values = np.array([one.evidence - _reserve(one.kinds) for one in candidates]) / 2
     weights = np.exp(values - values.max())
     weights = np.where(weights < least * weights.sum(), 0.0, weights)
     counts = np.floor(count * weights / weights.sum() + 0.5).astype(int)
     counts[int(counts.argmax())] += count - counts.sum()
     return {one.kinds: int(n) for one, n in zip(candidates, counts, strict=True) if n}
+
+
+def _reserve(kinds: Kinds) -> float:
+    """Twice the logarithm of the odds against a law before anything is observed."""
+    if not kinds:
+        return 0.0
+    unusual = 0.0 if _USUAL in kinds else _STRONG
+    return _STRONG + unusual + (_VERY_STRONG if len(kinds) > 1 else 0.0)
 
 
 def correlation_time(residual: Float[Tensor, " instants"]) -> float:

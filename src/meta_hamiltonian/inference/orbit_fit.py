@@ -1,6 +1,5 @@
 """An adapted system whose orbits meet observed trajectories."""
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -13,9 +12,8 @@ from meta_hamiltonian.dynamics import Forces, Signal
 from meta_hamiltonian.episodes import Points
 from meta_hamiltonian.inference.friction import Candidate, Kinds, choose, correlation_time, shares
 from meta_hamiltonian.inference.sensitivity import Law
-from meta_hamiltonian.inference.shooting import Known, Shot, Windows, shoot
+from meta_hamiltonian.inference.shooting import Known, Shot, Windows, enough_steps, shoot
 from meta_hamiltonian.learners import Learner
-from meta_hamiltonian.learners.learner import Unknowns
 from meta_hamiltonian.learners.numerics.linear_head import head_rows, head_weights
 from meta_hamiltonian.models import Adapted, AdaptedSystems
 from meta_hamiltonian.observations import CanonicalTrajectory
@@ -104,7 +102,9 @@ def fit_orbits(
     # Two kinds at once are hard to tell from one: they count where they were chosen.
     counts = shares([one for one in candidates if len(one.kinds) < 2 or one.kinds == kinds], SAMPLES)
     drawn = [_draw(fits.of(one), count, generator) for one, count in counts.items()]
-    systems, ends = zip(*(_systems(fits.of(one).law, d, signals) for one, d in zip(counts, drawn, strict=True)), strict=True)
+    systems, ends = zip(
+        *(_systems(fits.of(one).law, d, signals) for one, d in zip(counts, drawn, strict=True)), strict=True
+    )
     forces = _systems(best.law, _draw(best, SAMPLES, generator), signals)[0].forces
     assert forces is not None
     own, end = _systems(best.law, _Drawn(best.shot.theta[None], best.shot.ends[-1:]), signals)
@@ -136,6 +136,7 @@ class _Fits:
         self.windows = Windows.of(paths)
         self.x = torch.cat([path.x for path in paths])
         self.smoothing = torch.stack([path.noise for path in paths]).square().mean(0).sqrt()
+        self.steps: Sequence[int] = ()
         self.fits: dict[Kinds, _Fitted] = {}
 
     def law(self, kinds: Kinds) -> Law:
@@ -178,7 +179,6 @@ class _Fits:
         return [(value - len(kinds) * price).item() for kinds, value in zip(laws, values, strict=True)]
 
     def _fit(self, law: Law) -> _Fitted:
-        heads, friction, gains = law.sizes
         if self.fits:
             near = max(self.fits.values(), key=lambda one: len(set(one.law.kinds) & set(law.kinds)))
             theta, nodes, noise = self._beginning(near, law), near.shot.nodes, near.noise
@@ -186,10 +186,12 @@ class _Fits:
             theta = torch.cat([self.head.value.flatten(), self._forces_found(law)])
             nodes, noise = self.windows.nodes, self.smoothing.maximum(_LEAST_NOISE * self.box)
         known = self._known(law)
-        shot = shoot(law, self.windows, theta, nodes, noise, known)
+        if not self.fits:
+            self.steps = enough_steps(law, self.windows, theta, nodes, noise)
+        shot = shoot(law, self.windows, theta, nodes, noise, known, self.steps, robust=bool(self.fits))
         if not self.fits:
             noise = self._noise(shot)
-            shot = shoot(law, self.windows, shot.theta, shot.nodes, noise, known, robust=True)
+            shot = shoot(law, self.windows, shot.theta, shot.nodes, noise, known, self.steps, robust=True)
         return _Fitted(law, shot, noise)
 
     def _beginning(self, near: "_Fitted", law: Law) -> Tensor:

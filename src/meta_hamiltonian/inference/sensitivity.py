@@ -1,6 +1,7 @@
 """How an orbit changes with its initial state and with the unknowns of its system."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,6 @@ from torch import Tensor
 from meta_hamiltonian.dynamics.forces import Signal
 from meta_hamiltonian.dynamics.friction import FRICTION
 from meta_hamiltonian.learners.learner import Unknowns
-from meta_hamiltonian.learners.numerics.linear_head import head_rows, head_weights
 from meta_hamiltonian.models import FieldNetwork
 
 # Runge and Kutta's method of order 5 of Dormand and Prince, and the weights of its error.
@@ -73,14 +73,12 @@ def rates(
     v, d, g = law.split(theta)
     columns, basis = law.scale * (law.head.centre + law.head.basis @ v), law.scale * law.head.basis
     dim = law.net.state_dim
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        rows = head_rows(law.net, law.net.domain.wrap(x)[None])[0]
-        value = (rows @ columns).reshape(len(x), dim)
-        by_state = torch.stack(
-            [torch.autograd.grad(value[:, i].sum(), x, retain_graph=True)[0] for i in range(dim)], dim=-2
-        )
-    value, rows = value.detach(), rows.detach()
+    wrapped = law.net.domain.wrap(x)
+    features, by_state = law.net.features_and_jacobian(wrapped, columns)
+    rows = features.flatten(0, -2)
+    if law.net.head.bias is not None:
+        rows = torch.cat([rows, torch.ones_like(rows[:, :1])], dim=-1)
+    value = (rows @ columns).reshape(len(x), dim)
     outputs = columns.shape[-1]
     # Every output of the head has unknowns of its own.
     part = (rows @ basis).reshape(len(x), dim // outputs, -1)
@@ -141,7 +139,7 @@ def follow(
     start: Float[Tensor, "rows state"],
     t: Float[Tensor, "rows instants"],
     trajectory: Tensor,
-    steps: list[int],
+    steps: Sequence[int],
 ) -> Passage:
     """Integrates the orbits of all windows together with their variational equations.
 

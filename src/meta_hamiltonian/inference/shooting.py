@@ -18,7 +18,7 @@ _SHORTEST, _LONGEST, _BALANCE = 3, 12, 100
 _NEGLIGIBLE = 0.01
 _MOST_STEPS = 64
 # Gauss-Newton ends after so many rounds, or where the cost falls by less than this part.
-_ROUNDS, _SETTLED = 25, 1e-6
+_ROUNDS, _SETTLED = 25, 1e-4
 _DAMPINGS = (0.0, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 # Where the state at the start of an orbit is known from it no more: it is cut, and goes on with a start of its own.
 _CHAOTIC = 1e6
@@ -110,6 +110,7 @@ def shoot(
     nodes: Float[Tensor, "windows state"],
     noise: Float[Tensor, " state"],
     known: Known,
+    steps: Sequence[int],
     robust: bool = False,
 ) -> Shot:
     """Finds θ and the initial states whose orbits meet the observations best.
@@ -124,6 +125,7 @@ def shoot(
     - `theta`, `nodes`: to begin with.
     - `noise`: standard deviation of the observations of each coordinate.
     - `known`: the prior.
+    - `steps`: of the solver in each interval between instants, see [`enough_steps`][].
     - `robust`: whether observations beyond three times the noise count less (Huber's loss): only once the noise is
         known.
 
@@ -132,7 +134,6 @@ def shoot(
         Bock: Recent advances in parameter identification techniques for ODE. In: Numerical treatment of inverse
         problems in differential and integral equations, 1983.
     """
-    steps = _steps(law, windows, theta, nodes, noise)
     problem = _linearised(law, windows, theta, nodes, noise, known, steps, robust)
     settled = False
     for rounds in range(_ROUNDS):
@@ -188,7 +189,14 @@ class _Problem(NamedTuple):
 
 
 def _linearised(
-    law: Law, windows: Windows, theta: Tensor, nodes: Tensor, noise: Tensor, known: Known, steps: list[int], robust: bool
+    law: Law,
+    windows: Windows,
+    theta: Tensor,
+    nodes: Tensor,
+    noise: Tensor,
+    known: Known,
+    steps: Sequence[int],
+    robust: bool,
 ) -> _Problem:
     passed = follow(law, theta, nodes, windows.t, windows.trajectory, steps)
     x, by_start, by_theta = (part.transpose(0, 1) for part in (passed.x, passed.by_start, passed.by_unknowns))
@@ -266,8 +274,14 @@ def _solution(problem: _Problem, damping: float) -> Float[Tensor, " columns"]:
     return torch.linalg.lstsq(rows, values[:, None], driver="gelsd", rcond=1e-13).solution[:, 0] / size
 
 
-def _steps(law: Law, windows: Windows, theta: Tensor, nodes: Tensor, noise: Tensor) -> list[int]:
-    """Enough steps for each interval between instants that their errors do not matter."""
+def enough_steps(
+    law: Law,
+    windows: Windows,
+    theta: Float[Tensor, " unknowns"],
+    nodes: Float[Tensor, "windows state"],
+    noise: Float[Tensor, " state"],
+) -> list[int]:
+    """So many steps for each interval between instants that their errors do not matter."""
     passed: Passage = follow(law, theta, nodes, windows.t, windows.trajectory, [1] * (windows.t.shape[1] - 1))
     error = (passed.error / (_NEGLIGIBLE * noise)).amax((1, 2))
     count = error.nan_to_num(nan=float("inf")).clamp(1.0, float(_MOST_STEPS) ** 5) ** 0.2

@@ -90,7 +90,9 @@ def of_trajectories(
     thin = slice(None, None, max(1, len(x) // _MOST_POINTS))
     u = None
     if signals:
-        times = [(signals[i], paths[i].t[j]) for i, j in zip(trajectory[thin].tolist(), row[thin].tolist(), strict=True)]
+        times = [
+            (signals[i], paths[i].t[j]) for i, j in zip(trajectory[thin].tolist(), row[thin].tolist(), strict=True)
+        ]
         u = torch.stack([signal(t[None])[0] for signal, t in times])
     return Task(Points(x[thin], dxdt[thin]), paths, signals, u, inertia)
 

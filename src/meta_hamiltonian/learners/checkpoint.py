@@ -12,7 +12,7 @@ import torch
 
 from meta_hamiltonian.basics.registry import registered
 from meta_hamiltonian.config import check_settings
-from meta_hamiltonian.dynamics import Domain
+from meta_hamiltonian.dynamics import Domain, Forces, Signal
 from meta_hamiltonian.learners.learner import Learner
 from meta_hamiltonian.models import Adapted, AdaptedSystems, FieldNetwork
 from meta_hamiltonian.systems import SimulatedSystem, System
@@ -122,6 +122,8 @@ def save_adapted(adapted: Adapted, settings: Mapping[str, Any], path: Path) -> N
     network = {name: value.detach() for name, value in systems.net.state_dict().items()}
     parameters = {name: value.detach() for name, value in systems.parameters.items()}
     content = {ADAPTED_KEY: dict(settings), "network": network, "parameters": parameters, "scale": systems.scale}
+    if systems.forces is not None:
+        content["forces"] = _forces_content(systems.forces)
     torch.save(content, path)
 
 
@@ -143,7 +145,25 @@ def load_adapted(path: str | os.PathLike[str]) -> Adapted:
         raise CheckpointError(f"{path}: {error}") from error
     except RuntimeError as error:
         raise CheckpointError(f"{path}: its weights do not fit its settings: {_one_line(error)}") from error
-    return Adapted(AdaptedSystems(net, content["parameters"], content["scale"]))
+    forces = _forces(content["forces"]) if "forces" in content else None
+    return Adapted(AdaptedSystems(net, content["parameters"], content["scale"], forces))
+
+
+def _forces_content(forces: Forces) -> dict[str, Any]:
+    """Friction and inputs as plain values and tensors."""
+    signal = None if forces.signal is None else {"t": forces.signal.t, "u": forces.signal.u}
+    return {
+        "kinds": list(forces.kinds),
+        "coefficients": forces.coefficients,
+        "width": forces.width,
+        "gains": forces.gains,
+        "signal": signal,
+    }
+
+
+def _forces(content: Mapping[str, Any]) -> Forces:
+    signal = None if content["signal"] is None else Signal(content["signal"]["t"], content["signal"]["u"])
+    return Forces(tuple(content["kinds"]), content["coefficients"], content["width"], content["gains"], signal)
 
 
 def find_checkpoint(path: str | os.PathLike[str]) -> Path:

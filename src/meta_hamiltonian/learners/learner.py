@@ -206,16 +206,15 @@ class Learner(nn.Module, abc.ABC):
         """
         n, count = self.net.state_dim // 2, terms.count(self.net.state_dim // 2)
         x, dxdt = points.x.double(), points.dxdt.double()
-        d, v = dxdt.new_zeros(count), dxdt[:, :n]
         least = [0.0] * len(terms.kinds) + [-math.inf] * (count - len(terms.kinds))
-        for _ in range(_TURNS):
-            columns = terms.columns(v)
-            given = torch.cat([dxdt[:, :n], dxdt[:, n:] - columns @ d], dim=-1)
-            adapted = self.adapt(x, given, steps)
-            if not count:
-                break
+        columns = terms.columns(dxdt[:, :n])
+        d, adapted = dxdt.new_zeros(count), self.adapt(points.x, points.dxdt, steps)
+        for turn in range(_TURNS if count else 0):
+            if turn:
+                given = torch.cat([dxdt[:, :n], dxdt[:, n:] - columns @ d], dim=-1)
+                adapted = self.adapt(x, given, steps)
             dq, dp = adapted.field(x).chunk(2, dim=-1)
-            v, columns = dq, terms.columns(dq)
+            columns = terms.columns(dq)
             left = (dxdt[:, n:] - dp).flatten()
             bounds = (least, [math.inf] * count)
             d = torch.from_numpy(scipy.optimize.lsq_linear(columns.flatten(0, 1).numpy(), left.numpy(), bounds).x)

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from meta_hamiltonian.basics.registry import register
 from meta_hamiltonian.config import check_arguments
-from meta_hamiltonian.episodes import Episodes, Points
 from meta_hamiltonian.dynamics import Signal, Terms
-from meta_hamiltonian.learners.learner import Forced, Learner, Unknowns
+from meta_hamiltonian.episodes import Episodes, Points
+from meta_hamiltonian.learners.learner import Forced, Learner, Unknowns, check_observations
 from meta_hamiltonian.learners.loss import rescaled
 from meta_hamiltonian.learners.numerics.linear_head import (
     head_columns,
@@ -258,7 +258,10 @@ class Ridge(Learner):
             yield AdaptedSystems(learner.net, head_weights(learner.net, columns[task]), scale[task].expand(count))
 
     def sampled_columns(
-        self, u: Float[Tensor, "tasks samples rank outputs"], widths: Float[Tensor, "tasks samples"], generator: torch.Generator
+        self,
+        u: Float[Tensor, "tasks samples rank outputs"],
+        widths: Float[Tensor, "tasks samples"],
+        generator: torch.Generator,
     ) -> Float[Tensor, "tasks samples features outputs"]:
         """Heads from samples of u, each with a random change as large as the misfit of the family."""
         columns = self.columns(self.mean + self.spread @ u)
@@ -266,11 +269,18 @@ class Ridge(Learner):
         return columns + widths.sqrt()[..., None, None] * (self.misfit_factor @ unit)
 
     def adapt_forced(
-        self, points: Points, terms: Terms, signal: Signal | None = None, steps: int | None = None, samples: int = 0, seed: int = 0
+        self,
+        points: Points,
+        terms: Terms,
+        signal: Signal | None = None,
+        steps: int | None = None,
+        samples: int = 0,
+        seed: int = 0,
     ) -> Forced:
         """The head and the coefficients of forces in one solve; friction with a negative coefficient is left out."""
         if self.net.head.out_features > 1:
             return super().adapt_forced(points, terms, signal, steps, samples, seed)
+        check_observations(points.x, points.dxdt, self.net.state_dim)
         learner = copy.deepcopy(self).double().requires_grad_(False)
         support, scale = self.in_units(Points(points.x[None], points.dxdt[None]))
         n = self.net.state_dim // 2

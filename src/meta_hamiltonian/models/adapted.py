@@ -52,6 +52,13 @@ class AdaptedSystems:
         forces = None if self.forces is None else self.forces[task]
         return Adapted(AdaptedSystems(self.net, own, self.scale[task, None], forces))
 
+    def first(self, count: int) -> "AdaptedSystems":
+        """So many of the systems, evenly chosen."""
+        every = max(1, len(self.scale) // count)
+        own = {name: value[::every] for name, value in self.parameters.items()}
+        forces = None if self.forces is None else self.forces[slice(None, None, every)]
+        return AdaptedSystems(self.net, own, self.scale[::every], forces)
+
     def field(
         self, x: Float[Tensor, "tasks points state"], t: Float[Tensor, "tasks points"] | None = None
     ) -> Float[Tensor, "tasks points state"]:
@@ -205,12 +212,14 @@ class Adapted:
         domain = self.systems.net.domain
         grid = domain.grid(_PER_AXIS).to(self.systems.scale.device)
         values = self._energy(grid)
-        conservative = dataclasses.replace(self.systems, forces=None)
 
         def energy_and_gradient(x: np.ndarray) -> tuple[float, np.ndarray]:
-            state = torch.from_numpy(x).to(grid)
-            dq, dp = conservative.field(state[None, None])[0, 0].chunk(2)  # Ω ∇H, so that ∇H = (−dp/dt, dq/dt)
-            return self._energy(state).item(), torch.cat([-dp, dq]).cpu().numpy()
+            state = torch.from_numpy(x).to(grid).requires_grad_()
+            with torch.enable_grad():
+                wrapped = self.systems.net.domain.wrap(state[None, None])
+                energy = self.systems.scale * self.systems.net.energy_with(self.systems.parameters, wrapped)
+                (gradient,) = torch.autograd.grad(energy.sum(), state)
+            return energy.item(), gradient.cpu().numpy()
 
         polished = scipy.optimize.minimize(
             energy_and_gradient,

@@ -100,6 +100,20 @@ class HamiltonianNetwork(FieldNetwork):
             tangents = (tangents @ weight.mT) * slope.unsqueeze(-2)
         return hamiltonian_field(tangents.mT).mT
 
+    def features_and_jacobian(
+        self, x: Float[Tensor, "points state"], head: Float[Tensor, "features outputs"]
+    ) -> tuple[Float[Tensor, "points state width"], Float[Tensor, "points state state"]]:
+        """A(x), and Ω ∇²H(x), written out where there is one hidden layer."""
+        if len(self.body) > 1 or len(head) > self.head.in_features or not self.has_layers:
+            return super().features_and_jacobian(x, head)
+        with torch.no_grad():
+            ((weight, bias),), _ = self.layers(dict(self.named_parameters()))
+            _, first, second, _ = self.activation.derivatives(F.linear(self.normalized(x), weight, bias))
+            inner = weight / self.state_box
+            features = hamiltonian_field(first.unsqueeze(-1) * inner).mT
+            hessian = torch.einsum("pw,wi,wj->pij", second * head[:, 0], inner, inner)
+            return features, hamiltonian_field(hessian.mT).mT
+
     def layers(self, parameters: Mapping[str, Tensor]) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
         """(weight, bias) of each hidden layer, and the head as a row; `parameters` before the network's own."""
         layers = []

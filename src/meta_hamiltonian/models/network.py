@@ -92,6 +92,20 @@ class FieldNetwork(nn.Module, abc.ABC):
     def field_features(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "..."]:
         """Features that the head turns into the field: `head(field_features(x)).reshape(x.shape)`."""
 
+    def features_and_jacobian(
+        self, x: Float[Tensor, "points state"], head: Float[Tensor, "features outputs"]
+    ) -> tuple[Float[Tensor, "points ..."], Float[Tensor, "points state state"]]:
+        """`field_features`, and ∂f/∂x of the field with this head, where it has no bias.
+
+        By automatic differentiation; a network that knows better overrides it.
+        """
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            features = self.field_features(x)
+            field = (features @ head[: self.head.in_features]).reshape(x.shape)  # a bias does not matter
+            rows = [torch.autograd.grad(rate.sum(), x, retain_graph=True)[0] for rate in field.unbind(-1)]
+        return features.detach(), torch.stack(rows, dim=-2)
+
     def energy_with(
         self, parameters: Mapping[str, Tensor], x: Float[Tensor, "*batch state"]
     ) -> Float[Tensor, "*batch"]:

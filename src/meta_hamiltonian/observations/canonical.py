@@ -70,9 +70,7 @@ def well_known_points(
     return x, dxdt, which, torch.cat(rows)
 
 
-def observed_states(
-    trajectory: Trajectory, inertia: float | Sequence[float]
-) -> Float[np.ndarray, "instants state"]:
+def observed_states(trajectory: Trajectory, inertia: float | Sequence[float]) -> Float[np.ndarray, "instants state"]:
     """States; not a number where q was not observed, and p where neither it nor a velocity was."""
     q = np.full_like(trajectory.q, np.nan) if trajectory.integrated else trajectory.q
     if trajectory.p is not None:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from meta_hamiltonian.dynamics import FRICTION
 from meta_hamiltonian.figures import save
 from meta_hamiltonian.figures.adapted import (
     energy_budget,
@@ -20,7 +21,6 @@ from meta_hamiltonian.figures.adapted import (
     predicted_orbit,
     residuals,
 )
-from meta_hamiltonian.dynamics import FRICTION
 from meta_hamiltonian.inference import Fit
 from meta_hamiltonian.inference.bands import where_next
 from meta_hamiltonian.inference.fit import with_error

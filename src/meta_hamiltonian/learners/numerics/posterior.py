@@ -101,7 +101,10 @@ class Posterior:
         return torch.linalg.solve_triangular(own, left.mT, upper=True).mT
 
     def sample_free(
-        self, u: Float[Tensor, "tasks samples rank outputs"], noise: Float[Tensor, "tasks samples"], generator: torch.Generator
+        self,
+        u: Float[Tensor, "tasks samples rank outputs"],
+        noise: Float[Tensor, "tasks samples"],
+        generator: torch.Generator,
     ) -> Float[Tensor, "tasks samples terms"]:
         """Samples of d, given samples of u and the noise variance of the last block."""
         assert self._free is not None
