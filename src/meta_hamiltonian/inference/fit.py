@@ -12,6 +12,7 @@ from meta_hamiltonian.dynamics import FRICTION, Forces, Signal
 from meta_hamiltonian.episodes import Points
 from meta_hamiltonian.inference.friction import AUTO, Candidate, Kinds, parse_friction
 from meta_hamiltonian.inference.holdout import ENOUGH, errors_at_the_end
+from meta_hamiltonian.inference.interruptions import without_interruptions
 from meta_hamiltonian.inference.momentum import check_momentum
 from meta_hamiltonian.inference.solution import WAYS, Said, Solution, Task, from_points, of_trajectories, silent
 from meta_hamiltonian.learners import Learner, task_scale
@@ -181,6 +182,9 @@ def _of_trajectories(
     notes.append("dx/dt was estimated from the trajectories by regression splines.")
     signals = _signals(observations)
     said("smoothing", 0.0)
+    observations, interrupted = without_interruptions(learner, observations, signals, inertia, steps)
+    notes += interrupted
+    signals = _signals(observations)
     paths = [canonical(trajectory, inertia) for trajectory in observations]
     task = of_trajectories(paths, signals, defined)
     held_out: dict[str, float] = {}
@@ -305,7 +309,7 @@ def _about_friction(found: Fit, kinds: Kinds | None) -> list[str]:
     close = [
         " + ".join(one.kinds) or "none"
         for one in found.candidates
-        if one.evidence > near and set(one.kinds) != set(found.friction)
+        if one.evidence > near and not set(one.kinds) >= set(found.friction)
     ]
     doubt = f" These observations do not tell it from {', '.join(close)}; the bands hold all of them." if close else ""
     return [f"Friction: {', '.join(words)} (compared with {', '.join(others)}).{doubt}"]

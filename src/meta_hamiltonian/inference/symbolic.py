@@ -93,6 +93,8 @@ def read_symbolically(adapted: Adapted, samples: AdaptedSystems | None, near: Fl
         sparse identification of nonlinear dynamical systems. PNAS 113, 2016. The elimination: Boninsegna, Nüske,
         Clementi: Sparse learning of stochastic dynamical equations. Journal of Chemical Physics 148, 2018.
     """
+    adapted = Adapted(dataclasses.replace(adapted.systems, forces=None))  # H, and not what takes it away
+    samples = None if samples is None else dataclasses.replace(samples, forces=None)
     near = near.double()
     unit = torch.quasirandom.SobolEngine(near.shape[-1]).draw(_STATES, dtype=torch.float64)
     low, high = near.amin(0), near.amax(0)

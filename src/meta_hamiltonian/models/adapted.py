@@ -226,6 +226,7 @@ class Adapted:
             grid[values.argmin()].cpu().numpy(),
             jac=True,
             method="L-BFGS-B",
+            options={"ftol": 1e-16, "gtol": 1e-10},  # by default digits of H are lost where its constant is large
             bounds=[(c.low, c.high) for c in domain.coordinates],
         )
         lowest = values.min()

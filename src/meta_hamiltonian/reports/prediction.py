@@ -122,7 +122,7 @@ def _work(
         powers[INPUT] = (v * (forces(v[None], t[None]) - forces(v[None]))[0]).sum(-1)
     power = {name: value.numpy() for name, value in powers.items()}
     if len(power) == 1 and energy is not None:
-        return power, dict.fromkeys(power, energy - energy[0])
+        return power, {name: np.asarray(energy - energy[0]) for name in power}
     from scipy.integrate import cumulative_simpson  # here: it takes a third of a second
 
     return power, {name: cumulative_simpson(p, x=t.numpy(), initial=0.0) for name, p in power.items()}
