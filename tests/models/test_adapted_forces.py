@@ -1,6 +1,7 @@
 """Systems on which friction and measured inputs act: their orbits, their files; and Jacobians of networks."""
 
 import functools
+import itertools
 import math
 from pathlib import Path
 
@@ -11,25 +12,29 @@ from scipy.integrate import solve_ivp
 
 from meta_hamiltonian import load
 from meta_hamiltonian.dynamics import FRICTION, Forces, Signal, solve
+from meta_hamiltonian.episodes import Points
 from meta_hamiltonian.inference.export import export
 from meta_hamiltonian.learners.checkpoint import load_adapted, load_trained, save_adapted
 from meta_hamiltonian.models import DissipativeNetwork, HamiltonianNetwork, VectorFieldNetwork
 from meta_hamiltonian.models.adapted import REACH, Adapted, AdaptedSystems
 from meta_hamiltonian.systems import Domain, Pendulum
 
+# Thousands of steps: shapes are looked at where systems are asked for their fields.
+pytestmark = pytest.mark.usefixtures("no_shape_checks")
+
 SYSTEM = Pendulum()
 DATA = Path(__file__).parents[1] / "data"
 PARAMETERS = torch.tensor([[0.8, 1.1, 0.3], [1.5, 0.7, -0.4]], dtype=torch.float64)  # m, l, q0
 STARTS = torch.tensor([[1.8, 0.0], [-1.0, 1.2]], dtype=torch.float64)
-T = torch.linspace(0, 12, 61, dtype=torch.float64)
-WIDTH = 0.02
+T = torch.linspace(0, 5, 26, dtype=torch.float64)
+WIDTH = 0.05
 COEFFICIENTS = {"viscous": (0.05, 0.1), "quadratic": (0.04, 0.02), "dry": (0.03, 0.01)}
 MIXED = tuple(COEFFICIENTS)
 
 
 def pushes():
-    """Two inputs, from before the first instant until before the last."""
-    t = torch.linspace(-0.5, 10, 80, dtype=torch.float64)
+    """Two inputs, from before the first instant until before the last, where they end at once."""
+    t = torch.linspace(-0.5, 4, 10, dtype=torch.float64)
     return Signal(t, torch.stack([torch.sin(1.3 * t), torch.cos(0.7 * t).sign() * 0.2], dim=-1))
 
 
@@ -70,8 +75,8 @@ def by_scipy(task, kinds, signal=None):
     x0, states = STARTS[task].tolist(), [STARTS[task].numpy()]
     # Inputs have corners, where it starts anew.
     corners = [] if signal is None else signal.t.tolist()
-    ends = sorted({*T.tolist(), *(c for c in corners if 0 < c < 12)})
-    for low, high in zip(ends, ends[1:], strict=False):
+    ends = sorted({*T.tolist(), *(c for c in corners if 0 < c < T[-1])})
+    for low, high in itertools.pairwise(ends):
         x0 = solve_ivp(rate, (low, high), x0, method="DOP853", rtol=1e-11, atol=1e-12).y[:, -1]
         if high in T:
             states.append(np.array(x0))
@@ -93,11 +98,13 @@ def test_energy_falls_at_the_rate_at_which_friction_takes_it(pendulums, kinds):
     torch.testing.assert_close((slope * field).sum(-1), -power, rtol=1e-9, atol=1e-10)
     along = systems.energy(systems.rollout(STARTS, T).states.transpose(0, 1))
     assert (along.diff(dim=1) < 0).all()
-    assert (along[:, -1] < 0.9 * along[:, 0]).all()
+    assert (along[:, -1] < 0.96 * along[:, 0]).all()
 
 
-@pytest.mark.parametrize("kinds", [("viscous",), ("quadratic",), ("dry",), MIXED, ()])
-@pytest.mark.parametrize("driven", [False, True], ids=["free", "driven"])
+@pytest.mark.parametrize(
+    ("kinds", "driven"),
+    [(("viscous",), False), (("quadratic",), False), (("dry",), False), (MIXED, False), (MIXED, True), ((), True)],
+)
 def test_orbits_are_those_of_the_equation_of_motion(pendulums, kinds, driven):
     signal = pushes() if driven else None
     systems = pendulums(kinds, signal)
@@ -113,8 +120,8 @@ def test_systems_with_other_coefficients_do_not_disturb_each_other(pendulums, dr
     assert not together.diverged.any()
     assert (together.states[-1, 0] - together.states[-1, 1]).abs().max() > 0.01
     for task in range(2):
-        alone = systems[task].orbits(STARTS[task, None], T).states[:, 0]
-        torch.testing.assert_close(together.states[:, task], alone, rtol=0, atol=2e-6)
+        alone = systems[task].systems.rollout(STARTS[task, None], T).states[:, 0]
+        torch.testing.assert_close(together.states[:, task], alone, rtol=0, atol=1e-9)
     both = systems.first(2)
     assert torch.equal(both.field(STARTS[:, None]), systems.field(STARTS[:, None]))
     assert torch.equal(systems.first(1).field(STARTS[:1, None]), systems.field(STARTS[:, None])[:1])
@@ -126,8 +133,8 @@ def test_several_orbits_of_one_driven_system_are_each_at_their_own_time(pendulum
     together = system.orbits(starts, T).states
     torch.testing.assert_close(together[:, 0], system.orbits(starts[:1], T).states[:, 0], rtol=0, atol=1e-8)
     torch.testing.assert_close(together[:, 2], together[:, 0], rtol=0, atol=1e-12)
-    later = system.orbits(together[20], T[20:]).states
-    torch.testing.assert_close(later, together[20:], rtol=0, atol=1e-7)
+    later = system.orbits(together[10], T[10:]).states
+    torch.testing.assert_close(later, together[10:], rtol=0, atol=1e-7)
 
 
 def test_friction_is_the_same_whole_turns_away(pendulums):
@@ -141,7 +148,7 @@ def test_systems_without_forces_are_what_they_were():
     """To the last digit: their figures are compared over years."""
     x = SYSTEM.domain.draw(0, ("seen",), range(2), 25)
     learner = load(DATA / "ridge.ckpt")
-    (free,) = learner.adapt_tasks(learner_points(x), [1])
+    (free,) = learner.adapt_tasks(seen_at(x), [1])
     assert free.forces is None
     own = {name: value.double() for name, value in free.parameters.items()}
     expected = free.scale[:, None, None] * free.net.field_with(own, free.net.domain.wrap(x))
@@ -155,9 +162,7 @@ def test_systems_without_forces_are_what_they_were():
     assert torch.equal(with_none.rollout(STARTS, T).states, by_hand.states)
 
 
-def learner_points(x):
-    from meta_hamiltonian.episodes import Points
-
+def seen_at(x):
     return Points(x, SYSTEM.field(x, PARAMETERS[:, None]))
 
 
@@ -175,7 +180,7 @@ def test_a_saved_system_keeps_its_forces(tmp_path, driven):
     found = load_adapted(tmp_path / "adapted.pt")
     x = SYSTEM.domain.sobol(16)
     assert torch.equal(found.field(x), adapted.field(x))
-    assert torch.equal(found.orbits(STARTS, T).states, adapted.orbits(STARTS, T).states)
+    assert torch.equal(found.orbits(STARTS, T, 1e-5).states, adapted.orbits(STARTS, T, 1e-5).states)
     kept = found.systems.forces
     assert (kept.kinds, kept.width) == (MIXED, WIDTH)
     assert (kept.signal is not None) == driven

@@ -14,6 +14,7 @@ from meta_hamiltonian.inference.friction import AUTO, Candidate, Kinds, parse_fr
 from meta_hamiltonian.inference.holdout import ENOUGH, errors_at_the_end
 from meta_hamiltonian.inference.interruptions import without_interruptions
 from meta_hamiltonian.inference.momentum import check_momentum
+from meta_hamiltonian.inference.orbit_fit import NoOrbitError
 from meta_hamiltonian.inference.solution import WAYS, Said, Solution, Task, from_points, of_trajectories, silent
 from meta_hamiltonian.learners import Learner, task_scale
 from meta_hamiltonian.models import Adapted, AdaptedSystems
@@ -27,6 +28,8 @@ FITS = ("auto", *WAYS)
 _LARGE, _FAR_ABOVE = 0.05, 10.0
 # Orbits that miss the observations by this part of their size are none of the system.
 _MISSED, _LOST = 0.1, 0.3
+# States beyond so many boxes, or momenta within this part of one, are in other units.
+_FAR, _SLIGHT = 3.0, 1e-3
 # By how much the orbit must be worse at what was held out before derivatives are fitted instead.
 _CLEARLY = 2.0
 
@@ -198,23 +201,40 @@ def _of_trajectories(
     else:
         undecided = kinds
     if how == "auto":
-        orbit = WAYS["orbit"](learner, task, kinds, steps, said)
-        said("predicting what was held out", 0.7)
-        held_out = errors_at_the_end(learner, observations, FITS[1:], inertia, steps, orbit.kinds, signals)
-        # A quarter of a recording is a rough judge: the orbit uses every observation, and has to fail clearly.
-        how = "orbit" if held_out["orbit"] <= _CLEARLY * held_out["derivatives"] else "derivatives"
-        errors = ", ".join(f"{name} {error:.2g}" for name, error in held_out.items())
-        if how == min(held_out, key=lambda name: held_out[name]):
-            notes.append(f"fit={how} predicts the end of the trajectories better (RMS in state boxes: {errors}).")
+        try:
+            orbit = WAYS["orbit"](learner, task, kinds, steps, said)
+            said("predicting what was held out", 0.7)
+            held_out = errors_at_the_end(learner, observations, FITS[1:], inertia, steps, orbit.kinds, signals)
+        except NoOrbitError as error:
+            orbit, held_out = None, {}
+            notes.append(f"fit=derivatives, since {error}.")
+        how = _better(held_out, notes) if held_out else "derivatives"
+        if orbit is None:
+            solution = WAYS[how](learner, task, kinds, steps, said)
+        elif how == "orbit":
+            solution = orbit
         else:
-            notes.append(f"fit={how}: it uses all observations; the other is hardly better at their end ({errors}).")
-        solution = orbit if how == "orbit" else WAYS[how](learner, task, orbit.kinds, steps, said)
+            solution = WAYS[how](learner, task, orbit.kinds, steps, said)._replace(candidates=orbit.candidates)
     else:
         solution = WAYS[how](learner, task, kinds, steps, said)
     start_time = paths[-1].t[-1].item()
     return _reported(
         learner, task.points, solution, start_time, how, held_out, notes, undecided, steps, validation_loss, task
     )
+
+
+def _better(held_out: Mapping[str, float], notes: list[str]) -> str:
+    """The way to fit that is to be preferred, and why.
+
+    A quarter of a recording is a rough judge. The orbit uses every observation: it has to fail clearly.
+    """
+    how = "orbit" if held_out["orbit"] <= _CLEARLY * held_out["derivatives"] else "derivatives"
+    errors = ", ".join(f"{name} {error:.2g}" for name, error in held_out.items())
+    if how == min(held_out, key=lambda name: held_out[name]):
+        notes.append(f"fit={how} predicts the end of the trajectories better (RMS in state boxes: {errors}).")
+    else:
+        notes.append(f"fit={how}: it uses all observations; the other is hardly better at their end ({errors}).")
+    return how
 
 
 def _signals(observations: Sequence[Trajectory]) -> tuple[Signal, ...]:
@@ -251,7 +271,7 @@ def _reported(
         notes = [*notes, "There are no credible bands: they need the closed-form head (algo=ridge), or fit=orbit."]
     warnings = [*_outside(learner, points)]
     if how == "orbit" and task is not None:
-        warnings += _missed(task, solution)
+        warnings += _missed(learner, task, solution)
     else:
         warnings += _badly_met(learner, points, residual, validation_loss)
     found = Fit(
@@ -302,27 +322,57 @@ def _about_friction(found: Fit, kinds: Kinds | None) -> list[str]:
         lost = [kind for kind in kinds if kind not in found.friction]
         said = [f"Friction: {', '.join(words)}."] if words else []
         return said + [f"No {kind} friction: what fits best would bring energy in." for kind in lost]
+    if not words and not found.candidates:
+        return ["Friction was not looked for: give --friction viscous, quadratic or dry, or a longer recording."]
     if not words:
         return ["No friction: the observations are met as well without it."]
     others = [" + ".join(one.kinds) or "none" for one in found.candidates if set(one.kinds) != set(found.friction)]
-    near = found.candidates[0].evidence - 6.0
+    near = max((one.evidence for one in found.candidates), default=0.0) - 6.0
     close = [
         " + ".join(one.kinds) or "none"
         for one in found.candidates
         if one.evidence > near and not set(one.kinds) >= set(found.friction)
     ]
-    doubt = f" These observations do not tell it from {', '.join(close)}; the bands hold all of them." if close else ""
-    return [f"Friction: {', '.join(words)} (compared with {', '.join(others)}).{doubt}"]
+    doubt = f" These observations do not tell it from {', '.join(close)}" if close else ""
+    if doubt:
+        doubt += "; the bands hold all of them." if found.samples is not None else "."
+    compared = f" (compared with {', '.join(others)})" if others else ""
+    return [f"Friction: {', '.join(words)}{compared}.{doubt}"]
 
 
-def _missed(task: Task, solution: Solution) -> list[str]:
-    """Whether the orbits meet the observations."""
-    size = torch.cat([path.x for path in task.paths]).var(0).sqrt()
-    part = (solution.noise / size)[torch.cat([path.observed.isfinite() for path in task.paths]).any(0)].min().item()
+def _missed(learner: Learner, task: Task, solution: Solution) -> list[str]:
+    """Whether the orbits meet the observations.
+
+    **Raises:** [`ObservationError`][] if they do not at all and the units are the likely reason.
+    """
+    x = torch.cat([path.x for path in task.paths])
+    seen = torch.cat([path.observed.isfinite() for path in task.paths]).any(0)
+    part = (solution.noise / x.std(0))[seen].min().item()
     if part <= _MISSED:
         return []
+    missed = f"the orbits miss the observations by {part:.0%} of their size"
+    if part > _LOST:
+        _check_units(learner, x, missed)
     lost = "; do not trust the prediction" if part > _LOST else ""
-    return [f"The orbits miss the observations by {part:.0%} of their size: this system is not of the family{lost}."]
+    return [f"{missed[0].upper()}{missed[1:]}: this system is not of the family{lost}."]
+
+
+def _check_units(learner: Learner, x: Float[Tensor, "points state"], missed: str) -> None:
+    """**Raises:** [`ObservationError`][] where states lie so far from those of the training that another unit is
+    likely.
+    """
+    domain = learner.net.domain
+    n = domain.degrees_of_freedom
+    size = (x - x.new_tensor(domain.centre)).abs().amax(0) / x.new_tensor(domain.half_widths)
+    hints = []
+    if (size[:n] > _FAR).any():
+        hints.append("q reaches far beyond the domain, as degrees do: --units q=deg")
+    if (size[n:] < _SLIGHT).all():
+        hints.append("velocities are tiny, as with times in milliseconds: --units t=ms")
+    if (size[n:] > _FAR).any() and not hints:
+        hints.append("velocities are far beyond the domain, as with times in minutes: --units t=min")
+    if hints:
+        raise ObservationError(f"{missed}, and {'; '.join(hints)}")
 
 
 def _rates(adapted: Adapted, points: Points, u: Tensor | None) -> Float[Tensor, "points state"]:

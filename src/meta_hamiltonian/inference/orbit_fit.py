@@ -16,7 +16,7 @@ from meta_hamiltonian.inference.shooting import Known, Shot, Windows, enough_ste
 from meta_hamiltonian.learners import Learner
 from meta_hamiltonian.learners.numerics.linear_head import head_rows, head_weights
 from meta_hamiltonian.models import Adapted, AdaptedSystems
-from meta_hamiltonian.observations import CanonicalTrajectory
+from meta_hamiltonian.observations import CanonicalTrajectory, ObservationError
 
 SAMPLES = 200
 """Systems that are drawn from a posterior."""
@@ -59,6 +59,10 @@ class OrbitFit(NamedTuple):
     settled: bool
 
 
+class NoOrbitError(ObservationError):
+    """No orbits of the system could be followed near to what was observed. The message is one line."""
+
+
 class _Fitted(NamedTuple):
     law: Law
     shot: Shot
@@ -89,7 +93,7 @@ def fit_orbits(
     - `inertia`: where momenta were not observed, p = inertia · dq/dt; None where they were.
     - `said`: is told what is being fitted, and which part of the work is done.
 
-    **Raises:** `TypeError` if the network has no linear head.
+    **Raises:** `TypeError` if the network has no linear head, [`NoOrbitError`][].
     """
     fits = _Fits(learner, adapted, points, paths, width, signals, inertia, said)
     if kinds is None:
@@ -192,6 +196,8 @@ class _Fits:
         if not self.fits:
             noise = self._noise(shot)
             shot = shoot(law, self.windows, shot.theta, shot.nodes, noise, known, self.steps, robust=True)
+        if not (shot.cost < torch.inf and shot.design.isfinite().all()):
+            raise NoOrbitError("no orbit of the adapted system could be followed along the observations")
         return _Fitted(law, shot, noise)
 
     def _beginning(self, near: "_Fitted", law: Law) -> Tensor:

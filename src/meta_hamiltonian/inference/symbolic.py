@@ -14,6 +14,8 @@ from meta_hamiltonian.models import Adapted, AdaptedSystems
 _THRESHOLD = 0.002
 # A sum that misses more than this part of the field is no reading of it.
 _READABLE = 0.05
+# A rate that is this part of the largest is none.
+_NOTHING = 1e-9
 # States at which fields are compared.
 _STATES = 1024
 
@@ -98,13 +100,19 @@ def read_symbolically(adapted: Adapted, samples: AdaptedSystems | None, near: Fl
     near = near.double()
     unit = torch.quasirandom.SobolEngine(near.shape[-1]).draw(_STATES, dtype=torch.float64)
     low, high = near.amin(0), near.amax(0)
-    margin = 0.05 * adapted.systems.net.state_box.double().cpu()  # one state alone has no extent
+    margin = 0.1 * (high - low)
+    margin = torch.where(margin > 0, margin, 0.05 * adapted.systems.net.state_box.double().cpu())  # one state alone
     x = low - margin + (high - low + 2 * margin) * unit
     terms = library(x.shape[-1])
-    design = torch.stack([_field(term, x).flatten() for _, term in terms], dim=-1)
-    target = adapted.field(x).flatten()
+    field = adapted.field(x)
+    # Rates have units of their own: each counts in parts of its size.
+    weight = 1 / field.square().mean(0).sqrt().clamp_min(_NOTHING * field.abs().max()).clamp_min(1e-300)
+    design = torch.stack([(weight * _field(term, x)).flatten() for _, term in terms], dim=-1)
+    target = (weight * field).flatten()
     size = target.square().mean().sqrt().clamp_min(torch.finfo(target.dtype).tiny)
-    fields = None if samples is None else samples.field(x.expand(len(samples.scale), *x.shape)).flatten(1)
+    fields = None
+    if samples is not None:
+        fields = (weight * samples.field(x.expand(len(samples.scale), *x.shape))).flatten(1)
     known = 0.0 if fields is None else fields.var(0).mean().sqrt().item()
     kept = list(range(len(terms)))
     while kept:

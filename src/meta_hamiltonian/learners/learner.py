@@ -218,7 +218,10 @@ class Learner(nn.Module, abc.ABC):
             left = (dxdt[:, n:] - dp).flatten()
             bounds = (least, [math.inf] * count)
             d = torch.from_numpy(scipy.optimize.lsq_linear(columns.flatten(0, 1).numpy(), left.numpy(), bounds).x)
-        forces = terms.forces(d[None], n, signal)
+        kept = (d[: len(terms.kinds)] > 0).tolist()  # a kind that would bring energy in is none
+        d = torch.cat([d[: len(kept)][torch.tensor(kept, dtype=torch.bool)], d[len(kept) :]])
+        kinds = tuple(kind for kind, there in zip(terms.kinds, kept, strict=True) if there)
+        forces = terms._replace(kinds=kinds).forces(d[None], n, signal)
         return Forced(dataclasses.replace(adapted.systems, forces=forces), None, None)
 
     def unknowns(self, adapted: AdaptedSystems, points: Points) -> Unknowns:

@@ -71,8 +71,14 @@ def well_known_points(
 
 
 def observed_states(trajectory: Trajectory, inertia: float | Sequence[float]) -> Float[np.ndarray, "instants state"]:
-    """States; not a number where q was not observed, and p where neither it nor a velocity was."""
-    q = np.full_like(trajectory.q, np.nan) if trajectory.integrated else trajectory.q
+    """States as they were observed.
+
+    Not a number are positions that are integrals, but for the first one, and momenta where neither they nor
+    velocities were observed.
+    """
+    q = trajectory.q
+    if trajectory.integrated:  # its constant is free: by definition that of the integral
+        q = np.where(np.arange(len(q))[:, None] == 0, q, np.nan)
     if trajectory.p is not None:
         return np.hstack([q, trajectory.p])
     v = np.full_like(q, np.nan) if trajectory.v is None else trajectory.v

@@ -121,10 +121,10 @@ class Posterior:
         if self._free is None:
             return self._evidence.flatten(1).logsumexp(-1)
         assert ranges is not None
-        terms = ranges.shape[-1]
-        noise = (self._noises * self._ratios[:, None]).log()
-        evidence = (self._evidence + terms / 2 * (noise + math.log(2 * math.pi))).flatten(1).logsumexp(-1)
-        return evidence - self._free[0].diagonal(dim1=-2, dim2=-1).abs().log().sum(-1) - ranges.log().sum(-1)
+        # The integral over d leaves the rows that F does not reach, (2π)^(terms/2) and the determinant of F.
+        volume = ranges.shape[-1] / 2 * math.log(2 * math.pi) - ranges.log().sum(-1)
+        size = self._free[0].diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)
+        return self._evidence.flatten(1).logsumexp(-1) + volume - size
 
     @property
     def width(self) -> Float[Tensor, " tasks"]:
