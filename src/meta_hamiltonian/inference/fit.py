@@ -18,7 +18,7 @@ from meta_hamiltonian.inference.orbit_fit import NoOrbitError
 from meta_hamiltonian.inference.solution import WAYS, Said, Solution, Task, from_points, of_trajectories, silent
 from meta_hamiltonian.learners import Learner, task_scale
 from meta_hamiltonian.models import Adapted, AdaptedSystems
-from meta_hamiltonian.observations import Derivatives, ObservationError, Trajectory, canonical
+from meta_hamiltonian.observations import Derivatives, ObservationError, Trajectory
 
 FITS = ("auto", *WAYS)
 """The ways to fit trajectories."""
@@ -185,10 +185,9 @@ def _of_trajectories(
     notes.append("dx/dt was estimated from the trajectories by regression splines.")
     signals = _signals(observations)
     said("smoothing", 0.0)
-    observations, interrupted = without_interruptions(learner, observations, signals, inertia, steps)
+    observations, paths, interrupted = without_interruptions(learner, observations, signals, inertia, steps)
     notes += interrupted
     signals = _signals(observations)
-    paths = [canonical(trajectory, inertia) for trajectory in observations]
     task = of_trajectories(paths, signals, defined)
     held_out: dict[str, float] = {}
     few = min(len(trajectory.t) for trajectory in observations) < ENOUGH

@@ -32,21 +32,21 @@ def without_interruptions(
     signals: tuple[Signal, ...],
     inertia: Sequence[float],
     steps: int | None,
-) -> tuple[list[Trajectory], list[str]]:
+) -> tuple[list[Trajectory], list[CanonicalTrajectory], list[str]]:
     """Splits trajectories where a hit, a stop or a push acts on the system, and leaves out the instants around it.
 
     The law is fitted to all rates first. Then every observed state is followed for a short time: where that ends far
     from what was observed, and hardly ever does elsewhere, something else acted in between. Without these instants
     the law is fitted again, and may show more of them.
 
-    **Returns:** the trajectories, and what was found, in words.
+    **Returns:** the trajectories, as observed and smoothed, and what was found, in words.
     """
     found: list[str] = []
     parts = list(observations)
+    paths = [canonical(part, inertia) for part in parts]
     for _ in range(_ROUNDS):
         if min(len(part.t) for part in parts) < _FEWEST:
             break
-        paths = [canonical(part, inertia) for part in parts]
         own = tuple(signals[_index(observations, part)] for part in parts) if signals else ()
         task = of_trajectories(paths, own, None)
         adapted = learner.adapt_forced(task.points, Terms(("viscous",), task.width, task.u), None, steps).adapted
@@ -58,14 +58,16 @@ def without_interruptions(
             split += _split(part, here)
             found += [f"t = {path.t[first].item():.4g}" for first, _ in here]
         if not split:
-            return list(observations), []
-        parts = split
+            return list(observations), [canonical(one, inertia) for one in observations], []
+        parts, paths = split, [canonical(part, inertia) for part in split]
     if not found:
-        return parts, []
+        return parts, paths, []
     times = f"{', '.join(found[:5])}{f' and {len(found) - 5} more times' if len(found) > 5 else ''}"
-    return parts, [
-        f"Something that is not in the law, such as a hit or a push, acts near {times}: the recording is split there."
-    ]
+    return (
+        parts,
+        paths,
+        [f"Something that is not in the law, such as a hit or a push, acts near {times}: it is split there."],
+    )
 
 
 def _index(observations: Sequence[Trajectory], part: Trajectory) -> int:

@@ -217,7 +217,8 @@ class Learner(nn.Module, abc.ABC):
             columns = terms.columns(dq)
             left = (dxdt[:, n:] - dp).flatten()
             bounds = (least, [math.inf] * count)
-            d = torch.from_numpy(scipy.optimize.lsq_linear(columns.flatten(0, 1).numpy(), left.numpy(), bounds).x)
+            found = scipy.optimize.lsq_linear(columns.flatten(0, 1).numpy(), left.numpy(), bounds, method="bvls")
+            d = torch.from_numpy(found.x)
         kept = (d[: len(terms.kinds)] > 0).tolist()  # a kind that would bring energy in is none
         d = torch.cat([d[: len(kept)][torch.tensor(kept, dtype=torch.bool)], d[len(kept) :]])
         kinds = tuple(kind for kind, there in zip(terms.kinds, kept, strict=True) if there)

@@ -42,15 +42,15 @@ def canonical(trajectory: Trajectory, inertia: float | Sequence[float]) -> Canon
     m = np.broadcast_to(np.asarray(inertia, dtype=float), trajectory.q.shape[1:])
     t, q, observed = torch.from_numpy(trajectory.t), trajectory.q, observed_states(trajectory, inertia)
     if trajectory.p is None and trajectory.v is None:
-        smoothed = smooth(trajectory.t, q, order=2)
+        smoothed = smooth(trajectory.t, q)
         x = np.hstack([smoothed.value, m * smoothed.derivative])
         dxdt = np.hstack([smoothed.derivative, m * smoothed.second])
-        noise = np.concatenate([smoothed.noise, m * np.median(smooth(trajectory.t, q).error, axis=0)])
+        noise, errors = np.concatenate([smoothed.noise, m * np.median(smoothed.error, axis=0)]), smoothed.second_error
     else:
         states = observed_states(dataclasses.replace(trajectory, integrated=False), inertia)
         smoothed = smooth(trajectory.t, states)
-        x, dxdt, noise = smoothed.value, smoothed.derivative, smoothed.noise
-    error = np.linalg.norm(smoothed.error / (smoothed.error.mean(0) + np.finfo(float).tiny), axis=-1)
+        x, dxdt, noise, errors = smoothed.value, smoothed.derivative, smoothed.noise, smoothed.error
+    error = np.linalg.norm(errors / (errors.mean(0) + np.finfo(float).tiny), axis=-1)
     return CanonicalTrajectory(t, *(torch.from_numpy(v) for v in (x, dxdt, error, observed, noise)))
 
 

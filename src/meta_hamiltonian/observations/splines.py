@@ -23,7 +23,7 @@ class Smoothed:
 
     - `value`, `derivative`, `second`: of each curve, and its first two time derivatives.
     - `noise`: standard deviation of the samples around each curve.
-    - `error`: standard deviation of `derivative`, or of `second` if that was asked for.
+    - `error`: standard deviation of `derivative`; `second_error`: of `second`.
     """
 
     value: Float[np.ndarray, "instants curves"]
@@ -31,9 +31,10 @@ class Smoothed:
     second: Float[np.ndarray, "instants curves"]
     noise: Float[np.ndarray, " curves"]
     error: Float[np.ndarray, "instants curves"]
+    second_error: Float[np.ndarray, "instants curves"]
 
 
-def smooth(t: Float[np.ndarray, " instants"], values: Float[np.ndarray, "instants curves"], order: int = 1) -> Smoothed:
+def smooth(t: Float[np.ndarray, " instants"], values: Float[np.ndarray, "instants curves"]) -> Smoothed:
     """Regression splines, each with as many coefficients as its samples support.
 
     A regression spline is linear least squares: unlike a smoothing spline's its ends are free, so that derivatives are
@@ -45,7 +46,6 @@ def smooth(t: Float[np.ndarray, " instants"], values: Float[np.ndarray, "instant
 
     - `t`: increasing times, at least 3.
     - `values`: samples of each curve at these times.
-    - `order`: of the derivative that `error` is about, 1 or 2.
 
     ??? cite "Reference"
 
@@ -53,32 +53,31 @@ def smooth(t: Float[np.ndarray, " instants"], values: Float[np.ndarray, "instant
         information criterion. Journal of the Royal Statistical Society B 60, 1998.
     """
     if len(t) <= _PIECE + 2 * _OVERLAP:
-        return _piece(t, values, order)
+        return _piece(t, values)
     starts = range(0, len(t) - _OVERLAP, _PIECE)  # the last one takes what is left
     pieces, kept = [], []
     for start in starts:
         end = len(t) if start == starts[-1] else start + _PIECE
         low, high = max(0, start - _OVERLAP), min(len(t), end + _OVERLAP)
-        pieces.append(_piece(t[low:high], values[low:high], order))
+        pieces.append(_piece(t[low:high], values[low:high]))
         kept.append(slice(start - low, end - low))
     joined = (
         np.concatenate([getattr(piece, name)[part] for piece, part in zip(pieces, kept, strict=True)])
-        for name in ("value", "derivative", "second", "error")
+        for name in ("value", "derivative", "second", "error", "second_error")
     )
-    value, derivative, second, error = joined
+    value, derivative, second, error, second_error = joined
     noise = np.sqrt(np.mean([np.square(piece.noise) for piece in pieces], axis=0))
-    return Smoothed(value, derivative, second, noise, error)
+    return Smoothed(value, derivative, second, noise, error, second_error)
 
 
-def _piece(t: np.ndarray, values: np.ndarray, order: int) -> Smoothed:
+def _piece(t: np.ndarray, values: np.ndarray) -> Smoothed:
     span = t[-1] - t[0]
     unit = (t - t[0]) / span
-    parts = [_smooth(unit, curve, span, order) for curve in values.T]
-    value, derivative, second, noise, error = (np.stack(part, axis=-1) for part in zip(*parts, strict=True))
-    return Smoothed(value, derivative, second, noise, error)
+    parts = [_smooth(unit, curve, span) for curve in values.T]
+    return Smoothed(*(np.stack(part, axis=-1) for part in zip(*parts, strict=True)))
 
 
-def _smooth(t: np.ndarray, values: np.ndarray, span: float, order: int) -> tuple[Any, ...]:
+def _smooth(t: np.ndarray, values: np.ndarray, span: float) -> tuple[Any, ...]:
     count = len(t)
     trials = [_fit(t, values, size) for size in _sizes(count)]
     floor = count * (_ROUNDING * np.abs(values).max()) ** 2 + np.finfo(float).tiny
@@ -93,9 +92,11 @@ def _smooth(t: np.ndarray, values: np.ndarray, span: float, order: int) -> tuple
     # Of coefficients c = R⁻¹Qᵀ y, with independent noise of y, a derivative bᵀc has the variance noise² ‖R⁻ᵀb‖².
     basis = BSpline(spline.t, np.eye(len(spline.c)), spline.k)
     triangle = np.linalg.qr(basis(t)).R
-    error = noise * np.linalg.norm(np.linalg.solve(triangle.T, basis.derivative(order)(t).T), axis=0)
-    first, second = spline.derivative(1)(t) / span, spline.derivative(2)(t) / span**2
-    return spline(t), first, second, noise, error / span**order
+    errors = [
+        noise * np.linalg.norm(np.linalg.solve(triangle.T, basis.derivative(order)(t).T), axis=0) / span**order
+        for order in (1, 2)
+    ]
+    return spline(t), spline.derivative(1)(t) / span, spline.derivative(2)(t) / span**2, noise, *errors
 
 
 def _sizes(count: int) -> list[int]:

@@ -18,7 +18,7 @@ from meta_hamiltonian.inference.bands import energy_change_samples, interval
 INSTANTS = 201
 """Of a prediction, at least."""
 # Of the shortest period that is predicted there are so many instants, if that is no more than so many in all.
-_PER_PERIOD, _MOST = 40, 5001
+_PER_PERIOD, _MOST = 60, 5001
 # Errors of a step of the orbit, where the observations are exact and where they have noise, and of the orbits of
 # bands, which are quantiles.
 _EXACT, _NOISY, _BANDS_TOLERANCE = 1e-10, 1e-7, 1e-5
