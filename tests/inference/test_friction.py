@@ -42,7 +42,8 @@ def test_viscous_friction_is_preferred_to_others_that_are_close(other):
     assert chosen({NONE: 0.0, VISCOUS: 40.0, other: 45.9})[0] == VISCOUS
     assert chosen({NONE: 0.0, VISCOUS: 40.0, other: 46.1})[0] == other
     # Preferred or not, it must be better than none.
-    assert chosen({NONE: 0.0, VISCOUS: 3.0, other: 7.0})[0] != other
+    assert chosen({NONE: 0.0, VISCOUS: 3.0, other: 7.0})[0] == other
+    assert chosen({NONE: 0.0, VISCOUS: 3.0, other: 5.0})[0] == NONE
 
 
 @pytest.mark.parametrize(("margin", "expected"), [(0.0, VISCOUS), (9.9, VISCOUS), (10.1, BOTH)])

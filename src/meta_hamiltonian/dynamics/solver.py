@@ -43,6 +43,7 @@ def solve(
     tolerance: float,
     most_steps: float = 1e5,
     sizes: Sequence[float] | None = None,
+    corners: Float[Tensor, " corners"] | None = None,
 ) -> Orbits:
     """Solves dx/dt = field(x) for a batch of systems, one step of every system at a time.
 
@@ -59,6 +60,7 @@ def solve(
         finite, and where the rest of the time would take it more than `most_steps`.
     - `tolerance`: error of a step, relative to the state, and to `sizes` where a coordinate is near 0.
     - `sizes`: of the coordinates, such as [`Domain.sizes`][]; None is 1 for all.
+    - `corners`: increasing times at which the field is not smooth, such as those of a measured input; steps end there.
 
     **Returns:**
 
@@ -70,7 +72,7 @@ def solve(
         1980. The interpolant: Shampine: Some practical Runge-Kutta formulas. Mathematics of Computation 46, 1986.
     """
     with torch.no_grad():
-        orbits = _Orbits(field, x0, t.to(x0), outside, tolerance, most_steps, sizes)
+        orbits = _Orbits(field, x0, t.to(x0).contiguous(), outside, tolerance, most_steps, sizes, corners)
         while orbits.active.any():
             orbits.step()
         return orbits.result()
@@ -88,7 +90,9 @@ class _Orbits:
         tolerance: float,
         most_steps: float,
         sizes: Sequence[float] | None,
+        corners: Tensor | None,
     ):
+        self.corners = None if corners is None else torch.cat([corners, corners.new_tensor([torch.inf])])
         self.sizes = 1.0 if sizes is None else x0.new_tensor(sizes)
         self.most_steps = most_steps
         self.field, self.outside, self.tolerance = field, outside, tolerance
@@ -123,6 +127,13 @@ class _Orbits:
         """Tries one step of every orbit."""
         active = self.active
         dt = torch.where(active, self.dt.minimum(self.end - self.time), 0.0)
+        short = torch.zeros_like(active)
+        if self.corners is not None:
+            # A corner that is nearer than rounding is passed.
+            following = torch.searchsorted(self.corners, self.time + _RESOLVED * self.time.abs(), right=True)
+            left = self.corners[following] - self.time
+            short = active & (left < dt)
+            dt = torch.where(short, left, dt)
         k = self.rate.new_empty(len(_STAGES) + 1, *self.rate.shape)
         k[0] = self.rate
         rows, x = k.flatten(1), self.x
@@ -138,7 +149,10 @@ class _Orbits:
         self.x = torch.where(good[:, None], x, self.x)
         self.rate = torch.where(good[:, None], k[-1], self.rate)
         factor = (_SAFETY * self.error.clamp_min(1e-10) ** -0.2).clamp(_SHRINK, _GROW).nan_to_num(nan=_SHRINK)
-        self.dt = torch.where(active, self.dt.minimum(dt) * torch.where(good, factor, factor.clamp(max=1.0)), self.dt)
+        following = self.dt.minimum(dt) * torch.where(good, factor, factor.clamp(max=1.0))
+        # A step that was cut at a corner says nothing against longer ones.
+        following = torch.where(good & short, following.maximum(self.dt), following)
+        self.dt = torch.where(active, following, self.dt)
         self._stop(active)
 
     def _fill_in(self, good: Tensor, dt: Tensor, x: Tensor, k: Tensor) -> None:

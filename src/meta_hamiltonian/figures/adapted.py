@@ -1,5 +1,6 @@
 """What an adapted system looks like: the figures of the report of one system."""
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
@@ -15,6 +16,9 @@ from meta_hamiltonian.models import Adapted, AdaptedSystems
 
 _GRID = 81
 _LEVELS = 24
+# Where all states lie in this part of the domain, figures show that part and a margin of so much of it, but no less
+# than the last part.
+_SMALL_PART, _MARGIN, _LEAST_PART = 0.5, 0.35, 0.01
 
 
 def learned_field(adapted: Adapted, x: np.ndarray, dxdt: np.ndarray, orbit: np.ndarray) -> Figure:
@@ -23,7 +27,7 @@ def learned_field(adapted: Adapted, x: np.ndarray, dxdt: np.ndarray, orbit: np.n
 
     For one degree of freedom.
     """
-    domain = adapted.systems.net.domain
+    domain = _around(adapted.systems.net.domain, x, orbit)
     grid = plane(domain, (0, 1), _GRID)
     field = adapted.field(grid.states).numpy()
     figure = new_figure(5.0, 4.0)
@@ -62,7 +66,7 @@ def energy_contours(adapted: Adapted, x: np.ndarray, orbit: np.ndarray) -> Figur
     For one degree of freedom over (q, p); for more over (q₁, q₂) with everything else at the centre of the domain:
     where that is at rest, it is the potential.
     """
-    domain = adapted.systems.net.domain
+    domain = _around(adapted.systems.net.domain, x, orbit)
     grid = plane(domain, (0, 1), _GRID)
     energy = adapted.energy(grid.states).numpy()
     energy = np.ma.masked_where(domain.excluded(grid.states).numpy(), energy)
@@ -172,6 +176,21 @@ def residuals(domain: Domain, dxdt: np.ndarray, predicted: np.ndarray) -> Figure
 def domain_states(domain: Domain, x: np.ndarray) -> np.ndarray:
     """The states with their angles where figures show them."""
     return domain.wrap(torch.from_numpy(x)).numpy()
+
+
+def _around(domain: Domain, *states: np.ndarray) -> Domain:
+    """The domain with a smaller box, where all of the states lie in a part of it; for one degree of freedom."""
+    seen = np.concatenate([domain_states(domain, x) for x in states])
+    low, high = seen.min(0), seen.max(0)
+    half = np.array(domain.half_widths)
+    if domain.degrees_of_freedom > 1 or ((high - low) > _SMALL_PART * 2 * half).any():
+        return domain
+    reach = np.maximum(_MARGIN * (high - low), _LEAST_PART * half)
+    coordinates = [
+        dataclasses.replace(c, low=max(c.low, a), high=min(c.high, b))
+        for c, a, b in zip(domain.coordinates, (low - reach).tolist(), (high + reach).tolist(), strict=True)
+    ]
+    return dataclasses.replace(domain, coordinates=tuple(coordinates))
 
 
 def _draw_orbit(axes: Axes, domain: Domain, orbit: np.ndarray, pair: tuple[int, int]) -> None:

@@ -175,6 +175,8 @@ def _of_trajectories(
 ) -> Fit:
     if how == "orbit" and not learner.net.has_head:
         raise ValueError("fit=orbit changes the head of a network, and the true law has none; use fit=derivatives")
+    if all((trajectory.q == trajectory.q[0]).all() for trajectory in observations):
+        raise ObservationError("nothing moves in these observations: give a recording of motion")
     notes = []
     defined = None
     if any(trajectory.p is None for trajectory in observations):
@@ -269,6 +271,10 @@ def _reported(
     if solution.samples is None:
         notes = [*notes, "There are no credible bands: they need the closed-form head (algo=ridge), or fit=orbit."]
     warnings = [*_outside(learner, points)]
+    if not solution.settled:
+        warnings.append(
+            "The fit of the orbits was still getting better when it was stopped; do not trust the prediction."
+        )
     if how == "orbit" and task is not None:
         warnings += _missed(learner, task, solution)
     else:

@@ -65,10 +65,11 @@ def choose(
     laws: list[Kinds] = [kinds for kind in _IN_ORDER if fit(kinds := (kind,)) == kinds] + [fit(())]
     found = dict(zip(laws, evidence(laws), strict=True))
     single = max(found, key=lambda kinds: found[kinds])
-    if len(single) and found.get((_USUAL,), -math.inf) > found[single] - _STRONG:
-        single = (_USUAL,)
-    if not len(single) or found[single] <= found[()] + _STRONG:
+    if not single or found[single] <= found[()] + _STRONG:
         return (), _candidates(found)
+    usual = found.get((_USUAL,), -math.inf)
+    if usual > max(found[single] - _STRONG, found[()] + _STRONG):
+        single = (_USUAL,)
     pairs = [tuple(k for k in FRICTION if k in (*single, other)) for other in FRICTION if other not in single]
     laws += [kinds for kinds in pairs if fit(kinds) == kinds]
     found = dict(zip(laws, evidence(laws), strict=True))

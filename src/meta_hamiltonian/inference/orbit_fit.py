@@ -12,7 +12,7 @@ from meta_hamiltonian.dynamics import Forces, Signal
 from meta_hamiltonian.episodes import Points
 from meta_hamiltonian.inference.friction import Candidate, Kinds, choose, correlation_time, shares
 from meta_hamiltonian.inference.sensitivity import Law
-from meta_hamiltonian.inference.shooting import Known, Shot, Windows, enough_steps, shoot
+from meta_hamiltonian.inference.shooting import Known, Shot, Windows, enough_steps, shoot, stable_steps
 from meta_hamiltonian.learners import Learner
 from meta_hamiltonian.learners.numerics.linear_head import head_rows, head_weights
 from meta_hamiltonian.models import Adapted, AdaptedSystems
@@ -29,6 +29,10 @@ _DEFINED = 1e-4
 _DEFINED_AT = 400
 # The distribution's tails are no heavier than with so many degrees of freedom.
 _FEWEST_FREE = 10.0
+# Rounds in which steps are made short enough for dry friction.
+_FINER = 3
+# The noise is found again where it differs by more than this part, at most so often.
+_SAME, _NOISE_ROUNDS = 0.1, 4
 # No more of the independent residuals are counted as lost to the unknowns.
 _MOST_LOST = 0.3
 # Correlations of residuals are looked for over this part of an orbit.
@@ -101,7 +105,7 @@ def fit_orbits(
     else:
         kinds = fits.left(kinds)
         candidates = [Candidate(kinds, 0.0)]
-    best = fits.of(kinds)
+    best = fits.refined(kinds)
     generator = torch.Generator().manual_seed(0)
     # Two kinds at once are hard to tell from one: they count where they were chosen.
     counts = shares([one for one in candidates if len(one.kinds) < 2 or one.kinds == kinds], SAMPLES)
@@ -140,7 +144,6 @@ class _Fits:
         self.windows = Windows.of(paths)
         self.x = torch.cat([path.x for path in paths])
         self.smoothing = torch.stack([path.noise for path in paths]).square().mean(0).sqrt()
-        self.steps: Sequence[int] = ()
         self.fits: dict[Kinds, _Fitted] = {}
 
     def law(self, kinds: Kinds) -> Law:
@@ -169,7 +172,7 @@ class _Fits:
         Residuals of the best law that go together count as one observation, for all of them.
         """
         fits = [self.of(kinds) for kinds in laws]
-        floor = (_LEAST_NOISE * self.box).square() * 1e-6
+        floor = (_LEAST_NOISE * self.box).square()  # of solver and head, which are no evidence
         seen = [a for a in range(len(self.box)) if fits[0].shot.residual[..., a].isfinite().any()]
         squares = torch.stack(
             [torch.stack([_in_order(one.shot.residual[..., a]).square().mean() for a in seen]) for one in fits]
@@ -190,15 +193,43 @@ class _Fits:
             theta = torch.cat([self.head.value.flatten(), self._forces_found(law)])
             nodes, noise = self.windows.nodes, self.smoothing.maximum(_LEAST_NOISE * self.box)
         known = self._known(law)
-        if not self.fits:
-            self.steps = enough_steps(law, self.windows, theta, nodes, noise)
-        shot = shoot(law, self.windows, theta, nodes, noise, known, self.steps, robust=bool(self.fits))
-        if not self.fits:
+        first = not self.fits
+        shot = self._shot(law, theta, nodes, noise, known, robust=not first)
+        if first:
             noise = self._noise(shot)
-            shot = shoot(law, self.windows, shot.theta, shot.nodes, noise, known, self.steps, robust=True)
-        if not (shot.cost < torch.inf and shot.design.isfinite().all()):
+            shot = self._shot(law, shot.theta, shot.nodes, noise, known, robust=True)
+        return self._finite(_Fitted(law, shot, noise))
+
+    def refined(self, kinds: Kinds) -> _Fitted:
+        """The same with the noise that this law itself leaves, and not that of the first one that was fitted."""
+        fitted = self.of(kinds)
+        known = self._known(fitted.law)
+        for _ in range(_NOISE_ROUNDS):
+            noise = self._noise(fitted.shot)
+            if ((noise / fitted.noise).log().abs() < _SAME).all():
+                break
+            shot = self._shot(fitted.law, fitted.shot.theta, fitted.shot.nodes, noise, known, robust=True)
+            fitted = self._finite(_Fitted(fitted.law, shot, noise))
+        self.fits[kinds] = fitted
+        return self.fits[kinds]
+
+    def _shot(self, law: Law, theta: Tensor, nodes: Tensor, noise: Tensor, known: Known, robust: bool) -> Shot:
+        """With steps that are short enough also for the friction that is found."""
+        steps = enough_steps(law, self.windows, theta, nodes, noise)
+        shot = shoot(law, self.windows, theta, nodes, noise, known, steps, robust)
+        for _ in range(_FINER if "dry" in law.kinds else 0):
+            needed = stable_steps(law, self.windows, shot.theta, shot.nodes)
+            if all(a <= b for a, b in zip(needed, steps, strict=True)):
+                break
+            steps = [max(a, b) for a, b in zip(needed, steps, strict=True)]
+            shot = shoot(law, self.windows, theta, nodes, noise, known, steps, robust)
+        return shot
+
+    @staticmethod
+    def _finite(fitted: _Fitted) -> _Fitted:
+        if not (fitted.shot.cost < torch.inf and fitted.shot.design.isfinite().all()):
             raise NoOrbitError("no orbit of the adapted system could be followed along the observations")
-        return _Fitted(law, shot, noise)
+        return fitted
 
     def _beginning(self, near: "_Fitted", law: Law) -> Tensor:
         heads, friction, _ = near.law.sizes

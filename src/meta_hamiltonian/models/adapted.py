@@ -119,7 +119,8 @@ class AdaptedSystems:
 
         start = torch.cat([x0, t[:1].to(x0).expand(len(x0), 1)], dim=-1)
         sizes = (*domain.sizes, math.inf)  # the time has no error
-        orbits = solve(with_time, start, t, lambda y: outside(y[..., :-1]), tolerance, steps, sizes)
+        corners = self.forces.signal.t
+        orbits = solve(with_time, start, t, lambda y: outside(y[..., :-1]), tolerance, steps, sizes, corners)
         return orbits._replace(states=orbits.states[..., :-1])
 
     def rollout_in_box(self, x0: Float[Tensor, "tasks state"], t: Float[Tensor, " instants"]) -> Orbits:
