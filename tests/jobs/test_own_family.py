@@ -95,7 +95,7 @@ def test_it_is_adapted_reported_identified_and_exported(home):
     folder = home / "seen-adapted"
     assert {file.stem for file in (folder / "figures").iterdir()} == {"orbit", "residuals", "field", "energy"}
     prediction = np.genfromtxt(folder / "prediction.csv", delimiter=",", names=True)
-    assert prediction.dtype.names == ("t", "q1", "q2", "p1", "p2", "energy")
+    assert prediction.dtype.names == ("t", "q1", "q2", "p1", "p2", "energy", "dissipated")
     assert len(re.findall("<img ", (folder / "report.html").read_text())) == 4
     identified = command(home, "identify", "outputs/own", "--n-systems", "40", *own)
     assert identified.returncode == 0, identified.stderr

@@ -93,7 +93,7 @@ def test_who_waits_says_for_whom(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     holder = multiprocessing.get_context("spawn").Process(target=job, args=(tmp_path, "0", 3.0))
     holder.start()
-    while not (tmp_path / "log").exists():
+    while holder.is_alive() and not (tmp_path / "log").exists():
         time.sleep(0.05)
     job(tmp_path, "1")
     holder.join(120)

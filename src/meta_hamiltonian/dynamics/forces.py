@@ -58,6 +58,19 @@ class Forces:
         own = slice(tasks, tasks + 1) if isinstance(tasks, int) else tasks
         return dataclasses.replace(self, coefficients=self.coefficients[own], gains=self.gains[own])
 
+    @staticmethod
+    def joined(parts: "Sequence[Forces]") -> "Forces":
+        """The forces of all systems, from those of parts of them, whose kinds of friction may differ."""
+        first = parts[0]
+        kinds = tuple(dict.fromkeys(kind for part in parts for kind in part.kinds))
+        d = first.coefficients.new_zeros(sum(len(part.coefficients) for part in parts), len(kinds))
+        row = 0
+        for part in parts:
+            for j, kind in enumerate(part.kinds):
+                d[row : row + len(part.coefficients), kinds.index(kind)] = part.coefficients[:, j]
+            row += len(part.coefficients)
+        return Forces(kinds, d, first.width, torch.cat([part.gains for part in parts]), first.signal)
+
     def each(self, v: Float[Tensor, "tasks *points n"]) -> Sequence[Float[Tensor, "tasks *points n"]]:
         """−d_j ∂R_j/∂v of each kind at the velocities v."""
         ones = (1,) * (v.dim() - 1)

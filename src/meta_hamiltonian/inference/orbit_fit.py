@@ -117,7 +117,7 @@ def fit_orbits(
     assert forces is not None
     own, end = _systems(best.law, _Drawn(best.shot.theta[None], best.shot.ends[-1:]), signals)
     starts = best.shot.nodes[fits.windows.row[:, 0] == 0]
-    samples = systems[0] if len(systems) == 1 else _joined(systems)
+    samples = systems[0] if len(systems) == 1 else AdaptedSystems.joined(systems)
     return OrbitFit(
         Adapted(own), end[0], samples, torch.cat(list(ends)), starts, best.noise, candidates, forces, best.shot.settled
     )
@@ -366,20 +366,3 @@ def _systems(law: Law, drawn: _Drawn, signals: tuple[Signal, ...]) -> tuple[Adap
     scale = drawn.theta.new_full((len(drawn.theta),), law.scale)
     forces = Forces(law.kinds, d, law.width, g, signals[-1] if signals else None)
     return AdaptedSystems(law.net, head_weights(law.net, columns), scale, forces), drawn.ends
-
-
-def _joined(systems: Sequence[AdaptedSystems]) -> AdaptedSystems:
-    """Systems with different kinds of friction in one batch."""
-    first = systems[0]
-    forces = [one.forces for one in systems if one.forces is not None]
-    kinds = tuple(dict.fromkeys(kind for one in forces for kind in one.kinds))
-    d = [_in_kinds(one, kinds) for one in forces]
-    together = Forces(kinds, torch.cat(d), forces[0].width, torch.cat([one.gains for one in forces]), forces[0].signal)
-    parameters = {name: torch.cat([one.parameters[name] for one in systems]) for name in first.parameters}
-    return AdaptedSystems(first.net, parameters, torch.cat([one.scale for one in systems]), together)
-
-
-def _in_kinds(forces: Forces, kinds: Kinds) -> Tensor:
-    zero = torch.zeros(len(forces.coefficients), dtype=torch.float64)
-    columns = [forces.coefficients[:, forces.kinds.index(k)] if k in forces.kinds else zero for k in kinds]
-    return torch.stack(columns, dim=-1) if columns else forces.coefficients

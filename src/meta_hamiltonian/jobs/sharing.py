@@ -38,7 +38,7 @@ def train_once(job: Job, sweep: Path, train: Callable[[Path], None]) -> None:
             train(folder)
         return
     values: Any = OmegaConf.to_container(job.config, resolve=True)
-    shared = sweep / ".trainings" / digest({key: values[key] for key in _TRAINING_KEYS})
+    shared = sweep / ".trainings" / digest({key: values.get(key) for key in _TRAINING_KEYS})
     shared.mkdir(parents=True, exist_ok=True)
     finished = shared / "finished"
     with _turn(job, shared):

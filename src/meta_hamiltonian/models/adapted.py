@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import scipy.optimize
@@ -51,6 +51,15 @@ class AdaptedSystems:
         own = {name: value[task, None] for name, value in self.parameters.items()}
         forces = None if self.forces is None else self.forces[task]
         return Adapted(AdaptedSystems(self.net, own, self.scale[task, None], forces))
+
+    @staticmethod
+    def joined(parts: "Sequence[AdaptedSystems]") -> "AdaptedSystems":
+        """All systems of several batches of one network, with forces that act at the same times."""
+        first = parts[0]
+        own = {name: torch.cat([part.parameters[name] for part in parts]) for name in first.parameters}
+        forces = [part.forces for part in parts if part.forces is not None]
+        together = Forces.joined(forces) if forces else None
+        return AdaptedSystems(first.net, own, torch.cat([part.scale for part in parts]), together)
 
     def first(self, count: int) -> "AdaptedSystems":
         """So many of the systems, evenly chosen."""

@@ -11,17 +11,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from meta_hamiltonian.dynamics import Orbits
 from meta_hamiltonian.dynamics.domain import canonical_names
 from meta_hamiltonian.inference import Fit
 from meta_hamiltonian.inference.bands import energy_change_samples, interval
+from meta_hamiltonian.models import AdaptedSystems
 
 INSTANTS = 201
 """Of a prediction, at least."""
 # Of the shortest period that is predicted there are so many instants, if that is no more than so many in all.
 _PER_PERIOD, _MOST = 60, 5001
-# Errors of a step of the orbit, where the observations are exact and where they have noise, and of the orbits of
-# bands, which are quantiles.
-_EXACT, _NOISY, _BANDS_TOLERANCE = 1e-10, 1e-7, 1e-5
+# Errors of a step of orbits, where the observations are exact and where they have noise.
+_EXACT, _NOISY = 1e-10, 1e-7
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +60,7 @@ INPUT = "input"
 def predict(fit: Fit, horizon: float) -> Prediction:
     """The orbit from `fit.start`, for so long."""
     t = fit.start_time + torch.linspace(0, horizon, _instants(fit, horizon), dtype=torch.float64)
-    tolerance = _EXACT if not fit.noise.any() else _NOISY
-    orbit = fit.adapted.orbits(fit.start.double()[None], t, tolerance)
+    orbit, sampled = _orbits(fit, t)
     known = t <= orbit.until[0]
     x = orbit.states[known, 0]
     warnings = []
@@ -76,9 +76,7 @@ def predict(fit: Fit, horizon: float) -> Prediction:
             "rows with later times and inputs, their q left empty, or give --to-time to observe less of the file."
         )
     bands = {}
-    if fit.samples is not None:
-        assert fit.start_samples is not None
-        sampled = fit.samples.rollout(fit.start_samples, t, _BANDS_TOLERANCE if fit.noise.any() else _NOISY)
+    if fit.samples is not None and sampled is not None:
         early = sampled.diverged & (sampled.until < t[known][-1])
         if early.any():
             warnings.append(
@@ -96,6 +94,26 @@ def predict(fit: Fit, horizon: float) -> Prediction:
     energy = fit.adapted.energy(x).numpy() if fit.adapted.has_energy else None
     power, work = _work(fit, t[known], x, energy)
     return Prediction(t[known].numpy(), x.numpy(), energy, work, power, bands, warnings)
+
+
+def _orbits(fit: Fit, t: Float[Tensor, " instants"]) -> tuple[Orbits, Orbits | None]:
+    """The orbit of the system, and those of the samples.
+
+    Where the observations have noise, the first needs no more digits than the others, and they are followed together.
+    """
+    start = fit.start.double()[None]
+    if fit.samples is None or fit.start_samples is None:
+        return fit.adapted.orbits(start, t, _NOISY if fit.noise.any() else _EXACT), None
+    if not fit.noise.any():
+        return fit.adapted.orbits(start, t, _EXACT), fit.samples.rollout(fit.start_samples, t, _NOISY)
+    together = AdaptedSystems.joined([fit.adapted.systems, fit.samples])
+    found = together.rollout(torch.cat([start, fit.start_samples]), t, _NOISY)
+    return _part(found, slice(0, 1)), _part(found, slice(1, None))
+
+
+def _part(orbits: Orbits, which: slice) -> Orbits:
+    """Some of them."""
+    return Orbits(orbits.states[:, which], orbits.diverged[which], orbits.until[which], orbits.reasons[which])
 
 
 def _instants(fit: Fit, horizon: float) -> int:
