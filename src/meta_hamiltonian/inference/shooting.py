@@ -21,8 +21,6 @@ _STABLE = 2.5
 # Gauss-Newton ends after so many rounds, or where the cost falls by less than this part.
 _ROUNDS, _SETTLED = 25, 1e-4
 _DAMPINGS = (0.0, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
-# Where the state at the start of an orbit is known from it no more: it is cut, and goes on with a start of its own.
-_CHAOTIC = 1e6
 # Gaps between windows cost so many times what residuals of their size do: orbits are to have none, whatever they fit.
 _CONTINUITY = 1e4
 # Residuals beyond so many standard deviations count less (Huber).
