@@ -308,7 +308,7 @@ class Ridge(Learner):
             generator = torch.Generator(support.x.device).manual_seed(seed)
             u, widths, noise = posterior.sample(samples, generator)
             drawn = posterior.sample_free(u, noise, generator)[0] if count else u.new_zeros(samples, 0)
-            # By experience: of 536 springs and Duffing oscillators with 50 noisy points, 92.9 % had the true coefficient
+            # By experience: of 536 springs and Duffing oscillators with 50 noisy points, 92.9 % had the true one
             # within 1.96 standard deviations without this factor.
             drawn = d + (1 + _WIDENED / points.x[:, :n].numel()) * (drawn - d)
             drawn[:, : len(terms.kinds)] = drawn[:, : len(terms.kinds)].abs()  # takes energy out
