@@ -7,7 +7,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,9 +18,6 @@ from meta_hamiltonian.jobs.threads import wait_passively
 if TYPE_CHECKING:
     from meta_hamiltonian.inference import Fit
     from meta_hamiltonian.learners.checkpoint import Trained
-
-# A command that takes longer than so many seconds shows how far it is.
-_PATIENCE = 2.0
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False
@@ -122,11 +119,12 @@ def adapt(
 
         from meta_hamiltonian.inference import fit as fit_system
         from meta_hamiltonian.observations import read
+        from meta_hamiltonian.reports.progress import progress
 
         torch.set_num_threads(1)  # the arrays are small: a second thread only waits
         first_state = None if start is None else torch.tensor(_state(start, domain.state_dim), dtype=torch.float64)
         reading = read(observations, domain, from_time=from_time, to_time=to_time, **chosen)
-        with _progress() as said:
+        with progress() as said:
             found = fit_system(
                 trained.learner,
                 reading.observations,
@@ -157,29 +155,6 @@ def _write(fitted: "Fit", horizon: float, trained: "Trained", origin: tuple[str,
     for warning in written.warnings:
         print(f"Warning: {warning}")
     print(f"Everything lies in {out}: report.html, prediction.csv, figures, adapted.pt.")
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[Callable[[str, float], None]]:
-    """A bar in the terminal for whatever takes longer than two seconds, with an estimate; nothing in a pipe."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-    task = bar.add_task("fitting", total=1.0)
-    began = time.perf_counter()
-
-    def said(what: str, done: float) -> None:
-        bar.update(task, description=what, completed=done)
-        if not bar.live.is_started and time.perf_counter() - began > _PATIENCE and console.is_terminal:
-            bar.start()
-
-    try:
-        yield said
-    finally:
-        bar.stop()
 
 
 @app.command()

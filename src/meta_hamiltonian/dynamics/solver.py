@@ -6,18 +6,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from meta_hamiltonian.dynamics.dormand_prince import ERROR, STAGES
 from meta_hamiltonian.dynamics.orbits import Orbits, Outside, reason
 
-# Dormand and Prince's pair of orders 5 and 4: the stages, the weights of the step and of its error.
-_STAGES = (
-    (1 / 5,),
-    (3 / 40, 9 / 40),
-    (44 / 45, -56 / 15, 32 / 9),
-    (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729),
-    (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
-    (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
-)
-_ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
 # Shampine's interpolant of order 4: the coefficients of s, s², s³ and s⁴ for each stage.
 _DENSE = (
     (1.0, -8048581381 / 2820520608, 8663915743 / 2820520608, -12715105075 / 11282082432),
@@ -108,8 +99,8 @@ class _Orbits:
         self.steps = torch.zeros_like(self.next)
         self.since = self.time.clone()
         self.error = torch.zeros_like(self.time)
-        self.weights = [x0.new_tensor(row) for row in _STAGES]
-        self.of_error, self.dense = x0.new_tensor(_ERROR), x0.new_tensor(_DENSE)
+        self.weights = [x0.new_tensor(row) for row in STAGES]
+        self.of_error, self.dense = x0.new_tensor(ERROR), x0.new_tensor(_DENSE)
 
     @property
     def active(self) -> Bool[Tensor, " systems"]:
@@ -134,7 +125,7 @@ class _Orbits:
             left = self.corners[following] - self.time
             short = active & (left < dt)
             dt = torch.where(short, left, dt)
-        k = self.rate.new_empty(len(_STAGES) + 1, *self.rate.shape)
+        k = self.rate.new_empty(len(STAGES) + 1, *self.rate.shape)
         k[0] = self.rate
         rows, x = k.flatten(1), self.x
         for i, weights in enumerate(self.weights, 1):
@@ -169,7 +160,7 @@ class _Orbits:
             part = ((self.instants[which] - self.time[rows]) / dt[rows].clamp_min(1e-300))[:, None]
             powers = torch.cat([part, part**2, part**3, part**4], dim=-1)
             between = self.x[rows] + dt[rows, None] * torch.einsum("np,ip,ins->ns", powers, self.dense, k[:, rows])
-            # Of an orbit that leaves, the instants before it does.
+            # An orbit that leaves is known at the instants before it does.
             beyond = torch.where(gone[rows] & self.outside(between), place, last)
             first = torch.full_like(counts, last).scatter_reduce(0, rows, beyond, "amin")
             kept = place < first[rows]

@@ -15,6 +15,7 @@ from meta_hamiltonian.inference.holdout import ENOUGH, errors_at_the_end
 from meta_hamiltonian.inference.interruptions import without_interruptions
 from meta_hamiltonian.inference.momentum import check_momentum
 from meta_hamiltonian.inference.orbit_fit import NoOrbitError
+from meta_hamiltonian.inference.remarks import about_friction, badly_met, missed, outside
 from meta_hamiltonian.inference.solution import WAYS, Said, Solution, Task, from_points, of_trajectories, silent
 from meta_hamiltonian.learners import Learner, task_scale
 from meta_hamiltonian.models import Adapted, AdaptedSystems
@@ -23,14 +24,7 @@ from meta_hamiltonian.observations import Derivatives, ObservationError, Traject
 FITS = ("auto", *WAYS)
 """The ways to fit trajectories."""
 
-# A residual as large as this part of the derivatives is worth a warning; if it is this many times that of held-out
-# systems too, the system is of another family.
-_LARGE, _FAR_ABOVE = 0.05, 10.0
-# Orbits that miss the observations by this part of their size are none of the system.
-_MISSED, _LOST = 0.1, 0.3
-# States beyond so many boxes, or momenta within this part of one, are in other units.
-_FAR, _SLIGHT = 3.0, 1e-3
-# By how much the orbit must be worse at what was held out before derivatives are fitted instead.
+# The orbit must be worse by this factor at what was held out before derivatives are fitted instead.
 _CLEARLY = 2.0
 
 
@@ -83,7 +77,7 @@ class Fit:
 
     @property
     def friction(self) -> Mapping[str, tuple[float, float]]:
-        """Of each kind that was found, the coefficient and its standard deviation, not a number without a posterior."""
+        """The coefficient of each kind that was found, and its standard deviation, not a number without a posterior."""
         forces = self.adapted.systems.forces
         if forces is None:
             return {}
@@ -95,7 +89,7 @@ class Fit:
 
     @property
     def gains(self) -> Sequence[tuple[float, float]]:
-        """Of each input on each momentum, what dp/dt gets of it, and its standard deviation."""
+        """The gain of each momentum from each input, and its standard deviation."""
         forces = self.adapted.systems.forces
         if forces is None or forces.signal is None:
             return []
@@ -270,15 +264,15 @@ def _reported(
     residual = _error(rates, points)
     if solution.samples is None:
         notes = [*notes, "There are no credible bands: they need the closed-form head (algo=ridge), or fit=orbit."]
-    warnings = [*_outside(learner, points)]
+    warnings = [*outside(learner, points)]
     if not solution.settled:
         warnings.append(
             "The fit of the orbits was still getting better when it was stopped; do not trust the prediction."
         )
     if how == "orbit" and task is not None:
-        warnings += _missed(learner, task, solution)
+        warnings += missed(learner, task, solution)
     else:
-        warnings += _badly_met(learner, points, residual, validation_loss)
+        warnings += badly_met(learner, points, residual, validation_loss)
     found = Fit(
         before=before,
         adapted=solution.adapted,
@@ -300,84 +294,7 @@ def _reported(
         notes=notes,
         warnings=warnings,
     )
-    return dataclasses.replace(found, notes=[*notes, *_about_friction(found, kinds)])
-
-
-def with_error(value: float, deviation: float) -> str:
-    """A number and its standard deviation, such as `0.0134 ± 0.0003`."""
-    if not 0 < deviation < math.inf:
-        return f"{value:.4g}"
-    places = max(0, -math.floor(math.log10(deviation)))
-    return (
-        f"{value:.{places}f} ± {deviation:.{places}f}"
-        if deviation < 1 and places < 7
-        else f"{value:.4g} ± {deviation:.1g}"
-    )
-
-
-def _about_friction(found: Fit, kinds: Kinds | None) -> list[str]:
-    """What was found of friction, in words."""
-    if kinds == ():
-        return ["Friction was left out (friction=none)."] if found.how == "orbit" else []
-    words = [
-        f"{kind} {with_error(value, deviation)} per unit of {FRICTION[kind].of}"
-        for kind, (value, deviation) in found.friction.items()
-    ]
-    if kinds is not None:
-        lost = [kind for kind in kinds if kind not in found.friction]
-        said = [f"Friction: {', '.join(words)}."] if words else []
-        return said + [f"No {kind} friction: what fits best would bring energy in." for kind in lost]
-    if not words and not found.candidates:
-        return ["Friction was not looked for: give --friction viscous, quadratic or dry, or a longer recording."]
-    if not words:
-        return ["No friction: the observations are met as well without it."]
-    others = [" + ".join(one.kinds) or "none" for one in found.candidates if set(one.kinds) != set(found.friction)]
-    near = max((one.evidence for one in found.candidates), default=0.0) - 6.0
-    close = [
-        " + ".join(one.kinds) or "none"
-        for one in found.candidates
-        if one.evidence > near and not set(one.kinds) >= set(found.friction)
-    ]
-    doubt = f" These observations do not tell it from {', '.join(close)}" if close else ""
-    if doubt:
-        doubt += "; the bands hold all of them." if found.samples is not None else "."
-    compared = f" (compared with {', '.join(others)})" if others else ""
-    return [f"Friction: {', '.join(words)}{compared}.{doubt}"]
-
-
-def _missed(learner: Learner, task: Task, solution: Solution) -> list[str]:
-    """Whether the orbits meet the observations.
-
-    **Raises:** [`ObservationError`][] if they do not at all and the units are the likely reason.
-    """
-    x = torch.cat([path.x for path in task.paths])
-    seen = torch.cat([path.observed.isfinite() for path in task.paths]).any(0)
-    part = (solution.noise / x.std(0))[seen].min().item()
-    if part <= _MISSED:
-        return []
-    missed = f"the orbits miss the observations by {part:.0%} of their size"
-    if part > _LOST:
-        _check_units(learner, x, missed)
-    lost = "; do not trust the prediction" if part > _LOST else ""
-    return [f"{missed[0].upper()}{missed[1:]}: this system is not of the family{lost}."]
-
-
-def _check_units(learner: Learner, x: Float[Tensor, "points state"], missed: str) -> None:
-    """**Raises:** [`ObservationError`][] where states lie so far from those of the training that another unit is
-    likely.
-    """
-    domain = learner.net.domain
-    n = domain.degrees_of_freedom
-    size = (x - x.new_tensor(domain.centre)).abs().amax(0) / x.new_tensor(domain.half_widths)
-    hints = []
-    if (size[:n] > _FAR).any():
-        hints.append("q reaches far beyond the domain, as degrees do: --units q=deg")
-    if (size[n:] < _SLIGHT).all():
-        hints.append("velocities are tiny, as with times in milliseconds: --units t=ms")
-    if (size[n:] > _FAR).any() and not hints:
-        hints.append("velocities are far beyond the domain, as with times in minutes: --units t=min")
-    if hints:
-        raise ObservationError(f"{missed}, and {'; '.join(hints)}")
+    return dataclasses.replace(found, notes=[*notes, *about_friction(found.friction, solution, how, kinds)])
 
 
 def _rates(adapted: Adapted, points: Points, u: Tensor | None) -> Float[Tensor, "points state"]:
@@ -392,35 +309,3 @@ def _rates(adapted: Adapted, points: Points, u: Tensor | None) -> Float[Tensor, 
 
 def _error(rates: Float[Tensor, "points state"], points: Points) -> float:
     return ((rates - points.dxdt).square().mean().sqrt() / task_scale(points)).item()
-
-
-def _outside(learner: Learner, points: Points) -> list[str]:
-    domain = learner.net.domain
-    outside = int(domain.outside(points.x).sum())
-    if not outside:
-        return []
-    box = ", ".join(f"{c.name} from {c.low:.3g} to {c.high:.3g}" for c in domain.coordinates)
-    return [
-        f"{outside} of {len(points.x)} observed states lie outside the domain that the learner was trained in ({box}): "
-        "do not trust the dynamics there."
-    ]
-
-
-def _badly_met(learner: Learner, points: Points, residual: float, validation_loss: float | None) -> list[str]:
-    if residual <= _LARGE:
-        return []
-    met = f"The observed derivatives are met to {residual:.1%} only"
-    if validation_loss is None:
-        return [f"{met}: this system is unlike those of the training, or its observations are noisy."]
-    usual = validation_loss**0.5
-    if learner.scale != "task":
-        usual = usual / task_scale(points).item()
-    if residual > _FAR_ABOVE * usual:
-        return [
-            f"{met}, where held-out systems of the training family are to {usual:.1g}: this system is unlike them, or "
-            "its observations are noisy."
-        ]
-    return [
-        f"{met}, and held-out systems of the training family to {usual:.1g}: the learner is not trained well enough; "
-        "do not trust the prediction."
-    ]

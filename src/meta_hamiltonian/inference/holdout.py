@@ -16,7 +16,7 @@ from meta_hamiltonian.observations.canonical import observed_states
 
 # The part of a trajectory, its end, that is held out.
 _HELD_OUT = 0.25
-# Of the orbit that is compared with observations.
+# The orbit is compared with observations, which have errors of their own.
 _TOLERANCE = 1e-7
 ENOUGH = 8
 """With fewer instants there is nothing to hold out."""

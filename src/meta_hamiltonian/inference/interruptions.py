@@ -78,7 +78,7 @@ def _index(observations: Sequence[Trajectory], part: Trajectory) -> int:
 def _hits(
     adapted: AdaptedSystems, paths: Sequence[CanonicalTrajectory], signals: tuple[Signal, ...]
 ) -> list[list[tuple[int, int]]]:
-    """Of each trajectory, the first and last instants that are to be left out."""
+    """The first and last instants that are to be left out, of each trajectory."""
     x, rates = torch.cat([path.x for path in paths]), torch.cat([path.dxdt for path in paths])
     size = x.std(0)
     if not (size > 0).all():

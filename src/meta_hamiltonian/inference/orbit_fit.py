@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -11,6 +10,7 @@ from torch import Tensor
 from meta_hamiltonian.dynamics import Forces, Signal
 from meta_hamiltonian.episodes import Points
 from meta_hamiltonian.inference.friction import Candidate, Kinds, choose, correlation_time, shares
+from meta_hamiltonian.inference.laplace import Drawn, draw, in_order
 from meta_hamiltonian.inference.sensitivity import Law
 from meta_hamiltonian.inference.shooting import Known, Shot, Windows, enough_steps, shoot, stable_steps
 from meta_hamiltonian.learners import Learner
@@ -27,16 +27,10 @@ _LEAST_NOISE = 1e-6
 _DEFINED = 1e-4
 # States at which it does.
 _DEFINED_AT = 400
-# The distribution's tails are no heavier than with so many degrees of freedom.
-_FEWEST_FREE = 10.0
 # Rounds in which steps are made short enough for dry friction.
 _FINER = 3
 # The noise is found again where it differs by more than this part, at most so often.
 _SAME, _NOISE_ROUNDS = 0.1, 4
-# No more of the independent residuals are counted as lost to the unknowns.
-_MOST_LOST = 0.3
-# Correlations of residuals are looked for over this part of an orbit.
-_REACH = 0.2
 
 
 class OrbitFit(NamedTuple):
@@ -109,13 +103,13 @@ def fit_orbits(
     generator = torch.Generator().manual_seed(0)
     # Two kinds at once are hard to tell from one: they count where they were chosen.
     counts = shares([one for one in candidates if len(one.kinds) < 2 or one.kinds == kinds], SAMPLES)
-    drawn = [_draw(fits.of(one), count, generator) for one, count in counts.items()]
+    drawn = [draw(fits.of(one).law, fits.of(one).shot, count, generator) for one, count in counts.items()]
     systems, ends = zip(
         *(_systems(fits.of(one).law, d, signals) for one, d in zip(counts, drawn, strict=True)), strict=True
     )
-    forces = _systems(best.law, _draw(best, SAMPLES, generator), signals)[0].forces
+    forces = _systems(best.law, draw(best.law, best.shot, SAMPLES, generator), signals)[0].forces
     assert forces is not None
-    own, end = _systems(best.law, _Drawn(best.shot.theta[None], best.shot.ends[-1:]), signals)
+    own, end = _systems(best.law, Drawn(best.shot.theta[None], best.shot.ends[-1:]), signals)
     starts = best.shot.nodes[fits.windows.row[:, 0] == 0]
     samples = systems[0] if len(systems) == 1 else AdaptedSystems.joined(systems)
     return OrbitFit(
@@ -175,11 +169,11 @@ class _Fits:
         floor = (_LEAST_NOISE * self.box).square()  # of solver and head, which are no evidence
         seen = [a for a in range(len(self.box)) if fits[0].shot.residual[..., a].isfinite().any()]
         squares = torch.stack(
-            [torch.stack([_in_order(one.shot.residual[..., a]).square().mean() for a in seen]) for one in fits]
+            [torch.stack([in_order(one.shot.residual[..., a]).square().mean() for a in seen]) for one in fits]
         )
         logs = (squares + floor[seen]).log()
         best = fits[int(logs.sum(-1).argmin())].shot.residual
-        residuals = [_in_order(best[..., a]) for a in seen]
+        residuals = [in_order(best[..., a]) for a in seen]
         counts = torch.tensor([len(r) / correlation_time(r) for r in residuals], dtype=torch.float64)
         values = -(logs @ counts)
         price = counts.sum().clamp_min(2.0).log()
@@ -294,73 +288,7 @@ class _Fits:
         return (white + high * sizes).sqrt().maximum(floor)
 
 
-def _in_order(residual: Float[Tensor, "windows instants"]) -> Float[Tensor, " observations"]:
-    return residual[residual.isfinite()]
-
-
-class _Drawn(NamedTuple):
-    theta: Float[Tensor, "samples unknowns"]
-    ends: Float[Tensor, "samples state"]
-
-
-def _draw(fitted: _Fitted, count: int, generator: torch.Generator) -> _Drawn:
-    """Laplace's approximation: θ and the end of the last orbit from the Gaussian of the linearised problem.
-
-    Residuals are not independent where the law or the instrument has errors of its own. The covariance therefore is
-    that of Newey and West, in directions where it is the larger one.
-    """
-    shot = fitted.shot
-    rows = torch.cat([shot.design, shot.prior])
-    size = rows.square().sum(0).sqrt()
-    size = size.clamp_min(1e-12 * size.max())
-    _, values, right = torch.linalg.svd(rows / size, full_matrices=False)
-    root = right.mT / values.clamp_min(1e-12 * values[0])  # covariance = root rootᵀ, for noise of size 1
-    scores = (shot.design / size) @ root * shot.misfit[:, None]
-    spread = _long_run(scores, shot)
-    white = shot.misfit.square().mean().clamp_min(1e-300)
-    powers, axes = torch.linalg.eigh(spread)
-    # With few independent residuals their size is not known well either: Student's distribution.
-    free = max(_independent(shot) - len(size), _FEWEST_FREE)
-    # As in every regression, residuals are smaller than errors by what was fitted to them.
-    fitted_to = ((shot.design / size) @ root).square().sum().item()
-    lost = min(fitted_to / _independent(shot), _MOST_LOST)
-    factor = root @ axes * (powers.clamp_min(white) / (1 - lost)).sqrt() / size[:, None]
-    unit = torch.randn(count * 8, factor.shape[1], dtype=torch.float64, generator=generator)
-    chi2 = torch.from_numpy(np.random.default_rng(count).chisquare(free, count * 8)) / free
-    change = unit / chi2.sqrt()[:, None] @ factor.mT
-    heads, friction, _ = fitted.law.sizes
-    unknowns = len(shot.theta)
-    theta = shot.theta + change[:, -unknowns:]
-    # Friction takes energy out: of eight times as many, those where it does.
-    good = (theta[:, heads : heads + friction] >= 0).all(-1)
-    kept = torch.cat([good.nonzero()[:, 0], (~good).nonzero()[:, 0]])[:count]
-    theta = theta[kept]
-    theta[:, heads : heads + friction] = theta[:, heads : heads + friction].clamp_min(0.0)
-    ends = shot.ends[-1] + change[kept] @ shot.to_ends[-1].mT
-    return _Drawn(theta, ends)
-
-
-def _independent(shot: Shot) -> float:
-    """How many residuals there are, those that go together counted as one."""
-    parts = [_in_order(shot.residual[..., a]) for a in range(shot.residual.shape[-1])]
-    return sum(len(part) / correlation_time(part) for part in parts if len(part))
-
-
-def _long_run(scores: Float[Tensor, "observations columns"], shot: Shot) -> Float[Tensor, "columns columns"]:
-    """The covariance of a sum of scores that may go together over some time (Newey and West)."""
-    window, place = shot.instants[:, 0], shot.instants[:, 1]
-    instant = window * (int(place.max()) + 1) + place
-    _, index = torch.unique(instant, return_inverse=True)
-    total = scores.new_zeros(int(index.max()) + 1, scores.shape[1]).index_add(0, index, scores)
-    spread = total.mT @ total
-    reach = int(_REACH * len(total))
-    for lag in range(1, reach + 1):
-        product = total[lag:].mT @ total[:-lag]
-        spread = spread + (1 - lag / (reach + 1)) * (product + product.mT)
-    return spread
-
-
-def _systems(law: Law, drawn: _Drawn, signals: tuple[Signal, ...]) -> tuple[AdaptedSystems, Tensor]:
+def _systems(law: Law, drawn: Drawn, signals: tuple[Signal, ...]) -> tuple[AdaptedSystems, Tensor]:
     v, d, g = law.split(drawn.theta)
     columns = law.head.centre + law.head.basis @ v
     scale = drawn.theta.new_full((len(drawn.theta),), law.scale)

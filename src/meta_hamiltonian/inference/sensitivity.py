@@ -8,22 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from meta_hamiltonian.dynamics.dormand_prince import ERROR, STAGES, TIMES
 from meta_hamiltonian.dynamics.forces import Signal
 from meta_hamiltonian.dynamics.friction import FRICTION
 from meta_hamiltonian.learners.learner import Unknowns
 from meta_hamiltonian.models import FieldNetwork
-
-# Runge and Kutta's method of order 5 of Dormand and Prince, and the weights of its error.
-_STAGES = (
-    (1 / 5,),
-    (3 / 40, 9 / 40),
-    (44 / 45, -56 / 15, 32 / 9),
-    (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729),
-    (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
-    (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
-)
-_TIMES = (0.0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0)
-_ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
 
 
 class Law(NamedTuple):
@@ -163,8 +152,8 @@ def follow(
         change[..., dim:] += found.by_unknowns
         return torch.cat([found.value[..., None], change], dim=-1)
 
-    weights = [start.new_tensor(row) for row in _STAGES]
-    of_error = start.new_tensor(_ERROR)
+    weights = [start.new_tensor(row) for row in STAGES]
+    of_error = start.new_tensor(ERROR)
     first = rate(y, t[:, 0])
     for j, count in enumerate(steps):
         dt = (t[:, j + 1] - t[:, j]) / count
@@ -172,7 +161,7 @@ def follow(
         for step in range(count):
             time, stages = t[:, j] + step * dt, [first]
             moved = y
-            for row, part in zip(weights, _TIMES[1:], strict=True):
+            for row, part in zip(weights, TIMES, strict=True):
                 moved = y + dt[:, None, None] * torch.einsum("i,irsu->rsu", row, torch.stack(stages))
                 stages.append(rate(moved, time + part * dt))
             error = error + (dt[:, None] * torch.einsum("i,irs->rs", of_error, torch.stack(stages)[..., 0])).abs()

@@ -17,6 +17,7 @@ _SHORTEST, _LONGEST, _BALANCE = 3, 12, 100
 # An error of a step may be this part of the noise.
 _NEGLIGIBLE = 0.01
 _MOST_STEPS = 64
+# Steps are at most so many times of relaxation; the method is stable up to 3.3.
 _STABLE = 2.5
 # Gauss-Newton ends after so many rounds, or where the cost falls by less than this part.
 _ROUNDS, _SETTLED = 25, 1e-4
@@ -67,17 +68,18 @@ def _cut(one: CanonicalTrajectory, which: int, length: int) -> tuple[Tensor, ...
 
 
 class Shot(NamedTuple):
-    """Orbits that were fitted.
+    """Orbits near to the observations, and the problem linearised at them.
 
     - `theta`: the unknowns of the law.
-    - `nodes`: states at the first instant of each window.
-    - `ends`: states at the last instant of each window.
+    - `nodes`, `ends`: states at the first and at the last instant of each window.
     - `residual`: observed less fitted, at every instant of every window; not a number where nothing was observed.
-    - `design`, `misfit`: of the linearised problem, a row for each observation in units of its noise; the columns are
-        the start of each orbit and then θ.
-    - `instants`: of each row, its window and its place there.
-    - `prior`: rows that are not observations.
-    - `to_ends`: how the ends change with the columns.
+    - `design`, `misfit`: a row for each observation in units of its noise; the columns are the start of each orbit and
+        then θ.
+    - `target`: what the change of the columns is to make up for; the misfit where windows continue each other.
+    - `instants`: the window of each row, its place there, and the coordinate.
+    - `prior`, `lacking`: rows that are not observations, and what they lack.
+    - `to_nodes`, `to_ends`: how nodes and ends change with the columns.
+    - `open`: what the nodes lack to continue the orbits before them.
     - `cost`: half the sum of squares.
     - `settled`: whether the cost fell no more.
     """
@@ -88,11 +90,15 @@ class Shot(NamedTuple):
     residual: Float[Tensor, "windows instants state"]
     design: Float[Tensor, "observations columns"]
     misfit: Float[Tensor, " observations"]
+    target: Float[Tensor, " observations"]
     instants: Int[Tensor, "observations 3"]
     prior: Float[Tensor, "rows columns"]
+    lacking: Float[Tensor, " rows"]
+    to_nodes: Float[Tensor, "windows state columns"]
     to_ends: Float[Tensor, "windows state columns"]
+    open: Float[Tensor, "windows state"]
     cost: float
-    settled: bool
+    settled: bool = False
 
 
 class Known(NamedTuple):
@@ -133,58 +139,27 @@ def shoot(
         Bock: Recent advances in parameter identification techniques for ODE. In: Numerical treatment of inverse
         problems in differential and integral equations, 1983.
     """
-    problem = _linearised(law, windows, theta, nodes, noise, known, steps, robust)
+    shot = _linearised(law, windows, theta, nodes, noise, known, steps, robust)
     settled = False
     for rounds in range(_ROUNDS):
         better = None
         for damping in _DAMPINGS:
-            change = _solution(problem, damping)
-            moved = problem.theta + change[-len(theta) :]
-            at = problem.nodes + problem.to_nodes @ change + problem.open
+            change = _solution(shot, damping)
+            moved = shot.theta + change[-len(theta) :]
+            at = shot.nodes + shot.to_nodes @ change + shot.open
             tried = _linearised(law, windows, moved, at, noise, known, steps, robust)
             # The first round closes the gaps, whatever that costs.
-            if tried.cost < problem.cost or (rounds == 0 and tried.cost < torch.inf):
+            if tried.cost < shot.cost or (rounds == 0 and tried.cost < torch.inf):
                 better = tried
                 break
         if better is None:
-            settled = True  # to rounding, or it cannot get better
+            settled = rounds > 0  # to rounding; in the first round the gaps are still open
             break
-        settled = abs(problem.cost - better.cost) <= _SETTLED * better.cost
-        problem = better
+        settled = abs(shot.cost - better.cost) <= _SETTLED * better.cost
+        shot = better
         if settled:
             break
-    return Shot(
-        problem.theta,
-        problem.nodes,
-        problem.ends,
-        problem.residual,
-        problem.design,
-        problem.misfit,
-        problem.instants,
-        problem.prior,
-        problem.to_ends,
-        problem.cost,
-        settled,
-    )
-
-
-class _Problem(NamedTuple):
-    """The problem linearised at θ and the nodes; `open` is what the nodes lack to continue the orbits before them."""
-
-    theta: Tensor
-    nodes: Tensor
-    ends: Tensor
-    residual: Tensor
-    design: Tensor
-    misfit: Tensor
-    target: Tensor
-    instants: Tensor
-    prior: Tensor
-    lacking: Tensor
-    to_nodes: Tensor
-    to_ends: Tensor
-    open: Tensor
-    cost: float
+    return shot._replace(settled=settled)
 
 
 def _linearised(
@@ -196,7 +171,7 @@ def _linearised(
     known: Known,
     steps: Sequence[int],
     robust: bool,
-) -> _Problem:
+) -> Shot:
     passed = follow(law, theta, nodes, windows.t, windows.trajectory, steps)
     x, by_start, by_theta = (part.transpose(0, 1) for part in (passed.x, passed.by_start, passed.by_unknowns))
     to_nodes, opened, gaps = _condensed(windows, nodes, x[:, -1], by_start[:, -1], by_theta[:, -1])
@@ -218,7 +193,7 @@ def _linearised(
     if robust:
         squares = torch.where(misfit.abs() <= limit, squares, 2 * limit * misfit.abs() - limit**2)
     cost = (squares.sum() + _CONTINUITY * (gaps / noise).square().sum() + lacking.square().sum()).item() / 2
-    return _Problem(
+    return Shot(
         theta,
         nodes,
         x[:, -1],
@@ -258,10 +233,10 @@ def _condensed(
     return to_nodes, opened, gaps
 
 
-def _solution(problem: _Problem, damping: float) -> Float[Tensor, " columns"]:
+def _solution(shot: Shot, damping: float) -> Float[Tensor, " columns"]:
     """The Gauss-Newton step, with the damping relative to each column."""
-    rows = torch.cat([problem.design, problem.prior])
-    values = torch.cat([problem.target, problem.lacking])
+    rows = torch.cat([shot.design, shot.prior])
+    values = torch.cat([shot.target, shot.lacking])
     size = rows.square().sum(0).sqrt()
     size = size.clamp_min(1e-12 * size.max()).clamp_min(torch.finfo(size.dtype).tiny)
     rows = rows / size

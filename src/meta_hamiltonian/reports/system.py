@@ -23,7 +23,7 @@ from meta_hamiltonian.figures.adapted import (
 )
 from meta_hamiltonian.inference import Fit
 from meta_hamiltonian.inference.bands import where_next
-from meta_hamiltonian.inference.fit import with_error
+from meta_hamiltonian.inference.remarks import with_error
 from meta_hamiltonian.inference.symbolic import read_symbolically
 from meta_hamiltonian.learners.checkpoint import save_adapted
 from meta_hamiltonian.reports.page import page

@@ -1,0 +1,87 @@
+"""How sure a fit of orbits is: samples of its unknowns."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from meta_hamiltonian.inference.friction import correlation_time
+from meta_hamiltonian.inference.sensitivity import Law
+from meta_hamiltonian.inference.shooting import Shot
+
+# The distribution's tails are no heavier than with so many degrees of freedom.
+_FEWEST_FREE = 10.0
+# No more of the independent residuals are counted as lost to the unknowns.
+_MOST_LOST = 0.3
+# Correlations of residuals are looked for over this part of an orbit.
+_REACH = 0.2
+
+
+def in_order(residual: Float[Tensor, "windows instants"]) -> Float[Tensor, " observations"]:
+    """The residuals that there are, window after window."""
+    return residual[residual.isfinite()]
+
+
+class Drawn(NamedTuple):
+    """Samples of the unknowns, and of where the last orbit ends."""
+
+    theta: Float[Tensor, "samples unknowns"]
+    ends: Float[Tensor, "samples state"]
+
+
+def draw(law: Law, shot: Shot, count: int, generator: torch.Generator) -> Drawn:
+    """Laplace's approximation: θ and the end of the last orbit from the Gaussian of the linearised problem.
+
+    Residuals are not independent where the law or the instrument has errors of its own. The covariance therefore is
+    that of Newey and West, in directions where it is the larger one.
+    """
+    rows = torch.cat([shot.design, shot.prior])
+    size = rows.square().sum(0).sqrt()
+    size = size.clamp_min(1e-12 * size.max())
+    _, values, right = torch.linalg.svd(rows / size, full_matrices=False)
+    root = right.mT / values.clamp_min(1e-12 * values[0])  # covariance = root rootᵀ, for noise of size 1
+    scores = (shot.design / size) @ root * shot.misfit[:, None]
+    spread = _long_run(scores, shot)
+    white = shot.misfit.square().mean().clamp_min(1e-300)
+    powers, axes = torch.linalg.eigh(spread)
+    # With few independent residuals their size is not known well either: Student's distribution.
+    free = max(_independent(shot) - len(size), _FEWEST_FREE)
+    # As in every regression, residuals are smaller than errors by what was fitted to them.
+    fitted_to = ((shot.design / size) @ root).square().sum().item()
+    lost = min(fitted_to / _independent(shot), _MOST_LOST)
+    factor = root @ axes * (powers.clamp_min(white) / (1 - lost)).sqrt() / size[:, None]
+    unit = torch.randn(count * 8, factor.shape[1], dtype=torch.float64, generator=generator)
+    chi2 = torch.from_numpy(np.random.default_rng(count).chisquare(free, count * 8)) / free
+    change = unit / chi2.sqrt()[:, None] @ factor.mT
+    heads, friction, _ = law.sizes
+    unknowns = len(shot.theta)
+    theta = shot.theta + change[:, -unknowns:]
+    # Friction takes energy out: of eight times as many, those where it does.
+    good = (theta[:, heads : heads + friction] >= 0).all(-1)
+    kept = torch.cat([good.nonzero()[:, 0], (~good).nonzero()[:, 0]])[:count]
+    theta = theta[kept]
+    theta[:, heads : heads + friction] = theta[:, heads : heads + friction].clamp_min(0.0)
+    ends = shot.ends[-1] + change[kept] @ shot.to_ends[-1].mT
+    return Drawn(theta, ends)
+
+
+def _independent(shot: Shot) -> float:
+    """How many residuals there are, those that go together counted as one."""
+    parts = [in_order(shot.residual[..., a]) for a in range(shot.residual.shape[-1])]
+    return sum(len(part) / correlation_time(part) for part in parts if len(part))
+
+
+def _long_run(scores: Float[Tensor, "observations columns"], shot: Shot) -> Float[Tensor, "columns columns"]:
+    """The covariance of a sum of scores that may go together over some time (Newey and West)."""
+    window, place = shot.instants[:, 0], shot.instants[:, 1]
+    instant = window * (int(place.max()) + 1) + place
+    _, index = torch.unique(instant, return_inverse=True)
+    total = scores.new_zeros(int(index.max()) + 1, scores.shape[1]).index_add(0, index, scores)
+    spread = total.mT @ total
+    reach = int(_REACH * len(total))
+    for lag in range(1, reach + 1):
+        product = total[lag:].mT @ total[:-lag]
+        spread = spread + (1 - lag / (reach + 1)) * (product + product.mT)
+    return spread
