@@ -14,6 +14,7 @@ from meta_hamiltonian.basics.random import uniform
 
 Number = int | float
 KINDS = ("angle", "length")
+LATTICES = ("", "ring")
 # Beyond one degree of freedom a grid has so many points, whatever the dimension.
 SOBOL_POINTS = 2500
 # So often a point is drawn anew before the region is given up as too small.
@@ -85,12 +86,15 @@ class Domain:
     - `coordinates`: 2n of them, the positions first.
     - `exclusions`: what is left out of the box.
     - `time_unit`, `energy_unit`: for labels, empty where they are dimensionless.
+    - `lattice`: `"ring"` where the degrees of freedom are like particles on a ring, in their order, each of which acts
+        on its two neighbours alike; else empty.
     """
 
     coordinates: tuple[Coordinate, ...]
     exclusions: tuple[Exclusion, ...] = ()
     time_unit: str = ""
     energy_unit: str = ""
+    lattice: str = ""
 
     def __post_init__(self) -> None:
         _check_even(len(self.coordinates))
@@ -99,6 +103,10 @@ class Domain:
         for exclusion in self.exclusions:
             if any(len(row) != self.state_dim for row in exclusion.matrix):
                 raise ValueError(f"the rows of an exclusion's matrix must have {self.state_dim} numbers each")
+        if self.lattice not in LATTICES:
+            raise ValueError(f"lattice={self.lattice!r} is not known; choose 'ring', or leave it empty")
+        if self.lattice and any(len({(c.low, c.high, c.kind) for c in half}) > 1 for half in self._halves):
+            raise ValueError("the positions of a lattice must have one box and one kind, and so must its momenta")
 
     @classmethod
     def box(
@@ -143,11 +151,17 @@ class Domain:
             ),
             settings["time_unit"],
             settings["energy_unit"],
+            settings.get("lattice", ""),  # checkpoints of earlier versions have none
         )
 
     def settings(self) -> dict[str, Any]:
         """As plain values."""
         return dataclasses.asdict(self)
+
+    @property
+    def _halves(self) -> tuple[tuple[Coordinate, ...], tuple[Coordinate, ...]]:
+        n = len(self.coordinates) // 2
+        return self.coordinates[:n], self.coordinates[n:]
 
     @property
     def state_dim(self) -> int:

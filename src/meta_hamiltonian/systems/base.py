@@ -45,6 +45,10 @@ class System(abc.ABC):
     domain: Domain
     """Where its states live: the box, names, units, and what is excluded."""
 
+    inputs: str = "natural"
+    """What a network is given of a state, unless it is told: `"raw"`, the coordinates in units of the box; or
+    `"natural"`, angles as their cosine and sine, the distance to what is excluded, and neighbours of a lattice."""
+
     @property
     def name(self) -> str:
         """For messages and figures."""

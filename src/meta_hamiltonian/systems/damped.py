@@ -56,6 +56,7 @@ class Damped(SimulatedSystem):
         self.domain = system.domain
         self.horizon = system.horizon
         self.turns = system.turns
+        self.inputs = system.inputs
 
     @property
     def name(self) -> str:

@@ -68,6 +68,7 @@ class Driven(SimulatedSystem):
         reach = max(abs(end) for end in (system.domain.coordinates[0].low, system.domain.coordinates[0].high))
         self.domain = _with_phase(system.domain, _ACTIONS * high * reach / slowest)
         self.horizon = system.horizon
+        self.inputs = system.inputs
 
     @property
     def name(self) -> str:

@@ -32,6 +32,7 @@ class Pendulum(SimulatedSystem):
     parameter_names = ("m", "l", "q0")
     parameter_ranges = ((0.5, 5.0), (0.5, 5.0), (-math.pi, math.pi))
     domain = Domain.box((2 * math.pi, 20.0), angles=("q",))
+    inputs = "raw"  # the poster's networks are given q itself
     horizon = 20.0  # the protocol's, about two periods of a typical pendulum
 
     def __init__(self, gravity: float = 1.0):
