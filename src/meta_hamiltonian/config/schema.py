@@ -82,6 +82,11 @@ class ModelConfig:
     width: int = key(integer(1), "size of the hidden layers")
     depth: int = key(integer(1), "number of the hidden layers")
     activation: str = key(one_of("tanh", "softplus", "sin", "silu"), "between them")
+    inputs: str | None = key(
+        one_of("raw", "natural", None),
+        "raw: coordinates in units of the box; natural: angles as cos and sin, log distances to what is excluded, and "
+        "neighbours on a lattice; null: as the family says",
+    )
     is_the_law: ClassVar[bool] = False
 
 
@@ -299,6 +304,8 @@ OF_CLASS: Mapping[str, type] = {
     "Scratch": FineTuneConfig,
     "Oracle": OracleConfig,
     "HamiltonianNetwork": ModelConfig,
+    "Inputs": ModelConfig,
+    "NaturalNetwork": ModelConfig,
     "VectorFieldNetwork": ModelConfig,
     "DissipativeNetwork": DissipativeConfig,
     "ParametricHamiltonian": ParametricConfig,

@@ -27,6 +27,8 @@ def class_settings(config: DictConfig) -> dict[str, dict[str, Any]]:
     if "system" in settings["model"]:  # the law of the family
         settings["model"]["system"] = settings["system"]
     family, network = build(settings["system"], System), registered(settings["model"]["_target_"])
+    if settings["model"].get("inputs", "") is None:
+        settings["model"]["inputs"] = family.inputs
     if isinstance(family, SimulatedSystem) and not family.conserves_energy:
         assert network is not None
         assert issubclass(network, FieldNetwork)

@@ -5,6 +5,7 @@ from meta_hamiltonian.models.activations import ACTIVATIONS
 from meta_hamiltonian.models.adapted import Adapted, AdaptedSystems, StoppedOrbitWarning
 from meta_hamiltonian.models.dissipative import DissipativeNetwork
 from meta_hamiltonian.models.hamiltonian import HamiltonianNetwork
+from meta_hamiltonian.models.natural import NaturalNetwork
 from meta_hamiltonian.models.network import FieldNetwork, FieldOf
 from meta_hamiltonian.models.parametric import ParametricHamiltonian
 from meta_hamiltonian.models.vector_field import VectorFieldNetwork
@@ -17,6 +18,7 @@ __all__ = [
     "FieldNetwork",
     "FieldOf",
     "HamiltonianNetwork",
+    "NaturalNetwork",
     "ParametricHamiltonian",
     "StoppedOrbitWarning",
     "VectorFieldNetwork",

@@ -47,8 +47,6 @@ class DissipativeNetwork(HamiltonianNetwork):
         separately. 2022. arXiv:2201.10085.
     """
 
-    has_layers = False
-
     def __init__(
         self,
         state_dim: int = 2,
@@ -60,6 +58,7 @@ class DissipativeNetwork(HamiltonianNetwork):
         friction: str | None = None,
         friction_width: int = 16,
         damped: int | None = None,
+        inputs: str = "raw",
     ):
         """**Arguments** beside those of [`HamiltonianNetwork`][]:
 
@@ -67,7 +66,8 @@ class DissipativeNetwork(HamiltonianNetwork):
         - `friction_width`: how many functions ψ has where the kind is None.
         - `damped`: friction acts on so many degrees of freedom, the first ones; None is all.
         """
-        super().__init__(state_dim, width, depth, activation, input_scale, domain)
+        super().__init__(state_dim, width, depth, activation, input_scale, domain, inputs)
+        self.has_layers = False
         check_arguments(type(self), friction=friction, friction_width=friction_width, damped=damped)
         n = self.domain.degrees_of_freedom
         self.damped = n if damped is None else damped

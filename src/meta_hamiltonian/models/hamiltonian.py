@@ -13,17 +13,19 @@ from meta_hamiltonian.config import check_arguments
 from meta_hamiltonian.dynamics import Domain, hamiltonian_field
 from meta_hamiltonian.models.activations import ACTIVATIONS
 from meta_hamiltonian.models.body import hidden_layers
+from meta_hamiltonian.models.inputs import Inputs
 from meta_hamiltonian.models.network import FieldNetwork
 from meta_hamiltonian.systems import Resistance
 
 
 @register
 class HamiltonianNetwork(FieldNetwork):
-    """H_θ(x) = w · φ((x − centre) / state_box): hidden layers φ (the body) and a linear head w.
+    """H_θ(x) = w · φ(u(x)): hidden layers φ (the body) and a linear head w.
 
-    The head has no bias, since a constant in H moves nothing and gets no gradient from the loss. The field is
-    computed as explicit matrix products, forward and transposed, so that training pays for one
-    order of automatic differentiation less than with the gradient of `forward`.
+    What the body is given, u, is (x − centre) / state_box, or what [`Inputs`][] makes of the kinds of coordinates; on
+    a lattice φ is a sum over its windows. The head has no bias, since a constant in H moves nothing and gets no
+    gradient from the loss. The field is computed as explicit matrix products, forward and transposed, so that training
+    pays for one order of automatic differentiation less than with the gradient of `forward`.
 
     ??? cite "Reference"
 
@@ -31,7 +33,6 @@ class HamiltonianNetwork(FieldNetwork):
     """
 
     has_energy = True
-    has_layers = True
 
     def __init__(
         self,
@@ -41,6 +42,7 @@ class HamiltonianNetwork(FieldNetwork):
         activation: str = "tanh",
         input_scale: Sequence[float] | Float[Tensor, " state"] | None = None,
         domain: Domain | None = None,
+        inputs: str = "raw",
     ):
         """**Arguments:**
 
@@ -49,11 +51,14 @@ class HamiltonianNetwork(FieldNetwork):
         - `activation`: tanh, softplus, sin or silu.
         - `input_scale`: half-widths of the state box, `[2n]`, by which the inputs are divided; None is 1 for all.
         - `domain`: where the states live, instead of `state_dim` and `input_scale`.
+        - `inputs`: raw or natural, see [`Inputs`][].
         """
         super().__init__(state_dim, input_scale, domain)
         check_arguments(type(self), width=width, depth=depth, activation=activation)
         self.activation = ACTIVATIONS[activation]
-        self.body = hidden_layers(self.state_dim, width, depth, activation)
+        self.inputs = Inputs(self.domain, inputs)
+        self.has_layers = self.inputs.scaled
+        self.body = hidden_layers(self.inputs.size, width, depth, activation)
         self.head = nn.Linear(width, 1, bias=False)
 
     @classmethod
@@ -77,42 +82,73 @@ class HamiltonianNetwork(FieldNetwork):
     ) -> Float[Tensor, "*batch"]:
         """The learned energies of many tasks; arguments as for `field_with`."""
         layers, head = self.layers(parameters)
-        hidden, _ = self._forward(layers, x)
-        return (hidden * head).sum(-1)
+        hidden, _ = self._forward(layers, self._rows(x))
+        energy = (hidden * head).sum(-1)
+        return energy.reshape(*x.shape[:-1], self.inputs.windows).sum(-1)
 
     def field_with(
         self, parameters: Mapping[str, Tensor], x: Float[Tensor, "*batch state"]
     ) -> Float[Tensor, "*batch state"]:
         """Equation (1) for many tasks, with ∇ₓH_θ carried back through the transposed layers."""
         layers, head = self.layers(parameters)
-        _, slopes = self._forward(layers, x)
+        _, slopes = self._forward(layers, self._rows(x))
         gradient = head * slopes[-1]  # ∂H/∂a of the last hidden layer, carried back through the transposed layers
         for (weight, _), slope in zip(layers[:0:-1], slopes[-2::-1], strict=True):
             gradient = (gradient @ weight) * slope
-        return hamiltonian_field(gradient @ layers[0][0] / self.state_box)
+        gradient = gradient @ layers[0][0]
+        if self.inputs.scaled:
+            return hamiltonian_field(gradient.reshape(x.shape) / self.state_box)
+        rows = self.inputs.slopes(x) @ gradient.reshape(*x.shape[:-1], self.inputs.windows, -1, 1)
+        return hamiltonian_field(self.inputs.gathered(rows)[..., 0])
 
     def field_features(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch state width"]:
         """A(x) = Ω (∂φ/∂x)ᵀ, so that the field is A(x) w: linear in the head."""
         layers, _ = self.layers(dict(self.named_parameters()))
-        _, slopes = self._forward(layers, x)
-        tangents = (layers[0][0] / self.state_box).mT * slopes[0].unsqueeze(-2)
+        _, slopes = self._forward(layers, self.inputs(x))
+        first = layers[0][0]
+        tangents = (first / self.state_box).mT if self.inputs.scaled else self.inputs.slopes(x) @ first.mT
+        tangents = tangents * slopes[0].unsqueeze(-2)
         for (weight, _), slope in zip(layers[1:], slopes[1:], strict=True):
             tangents = (tangents @ weight.mT) * slope.unsqueeze(-2)
-        return hamiltonian_field(tangents.mT).mT
+        return hamiltonian_field(self.inputs.gathered(tangents).mT).mT
 
     def features_and_jacobian(
         self, x: Float[Tensor, "points state"], head: Float[Tensor, "features outputs"]
     ) -> tuple[Float[Tensor, "points state width"], Float[Tensor, "points state state"]]:
-        """A(x), and Ω ∇²H(x), written out where there is one hidden layer."""
-        if len(self.body) > 1 or len(head) > self.head.in_features or not self.has_layers:
+        """A(x), and Ω ∇²H(x), written out where there is one hidden layer and one window."""
+        if len(self.body) > 1 or len(head) != self.body[-1].out_features or self.inputs.windows > 1:
             return super().features_and_jacobian(x, head)
         with torch.no_grad():
             ((weight, bias),), _ = self.layers(dict(self.named_parameters()))
-            _, first, second, _ = self.activation.derivatives(F.linear(self.normalized(x), weight, bias))
-            inner = weight / self.state_box
-            features = hamiltonian_field(first.unsqueeze(-1) * inner).mT
-            hessian = torch.einsum("pw,wi,wj->pij", second * head[:, 0], inner, inner)
+            _, first, second, _ = self.activation.derivatives(F.linear(self.inputs(x)[..., 0, :], weight, bias))
+            inner = self.inputs.slopes(x)[..., 0, :, :] @ weight.mT
+            features = hamiltonian_field((first.unsqueeze(-2) * inner).mT).mT
+            hessian = (inner * (second * head[:, 0]).unsqueeze(-2)) @ inner.mT
+            if not self.inputs.scaled:
+                hessian = hessian + self.inputs.curvature(x, (first * head[:, 0]) @ weight)
             return features, hamiltonian_field(hessian.mT).mT
+
+    def body_jacobian(
+        self, x: Float[Tensor, "points state"], columns: Float[Tensor, "points features outputs"]
+    ) -> dict[str, Float[Tensor, "points state _"]]:
+        """∂f/∂θ of the body, written out where there is one hidden layer: with H = c · σ(W u + b), the rates of
+
+        - b: those of σ″(a) Wᵀ times c,
+        - W: those of σ′(a) and of σ″(a) Wᵀ times c u.
+        """
+        if len(self.body) > 1 or columns.shape[-2] != self.body[-1].out_features:
+            return super().body_jacobian(x, columns)
+        ((matrix, bias),), _ = self.layers(dict(self.named_parameters()))
+        u, slopes = self.inputs(x), self.inputs.slopes(x)
+        _, first, second, _ = self.activation.derivatives(F.linear(u, matrix, bias))
+        c = columns[:, None, None, :, 0]
+        bent = (slopes @ matrix.mT) * (c * second.unsqueeze(-2))  # [points, windows, local, width]
+        weight = bent.unsqueeze(-1) * u[..., None, None, :]
+        weight = weight + (c * first.unsqueeze(-2)).unsqueeze(-1) * slopes.unsqueeze(-2)
+        rows = self.inputs.gathered(torch.cat([weight.flatten(-2), bent], dim=-1))
+        rates = hamiltonian_field(rows.mT).mT
+        size = matrix.numel()
+        return {"body.0.weight": rates[..., :size], "body.0.bias": rates[..., size:]}
 
     def layers(self, parameters: Mapping[str, Tensor]) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
         """(weight, bias) of each hidden layer, and the head as a row; `parameters` before the network's own."""
@@ -124,9 +160,14 @@ class HamiltonianNetwork(FieldNetwork):
         head = parameters.get("head.weight", self.head.weight)
         return layers, head[0] if head.dim() == 2 else head
 
-    def _forward(self, layers: list[tuple[Tensor, Tensor]], x: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def _rows(self, x: Tensor) -> Tensor:
+        """What the body is given, the windows of each point below each other."""
+        u = self.inputs(x)
+        return u.flatten(-3, -2) if u.dim() > 2 else u
+
+    def _forward(self, layers: list[tuple[Tensor, Tensor]], u: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The last hidden layer, and σ′ at every one of them."""
-        hidden, slopes = self.normalized(x), []
+        hidden, slopes = u, []
         for weight, bias in layers:
             if weight.dim() == bias.dim() + 1 == 2:  # shared by all tasks: one matrix product
                 a = F.linear(hidden, weight, bias)

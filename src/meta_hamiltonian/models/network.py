@@ -22,7 +22,7 @@ class FieldNetwork(nn.Module, abc.ABC):
 
     has_energy: ClassVar[bool] = False
     """Whether its field is that of a learned energy, `energy_with`."""
-    has_layers: ClassVar[bool] = False
+    has_layers: bool = False
     """Whether `layers` and `activation` tell all of its energy, so that gradients can be written out."""
     has_head: ClassVar[bool] = True
     """Whether its field is linear in a `head`, with `field_features`."""
@@ -81,7 +81,7 @@ class FieldNetwork(nn.Module, abc.ABC):
         return self
 
     def normalized(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch state"]:
-        """The states in units of the box, from −1 to 1 inside it: what the body is given."""
+        """The states in units of the box, from −1 to 1 inside it: what the body is given, if not told else."""
         return (x - self.centre) / self.state_box
 
     @abc.abstractmethod
@@ -105,6 +105,25 @@ class FieldNetwork(nn.Module, abc.ABC):
             field = (features @ head[: self.head.in_features]).reshape(x.shape)  # a bias does not matter
             rows = [torch.autograd.grad(rate.sum(), x, retain_graph=True)[0] for rate in field.unbind(-1)]
         return features.detach(), torch.stack(rows, dim=-2)
+
+    def body_jacobian(
+        self, x: Float[Tensor, "points state"], columns: Float[Tensor, "points features outputs"]
+    ) -> dict[str, Float[Tensor, "points state _"]]:
+        """∂f/∂θ of the field for all shared weights θ but the head, by name, each flat; every point has its own head.
+
+        By automatic differentiation; a network that knows better overrides it.
+        """
+        own = {name: value for name, value in self.named_parameters() if not name.startswith("head.")}
+        field = FieldOf(self)
+
+        def at_point(own: dict[str, Tensor], x: Tensor, columns: Tensor) -> Tensor:
+            head = {"net.head.weight": columns[: self.head.in_features].mT}
+            if self.head.bias is not None:
+                head["net.head.bias"] = columns[self.head.in_features]
+            return torch.func.functional_call(field, {f"net.{n}": value for n, value in own.items()} | head, (x,))
+
+        parts = torch.vmap(torch.func.jacrev(at_point), in_dims=(None, 0, 0))(own, x, columns)
+        return {name: part.flatten(2) for name, part in parts.items()}
 
     def energy_with(
         self, parameters: Mapping[str, Tensor], x: Float[Tensor, "*batch state"]

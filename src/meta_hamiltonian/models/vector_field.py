@@ -1,5 +1,6 @@
 """The baseline without physics."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 from jaxtyping import Float
@@ -10,6 +11,7 @@ from meta_hamiltonian.config import check_arguments
 from meta_hamiltonian.dynamics import Domain
 from meta_hamiltonian.models.activations import ACTIVATIONS
 from meta_hamiltonian.models.body import hidden_layers
+from meta_hamiltonian.models.inputs import Inputs
 from meta_hamiltonian.models.network import FieldNetwork
 
 
@@ -28,11 +30,14 @@ class VectorFieldNetwork(FieldNetwork):
         activation: str = "tanh",
         input_scale: Sequence[float] | Float[Tensor, " state"] | None = None,
         domain: Domain | None = None,
+        inputs: str = "raw",
     ):
         super().__init__(state_dim, input_scale, domain)
         check_arguments(type(self), width=width, depth=depth, activation=activation)
         self.activation = ACTIVATIONS[activation]
-        self.body = hidden_layers(self.state_dim, width, depth, activation)
+        # A sum over the windows of a lattice is an energy's; the rates of one site are not those of another.
+        self.inputs = Inputs(dataclasses.replace(self.domain, lattice=""), inputs)
+        self.body = hidden_layers(self.inputs.size, width, depth, activation)
         self.head = nn.Linear(width, self.state_dim)
 
     def forward(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch state"]:
@@ -45,7 +50,7 @@ class VectorFieldNetwork(FieldNetwork):
 
     def field_features(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch width"]:
         """The last hidden layer, which the head maps linearly to dx/dt."""
-        hidden = self.normalized(x)
+        hidden = self.inputs(x)[..., 0, :]
         for layer in self.body:
             hidden = self.activation.value(layer(hidden))
         return hidden
@@ -55,7 +60,7 @@ class VectorFieldNetwork(FieldNetwork):
     ) -> Float[Tensor, "tasks points state"]:
         """The fields of many tasks, each with its own weights, as batched matrix products."""
         parameters = dict(self.named_parameters()) | dict(parameters)
-        hidden = self.normalized(x)
+        hidden = self.inputs(x)[..., 0, :]
         for i in range(len(self.body)):
             a = hidden @ parameters[f"body.{i}.weight"].mT + parameters[f"body.{i}.bias"].unsqueeze(-2)
             hidden = self.activation.value(a)

@@ -4,14 +4,13 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from meta_hamiltonian.basics.devices import sum_over_ranks
 from meta_hamiltonian.episodes import Episodes, Points
 from meta_hamiltonian.learners import Ridge
 from meta_hamiltonian.learners.numerics.linear_head import head_columns, head_weights, own_head, present_rows
-from meta_hamiltonian.models import FieldOf
 
 # After so many rises of the damping a meta-batch is given up: its step would be too small to matter.
 _TRIALS = 10
@@ -114,19 +113,24 @@ class VariableProjection:
 
     def normal_equations(self) -> tuple[Float[Tensor, "size size"], Float[Tensor, " size"]]:
         """JᵀJ and −Jᵀr, summed over the tasks of all devices."""
+        points = self.episodes.support.x.shape[1] + self.episodes.query.x.shape[1]
+        at_once = max(1, _CHUNK // points)
         size = sum(value.numel() for value in self.parameters.values())
         some = next(iter(self.parameters.values()))
         matrix, descent = some.new_zeros(size, size), some.new_zeros(size)
-        points = self.episodes.support.x.shape[1] + self.episodes.query.x.shape[1]
-        at_once = max(1, _CHUNK // points)
         for start in range(0, len(self.episodes), at_once):
-            jacobian, residual = self._linearized(self.episodes[start : start + at_once])
-            matrix.addmm_(jacobian.mT, jacobian)
-            descent.addmv_(jacobian.mT, residual)
-        return sum_over_ranks(matrix), sum_over_ranks(descent)
+            of_these = self._of_tasks(self.episodes[start : start + at_once])
+            matrix += of_these[0]
+            descent += of_these[1]
+        order = self._order()
+        return sum_over_ranks(matrix[order][:, order]), sum_over_ranks(descent[order])
 
-    def _linearized(self, episodes: Episodes) -> tuple[Float[Tensor, "rows size"], Float[Tensor, " rows"]]:
-        """J of the query points, and what their observations exceed the predictions by."""
+    def _of_tasks(self, episodes: Episodes) -> tuple[Float[Tensor, "size size"], Float[Tensor, " size"]]:
+        """Both for some of the tasks; the shared weights are those of the body, w₀ (output by output) and L.
+
+        The field is A w with w = w₀ + L v, so that its rates along L are those along w₀ times v: products with A and
+        with the body's Jacobian are all that is needed, whatever the number of columns of L.
+        """
         learner, support, query = self.learner, episodes.support, episodes.query
         factor, noise = learner.prior_factor, learner.log_noise.exp()
         features, support_residual = learner.centred(support)
@@ -135,40 +139,73 @@ class VariableProjection:
         query_design = query_features @ factor
         gram = design.mT @ design + noise * torch.eye(design.shape[-1], dtype=design.dtype, device=design.device)
         v = torch.linalg.solve(gram, design.mT @ support_residual)
+        solved = torch.linalg.solve(gram, design.mT)
 
-        def through_head(rows: Tensor, change: Tensor) -> Tensor:
-            return (rows @ change.flatten(2)).unflatten(2, change.shape[2:])
-
-        change_of_v = through_head(torch.linalg.solve(gram, design.mT), self._jacobian(support, v))
-        jacobian = self._jacobian(query, v) - through_head(query_design, change_of_v)
+        # What a change of the shared weights changes, less what the heads make good of it.
+        head = query_features - query_design @ (solved @ features)
+        body = self._body(query, v) - torch.einsum(
+            "tqk,tkop->tqop", query_design, torch.einsum("tks,tsop->tkop", solved, self._body(support, v))
+        )
         residual = query_residual - query_design @ v
         if query.mask is not None:  # the loss is a mean over each task's own points
             weights = (query.x.shape[1] / query.counts).sqrt()[:, None, None]
-            jacobian, residual = weights[..., None] * jacobian, weights * residual
-        return jacobian.flatten(0, 2), residual.flatten()
+            head, body, residual = weights * head, weights[..., None] * body, weights * residual
 
-    def _jacobian(
+        flat = body.flatten(0, 2)
+        by_head = torch.einsum("tqop,tqf->topf", body, head)
+        of_head = head.mT @ head
+        eye = torch.eye(v.shape[-1], dtype=v.dtype, device=v.device)
+        body_head = by_head.sum(0).permute(1, 0, 2).flatten(1)
+        body_factor = torch.einsum("topf,tro->pfr", by_head, v).flatten(1)
+        head_head = torch.einsum("tfg,op->ofpg", of_head, eye).flatten(2).flatten(0, 1)
+        head_factor = torch.einsum("tfg,tro->ofgr", of_head, v).flatten(2).flatten(0, 1)
+        factor_factor = torch.einsum("tfg,trs->frgs", of_head, v @ v.mT).flatten(2).flatten(0, 1)
+        matrix = torch.cat(
+            [
+                torch.cat([flat.mT @ flat, body_head, body_factor], dim=1),
+                torch.cat([body_head.mT, head_head, head_factor], dim=1),
+                torch.cat([body_factor.mT, head_factor.mT, factor_factor], dim=1),
+            ]
+        )
+        left = head.mT @ residual  # [tasks, features, outputs]
+        descent = torch.cat(
+            [
+                flat.mT @ residual.flatten(),
+                left.sum(0).mT.flatten(),
+                torch.einsum("tfo,tro->fr", left, v).flatten(),
+            ]
+        )
+        return matrix, descent
+
+    def _body(
         self, points: Points, v: Float[Tensor, "tasks rank outputs"]
-    ) -> Float[Tensor, "tasks rows outputs size"]:
-        """Of the field at fixed v; rows and outputs in the order of [`head_rows`][]."""
+    ) -> Float[Tensor, "tasks rows outputs weights"]:
+        """∂f/∂θ of the body at fixed v; rows and outputs in the order of [`head_rows`][]."""
         net = self.learner.net
-        field = FieldOf(net)
-        names = list(self.parameters)
-
-        def at_point(values: dict[str, Tensor], x: Tensor, v: Tensor) -> Tensor:
-            head = {name: values[f"net.{name}"] for name in own_head(net)}
-            columns = head_columns(head) + values["prior_factor"] @ v
-            own = {name: value for name, value in values.items() if name.startswith("net.")}
-            own |= {f"net.{name}": value for name, value in head_weights(net, columns).items()}
-            return torch.func.functional_call(field, own, (x,))
-
         tasks, count, _ = points.x.shape
-        per_point = v[:, None].expand(-1, count, -1, -1).flatten(0, 1)
-        derivative = torch.vmap(torch.func.jacrev(at_point), in_dims=(None, 0, 0))
-        parts = derivative(dict(self.parameters), points.x.flatten(0, 1), per_point)
-        rows = torch.cat([parts[name].flatten(2) for name in names], dim=-1)
-        present = present_rows(points, rows.reshape(tasks, -1, net.head.out_features * rows.shape[-1]))
-        return present.unflatten(2, (net.head.out_features, -1))
+        columns = self.learner.columns(v)[:, None].expand(-1, count, -1, -1)
+        parts = net.body_jacobian(points.x.flatten(0, 1), columns.flatten(0, 1))
+        rows = torch.cat([parts[name] for name in self._body_names], dim=-1)
+        rows = present_rows(points, rows.reshape(tasks, -1, net.head.out_features * rows.shape[-1]))
+        return rows.unflatten(2, (net.head.out_features, -1))
+
+    @property
+    def _body_names(self) -> list[str]:
+        names = [name.removeprefix("net.") for name in self.parameters if name.startswith("net.")]
+        return [name for name in names if not name.startswith("head.")]
+
+    def _order(self) -> Int[Tensor, " size"]:
+        """Where each of the parameters stands in the matrix of [`_of_tasks`][]."""
+        net = self.learner.net
+        places: dict[str, Tensor] = {}
+        start = 0
+        for name in self._body_names:
+            places[f"net.{name}"] = torch.arange(start, start := start + net.get_parameter(name).numel())
+        heads = head_columns(own_head(net)).mT
+        place = torch.arange(start, start := start + heads.numel(), dtype=heads.dtype).reshape(heads.shape)
+        places |= {f"net.{name}": value for name, value in head_weights(net, place.mT).items()}
+        places["prior_factor"] = torch.arange(start, start + self.learner.prior_factor.numel())
+        return torch.cat([places[name].flatten().long() for name in self.parameters]).to(heads.device)
 
 
 def projected_parameters(learner: Ridge) -> dict[str, nn.Parameter]:

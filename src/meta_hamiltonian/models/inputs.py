@@ -1,0 +1,174 @@
+"""What the body of a network is given of a state."""
+
+import itertools
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from meta_hamiltonian.config import check_arguments
+from meta_hamiltonian.dynamics import Domain, Exclusion
+
+
+class Inputs(nn.Module):
+    """u(x), and how gradients with respect to u become gradients with respect to x.
+
+    Raw inputs are the coordinates in units of the box, from −1 to 1 inside it. Natural ones are what the domain says
+    of its coordinates, in place of them or beside them:
+
+    - angles are given as cosine and sine, so that the field is the same after a whole turn: those of the harmonics k·q
+        of all angles together, k integer, to the second order, Σ|kᵢ| ≤ 2;
+    - for each exclusion, such as the surroundings of a singularity, there is the logarithm of the distance r to its
+        centre too: a power of r is an exponential in it, which is smooth however close the singularity is;
+    - on a lattice the body sees one particle and a neighbour at a time, (qᵢ, qⱼ, pᵢ), once for each neighbour j of
+        each particle i, and the energy is the sum over these windows. Shared by all, the body costs the same whatever
+        their number, and the energy is the same after a translation and after a reflection of the ring.
+
+    - `windows`: how many the body is evaluated on for each state; 1 without a lattice.
+    - `size`: numbers in each of them.
+    - `lengths`, `momenta`: which of these are coordinates in units of the box, and which of those are momenta.
+    - `scaled`: whether u is nothing but the coordinates in units of the box.
+    """
+
+    half_widths: Tensor
+    centre: Tensor
+    harmonics: Tensor
+    chosen: Tensor
+
+    def __init__(self, domain: Domain, kind: str = "raw"):
+        """**Arguments:**
+
+        - `domain`: where the states live.
+        - `kind`: `"raw"` or `"natural"`.
+        """
+        super().__init__()
+        check_arguments(type(self), inputs=kind)
+        natural = kind == "natural"
+        coordinates, n = domain.coordinates, domain.degrees_of_freedom
+        self._chosen = None
+        if natural and domain.lattice:
+            neighbours = [(i, (i + step) % n) for step in (1, -1) for i in range(n)]
+            self._chosen = torch.tensor([[i, j, n + i] for i, j in neighbours])
+            coordinates = (coordinates[0], coordinates[0], coordinates[n])
+        self.windows = 1 if self._chosen is None else len(self._chosen)
+        angles = [i for i, c in enumerate(coordinates) if natural and c.kind == "angle"]
+        lengths = [i for i in range(len(coordinates)) if i not in angles]
+        self._angles, self._lengths = angles, lengths
+        self._scales = [(coordinates[i].low, coordinates[i].high) for i in lengths]
+        self._exclusions = list(domain.exclusions) if natural and self._chosen is None else []
+        self._balls = [_ends(domain, exclusion) for exclusion in self._exclusions]
+        self.lengths = list(range(len(lengths)))
+        first_momentum = len(coordinates) // 2 if self._chosen is None else 2
+        self.momenta = [place for place, i in enumerate(lengths) if i >= first_momentum]
+        self._harmonics = _harmonics(len(angles))
+        self.size = len(lengths) + 2 * len(self._harmonics) + len(self._exclusions)
+        self.scaled = not angles and not self._exclusions and self._chosen is None
+        self._state_dim = domain.state_dim
+        self._set_constants(torch.get_default_dtype(), None)
+
+    def _set_constants(self, dtype: torch.dtype, device: torch.device | None) -> None:
+        def constant(name: str, values: object) -> None:
+            self.register_buffer(name, torch.tensor(values, dtype=dtype, device=device), persistent=False)
+
+        constant("half_widths", [(high - low) / 2 for low, high in self._scales])
+        constant("centre", [(high + low) / 2 for low, high in self._scales])
+        if self._angles:
+            constant("harmonics", self._harmonics)
+        for i, (exclusion, (low, high)) in enumerate(zip(self._exclusions, self._balls, strict=True)):
+            constant(f"matrix_{i}", exclusion.matrix)
+            constant(f"ball_{i}", exclusion.centre)
+            constant(f"ends_{i}", (low, high))
+        if self._chosen is not None:
+            self.register_buffer("chosen", self._chosen.to(device), persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Inputs":
+        # `double()` would keep the digits that float32 has of a constant.
+        super()._apply(fn, recurse)
+        self._set_constants(self.half_widths.dtype, self.half_widths.device)
+        return self
+
+    def forward(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch windows size"]:
+        """u(x), a row for each window."""
+        if self.scaled:
+            return ((x - self.centre) / self.half_widths).unsqueeze(-2)
+        local = self._local(x)
+        parts = [(local[..., self._lengths] - self.centre) / self.half_widths]
+        if self._angles:
+            angles = local[..., self._angles] @ self.harmonics.mT
+            parts += [angles.cos(), angles.sin()]
+        for i in range(len(self._exclusions)):
+            away, (low, high) = self._away(i, local), self.get_buffer(f"ends_{i}").unbind()
+            logarithm = away.square().sum(-1, keepdim=True).log() / 2
+            parts.append((2 * logarithm - low - high) / (high - low))
+        return torch.cat(parts, dim=-1)
+
+    def slopes(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch windows local size"]:
+        """∂u/∂x of each window, for the coordinates that it sees."""
+        local = self._local(x)
+        slopes = local.new_zeros(*local.shape, self.size)
+        m, k = len(self._lengths), len(self._harmonics)
+        slopes[..., self._lengths, range(m)] = 1 / self.half_widths
+        if self._angles:
+            angles = (local[..., self._angles] @ self.harmonics.mT).unsqueeze(-2)
+            bent = torch.cat([-angles.sin() * self.harmonics.mT, angles.cos() * self.harmonics.mT], dim=-1)
+            slopes[..., self._angles, m : m + 2 * k] = bent
+        for i in range(len(self._exclusions)):
+            away, (low, high) = self._away(i, local), self.get_buffer(f"ends_{i}").unbind()
+            along = away @ self.get_buffer(f"matrix_{i}") / away.square().sum(-1, keepdim=True)
+            slopes[..., m + 2 * k + i] = 2 * along / (high - low)
+        return slopes
+
+    def gathered(self, rows: Float[Tensor, "*batch windows local columns"]) -> Float[Tensor, "*batch state columns"]:
+        """The sum over the windows of what each says of its own coordinates, as rows for all coordinates."""
+        if self._chosen is None:
+            return rows.squeeze(-3)
+        total = rows.new_zeros(*rows.shape[:-3], self._state_dim, rows.shape[-1])
+        return total.index_add(-2, self.chosen.flatten(), rows.flatten(-3, -2))
+
+    def curvature(
+        self, x: Float[Tensor, "*batch state"], gradient: Float[Tensor, "*batch size"]
+    ) -> Float[Tensor, "*batch state state"]:
+        """Σ gᵢ ∂²uᵢ/∂x², where there is one window."""
+        m, k = len(self._lengths), len(self._harmonics)
+        curvature = x.new_zeros(*x.shape, x.shape[-1])
+        if self._angles:
+            angles = x[..., self._angles] @ self.harmonics.mT
+            bent = -angles.cos() * gradient[..., m : m + k] - angles.sin() * gradient[..., m + k : m + 2 * k]
+            own = self.harmonics.mT @ (bent.unsqueeze(-1) * self.harmonics)
+            places = torch.tensor(self._angles)
+            curvature[..., places[:, None], places] = own
+        for i in range(len(self._exclusions)):
+            matrix, (low, high) = self.get_buffer(f"matrix_{i}"), self.get_buffer(f"ends_{i}").unbind()
+            away = self._away(i, x)
+            square = away.square().sum(-1)[..., None, None]
+            along = (away @ matrix).unsqueeze(-1) / square
+            own = 2 * gradient[..., m + 2 * k + i, None, None] / (high - low)
+            curvature = curvature + own * (matrix.mT @ matrix / square - 2 * along @ along.mT)
+        return curvature
+
+    def _local(self, x: Tensor) -> Tensor:
+        return x.unsqueeze(-2) if self._chosen is None else x[..., self.chosen]
+
+    def _away(self, i: int, x: Tensor) -> Tensor:
+        """From the centre of an exclusion."""
+        return x @ self.get_buffer(f"matrix_{i}").mT - self.get_buffer(f"ball_{i}")
+
+
+def _harmonics(angles: int) -> list[list[float]]:
+    """All integer k with 1 ≤ Σ|kᵢ| ≤ 2, one of each pair k and −k."""
+    one = torch.eye(angles)
+    alone = [factor * row for factor in (1, 2) for row in one]
+    together = [one[i] + sign * one[j] for i, j in itertools.combinations(range(angles), 2) for sign in (1, -1)]
+    return [k.tolist() for k in (*alone, *together)]
+
+
+def _ends(domain: Domain, exclusion: Exclusion) -> tuple[float, float]:
+    """The logarithms of the smallest distance from the centre of an exclusion in the domain, and of the largest."""
+    reach = [
+        sum(abs(m) * h for m, h in zip(row, domain.half_widths, strict=True))
+        + abs(c - sum(m * z for m, z in zip(row, domain.centre, strict=True)))
+        for row, c in zip(exclusion.matrix, exclusion.centre, strict=True)
+    ]
+    return math.log(exclusion.radius), math.log(max(math.hypot(*reach), 2 * exclusion.radius))

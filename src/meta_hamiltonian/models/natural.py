@@ -1,0 +1,241 @@
+"""The Hamiltonian network for a head that is solved for."""
+
+import itertools
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from meta_hamiltonian.basics.registry import register
+from meta_hamiltonian.config import check_arguments
+from meta_hamiltonian.dynamics import Domain, hamiltonian_field
+from meta_hamiltonian.models.activations import ACTIVATIONS
+from meta_hamiltonian.models.inputs import Inputs
+from meta_hamiltonian.models.network import FieldNetwork
+
+# The first weights and phases are so many times those of PyTorch's linear layers: with these a tanh is almost linear
+# over the box, and training spends its first hundreds of steps on bending it.
+_BENT = 3.0
+# Products of momenta are factors of hidden units for at most so many degrees of freedom.
+_FEW_MOMENTA = 3
+# So many products of lengths are features at most; beyond, their squares alone are.
+_MOST_PRODUCTS = 200
+
+
+@register
+class NaturalNetwork(FieldNetwork):
+    """H_θ(x) = w · φ(u(x)) with one hidden layer of tanh units in φ, and what most energies have beside it:
+
+    - units that see all of u;
+    - units that see the positions alone, each times 1, pᵢ and pᵢ pⱼ: the energy of a mechanical system is a quadratic
+        polynomial of its momenta whose coefficients depend on the positions (for more than three degrees of freedom
+        without a lattice, times 1 alone);
+    - u itself, and the products of its lengths: what is linear and quadratic needs no hidden units.
+
+    What u is, [`Inputs`][] says. Everything is written out, since a second-order step needs ∂f/∂θ of every point.
+
+    ??? cite "Reference"
+
+        Goldstein, Poole, Safko: Classical mechanics, 3rd edition, section 8.1 (the energy as a function of momenta).
+    """
+
+    has_energy = True
+
+    def __init__(self, state_dim: int = 2, width: int = 48, domain: Domain | None = None, inputs: str = "natural"):
+        """**Arguments:**
+
+        - `state_dim`: 2n, the canonical coordinates (q, p).
+        - `width`: hidden units; half of them see everything, a third the positions.
+        - `domain`: where the states live; None is a box of half-widths 1.
+        - `inputs`: raw or natural, see [`Inputs`][].
+        """
+        super().__init__(state_dim, domain=domain)
+        check_arguments(type(self), width=width)
+        self.activation = ACTIVATIONS["tanh"]
+        self.inputs = Inputs(self.domain, inputs)
+        size, momenta = self.inputs.size, self.inputs.momenta
+        self._momenta, self._positions = momenta, [i for i in range(size) if i not in momenta]
+        pairs = list(itertools.combinations_with_replacement(range(len(momenta)), 2))
+        few = len(momenta) <= _FEW_MOMENTA
+        factors = [(), *((i,) for i in range(len(momenta))), *pairs] if few else [()]
+        lengths = self.inputs.lengths
+        products = list(itertools.combinations_with_replacement(lengths, 2))
+        if len(products) > _MOST_PRODUCTS:
+            products = [(i, i) for i in lengths]
+        self.body = nn.Linear(size, max(1, width // 2))
+        self.coefficients = nn.Linear(len(self._positions), max(1, width // 3))
+        with torch.no_grad():
+            for value in (*self.body.parameters(), *self.coefficients.parameters()):
+                value *= _BENT
+        self._parts = (self.body.out_features, self.coefficients.out_features * len(factors), size, len(products))
+        self.head = nn.Linear(sum(self._parts), 1, bias=False)
+        # pᵢ and pᵢ pⱼ as tensors: factor μ is constant + linear · p + p · bilinear p / 2.
+        linear = torch.tensor([[float(f == (i,)) for i in range(len(momenta))] for f in factors])
+        bilinear = torch.zeros(len(factors), len(momenta), len(momenta))
+        for row, factor in enumerate(factors):
+            if len(factor) == 2:
+                bilinear[row, factor[0], factor[1]] += 1
+                bilinear[row, factor[1], factor[0]] += 1
+        self.constant: Tensor
+        self.linear: Tensor
+        self.bilinear: Tensor
+        self.first: Tensor
+        self.second: Tensor
+        self.register_buffer("constant", torch.tensor([float(not f) for f in factors]), persistent=False)
+        self.register_buffer("linear", linear, persistent=False)
+        self.register_buffer("bilinear", bilinear, persistent=False)
+        self.register_buffer("first", torch.tensor([i for i, _ in products]), persistent=False)
+        self.register_buffer("second", torch.tensor([j for _, j in products]), persistent=False)
+
+    def forward(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch"]:
+        """The learned energy H_θ(x), known up to a constant."""
+        return self._energy(x, self.head.weight[0])
+
+    def energy_with(
+        self, parameters: Mapping[str, Tensor], x: Float[Tensor, "*batch state"]
+    ) -> Float[Tensor, "*batch"]:
+        """The learned energies of many tasks, each with its own head; arguments as for `field_with`."""
+        self._check_head(parameters)
+        return self._energy(x, self._head(parameters))
+
+    def field(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch state"]:
+        """Equation (1), dx/dt = Ω ∇ₓH_θ(x)."""
+        return self._field(x, self.head.weight[0])
+
+    def field_with(
+        self, parameters: Mapping[str, Tensor], x: Float[Tensor, "tasks points state"]
+    ) -> Float[Tensor, "tasks points state"]:
+        """Equation (1) for many tasks, each with its own head, or with other weights of its own."""
+        if set(parameters) <= {"head.weight"}:
+            return self._field(x, self._head(parameters))
+        return super().field_with(parameters, x)
+
+    def field_features(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch state width"]:
+        """A(x) = Ω (∂φ/∂x)ᵀ, so that the field is A(x) w: linear in the head."""
+        u, slopes = self.inputs(x), self.inputs.slopes(x)
+        of_all = self.activation.derivatives(self.body(u))
+        of_positions = self.activation.derivatives(self.coefficients(u[..., self._positions]))
+        factors, rates = self._factors(u)
+        both = (slopes[..., self._positions] @ self.coefficients.weight.mT) * of_positions[1].unsqueeze(-2)
+        both = both.unsqueeze(-1) * factors[..., None, None, :]
+        along = slopes[..., self._momenta] @ rates.mT  # of the factors
+        both = both + of_positions[0][..., None, :, None] * along.unsqueeze(-2)
+        parts = [
+            (slopes @ self.body.weight.mT) * of_all[1].unsqueeze(-2),
+            both.flatten(-2),
+            slopes,
+            slopes[..., self.first] * u[..., None, self.second] + slopes[..., self.second] * u[..., None, self.first],
+        ]
+        return hamiltonian_field(self.inputs.gathered(torch.cat(parts, dim=-1)).mT).mT
+
+    def features_and_jacobian(
+        self, x: Float[Tensor, "points state"], head: Float[Tensor, "features outputs"]
+    ) -> tuple[Float[Tensor, "points state width"], Float[Tensor, "points state state"]]:
+        """A(x), and Ω ∇²H(x), written out where there is one window."""
+        if self.inputs.windows > 1:
+            return super().features_and_jacobian(x, head)
+        with torch.no_grad():
+            u, slopes = self.inputs(x)[..., 0, :], self.inputs.slopes(x)[..., 0, :, :]
+            w = head[:, 0]
+            c_all, c_positions, _, c_products = w.split(self._parts)
+            _, _, bent, _ = self.activation.derivatives(self.body(u))
+            value, slope, curved, _ = self.activation.derivatives(self.coefficients(u[..., self._positions]))
+            factors, rates = self._factors(u)
+            c = c_positions.unflatten(0, (-1, factors.shape[-1]))
+            hessian = (self.body.weight.mT * (c_all * bent).unsqueeze(-2)) @ self.body.weight
+            inner = self.coefficients.weight
+            p, q = torch.tensor(self._momenta), torch.tensor(self._positions)
+            qq = (inner.mT * ((factors @ c.mT) * curved).unsqueeze(-2)) @ inner
+            qp = (inner.mT * slope.unsqueeze(-2)) @ (c @ rates)
+            pp = torch.einsum("...k,km,mij->...ij", value, c, self.bilinear)
+            hessian[..., q[:, None], q] += qq
+            hessian[..., q[:, None], p] += qp
+            hessian[..., p[:, None], q] += qp.mT
+            hessian[..., p[:, None], p] += pp
+            second = torch.zeros_like(hessian[0])
+            second.index_put_((self.first, self.second), c_products, accumulate=True)
+            hessian = slopes @ (hessian + second + second.mT) @ slopes.mT
+            if not self.inputs.scaled:
+                hessian = hessian + self.inputs.curvature(x, self._gradient(self.inputs(x), w)[..., 0, :])
+            return self.field_features(x), hamiltonian_field(hessian.mT).mT
+
+    def body_jacobian(
+        self, x: Float[Tensor, "points state"], columns: Float[Tensor, "points features outputs"]
+    ) -> dict[str, Float[Tensor, "points state _"]]:
+        """∂f/∂θ of both kinds of units."""
+        u, slopes = self.inputs(x), self.inputs.slopes(x)
+        c_all, c_positions, _, _ = columns[:, None, :, 0].split(self._parts, dim=-1)
+        _, first, second, _ = self.activation.derivatives(self.body(u))
+        bent = (slopes @ self.body.weight.mT) * (c_all * second).unsqueeze(-2)  # [points, windows, local, units]
+        weight = bent.unsqueeze(-1) * u[..., None, None, :]
+        weight = weight + (c_all * first)[..., None, :, None] * slopes.unsqueeze(-2)
+
+        q, slopes_q = u[..., self._positions], slopes[..., self._positions]
+        _, first, second, _ = self.activation.derivatives(self.coefficients(q))
+        factors, rates = self._factors(u)
+        c = c_positions.unflatten(-1, (-1, factors.shape[-1]))
+        own = (c * factors.unsqueeze(-2)).sum(-1)  # the coefficient of each unit, a polynomial of the momenta
+        of_momenta = slopes[..., self._momenta] @ (c @ rates).mT
+        turned = (slopes_q @ self.coefficients.weight.mT) * (own * second).unsqueeze(-2)
+        turned = turned + of_momenta * first.unsqueeze(-2)
+        inner = turned.unsqueeze(-1) * q[..., None, None, :]
+        inner = inner + (own * first)[..., None, :, None] * slopes_q.unsqueeze(-2)
+
+        parts = {
+            "body.weight": weight.flatten(-2),
+            "body.bias": bent,
+            "coefficients.weight": inner.flatten(-2),
+            "coefficients.bias": turned,
+        }
+        rows = hamiltonian_field(self.inputs.gathered(torch.cat(list(parts.values()), dim=-1)).mT).mT
+        sizes = [part.shape[-1] for part in parts.values()]
+        return dict(zip(parts, rows.split(sizes, dim=-1), strict=True))
+
+    def _check_head(self, parameters: Mapping[str, Tensor]) -> None:
+        if others := set(parameters) - {"head.weight"}:
+            raise TypeError(f"a NaturalNetwork's energy has a head for each task, and no {', '.join(sorted(others))}")
+
+    def _head(self, parameters: Mapping[str, Tensor]) -> Tensor:
+        """A row for each task, which broadcasts over its points and their windows; or one for all."""
+        head = parameters.get("head.weight", self.head.weight)[..., 0, :]
+        return head if head.dim() == 1 else head[:, None, None]
+
+    def _factors(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """1, pᵢ and pᵢ pⱼ, and their derivatives with respect to p, `[..., factors, momenta]`."""
+        p = u[..., self._momenta]
+        curved = torch.einsum("mij,...j->...mi", self.bilinear, p)
+        values = self.constant + p @ self.linear.mT + (curved @ p.unsqueeze(-1))[..., 0] / 2
+        return values, self.linear + curved
+
+    def _energy(self, x: Tensor, head: Tensor) -> Tensor:
+        u = self.inputs(x)
+        of_all = self.activation.value(self.body(u))
+        of_positions = self.activation.value(self.coefficients(u[..., self._positions]))
+        factors, _ = self._factors(u)
+        both = (of_positions.unsqueeze(-1) * factors.unsqueeze(-2)).flatten(-2)
+        products = u[..., self.first] * u[..., self.second]
+        return (torch.cat([of_all, both, u, products], dim=-1) * head).sum((-2, -1))
+
+    def _field(self, x: Tensor, head: Tensor) -> Tensor:
+        gradient = self._gradient(self.inputs(x), head)
+        rows = self.inputs.slopes(x) @ gradient.unsqueeze(-1)
+        return hamiltonian_field(self.inputs.gathered(rows)[..., 0])
+
+    def _gradient(self, u: Tensor, head: Tensor) -> Tensor:
+        """∂H/∂u in each window."""
+        c_all, c_positions, c_inputs, c_products = head.split(self._parts, dim=-1)
+        gradient = (c_all * self._slope(self.body(u))) @ self.body.weight + c_inputs
+        a = self.coefficients(u[..., self._positions])
+        factors, rates = self._factors(u)
+        c = c_positions.unflatten(-1, (-1, factors.shape[-1]))
+        value = self.activation.value(a)
+        own = (c * factors.unsqueeze(-2)).sum(-1)
+        added = torch.zeros_like(gradient)
+        added[..., self._positions] = (own * self.activation.derivative(a, value)) @ self.coefficients.weight
+        added[..., self._momenta] = (value.unsqueeze(-2) @ (c @ rates))[..., 0, :]
+        added = added.index_add(-1, self.first, c_products * u[..., self.second])
+        return gradient + added.index_add(-1, self.second, c_products * u[..., self.first])
+
+    def _slope(self, a: Tensor) -> Tensor:
+        return self.activation.derivative(a, self.activation.value(a))
