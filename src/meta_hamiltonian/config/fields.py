@@ -19,6 +19,10 @@ class Allowed:
         """The same values, or none."""
         return Allowed(f"{self.words}, or null", lambda v: v is None or self.test(v))
 
+    def or_word(self, word: str) -> "Allowed":
+        """The same values, or this word."""
+        return Allowed(f"{self.words}, or {word}", lambda v: v == word or self.test(v))
+
 
 def key(allowed: Allowed | None, words: str) -> Any:
     """A field without a default (it is in `conf/`).

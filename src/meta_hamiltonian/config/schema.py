@@ -52,8 +52,9 @@ class GradientAlgoConfig(MetaSGDConfig):
 class RidgeConfig(ScaledConfig):
     """`algo=ridge`."""
 
-    rank: int | None = key(
-        integer(1).or_null(), "unknowns of a head, more than the family has terms; null: all weights"
+    rank: Any = key(
+        integer(1).or_word("auto").or_null(),
+        "unknowns of a head; auto: as many as held-out tasks ask for, found in training; null: all weights",
     )
     noise: float = key(positive(), "variance of the scaled observations around the field: the ridge")
     solves_for_the_head: ClassVar[bool] = True

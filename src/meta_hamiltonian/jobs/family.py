@@ -29,10 +29,13 @@ def class_settings(config: DictConfig) -> dict[str, dict[str, Any]]:
     family, network = build(settings["system"], System), registered(settings["model"]["_target_"])
     if settings["model"].get("inputs", "") is None:
         settings["model"]["inputs"] = family.inputs
+    assert network is not None
+    assert issubclass(network, FieldNetwork)
+    learner = registered(settings["algo"]["_target_"])
     if isinstance(family, SimulatedSystem) and not family.conserves_energy:
-        assert network is not None
-        assert issubclass(network, FieldNetwork)
         settings["model"] = network.settings_for_friction(settings["model"], family.resistance)
+    elif getattr(learner, "solves_for_head", False):
+        settings["model"] = network.settings_for_solved_head(settings["model"])
     return settings
 
 

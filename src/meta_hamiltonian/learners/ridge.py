@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,6 +15,7 @@ from meta_hamiltonian.dynamics import Signal, Terms
 from meta_hamiltonian.episodes import Episodes, Points
 from meta_hamiltonian.learners.learner import Forced, Learner, Unknowns, check_observations
 from meta_hamiltonian.learners.loss import rescaled
+from meta_hamiltonian.learners.numerics.directions import Directions, find_directions
 from meta_hamiltonian.learners.numerics.linear_head import (
     head_columns,
     head_problem,
@@ -26,6 +28,8 @@ from meta_hamiltonian.learners.numerics.noisy_states import linearise
 from meta_hamiltonian.learners.numerics.posterior import Posterior
 from meta_hamiltonian.models import AdaptedSystems, FieldNetwork
 
+# Columns of L, where they are found: before they are, and at most.
+_FIRST_RANK, _MOST_RANK = 8, 24
 # Noise variances tried on a new system, as factors of the calibrated one: from 1e-16 to 1e16, three a decade.
 _FACTORS = 10.0 ** (torch.arange(-48, 49, dtype=torch.float64) / 3)
 # What the prior's variance may be multiplied by.
@@ -75,18 +79,20 @@ class Ridge(Learner):
     has_posterior = True
     solves_for_head = True
 
-    def __init__(self, net: FieldNetwork, rank: int | None = None, noise: float = 1e-2, scale: str = "none"):
+    def __init__(self, net: FieldNetwork, rank: int | str | None = None, noise: float = 1e-2, scale: str = "none"):
         """**Arguments:**
 
         - `net`: the network.
-        - `rank`: columns of L, at least 1; None is as many as the head has inputs.
+        - `rank`: columns of L, at least 1; `"auto"` is as many as held-out tasks ask for, see [`find_rank`][]; None is
+            as many as the head has inputs.
         - `noise`: what σ² starts from, above 0.
         - `scale`: `"none"` or `"task"`, see [`Learner`][].
         """
         super().__init__(net, scale)
         features, outputs = head_columns(own_head(net)).shape
-        rank = features if rank is None else rank
         check_arguments(type(self), rank=rank, noise=noise)
+        self.finds_rank = rank == "auto"
+        rank = min(_FIRST_RANK, features) if rank == "auto" else features if rank is None else int(rank)
         self.prior_factor = nn.Parameter(torch.randn(features, rank) / math.sqrt(features))  # L
         self.log_noise = nn.Parameter(torch.tensor(math.log(noise)))  # log σ²
         # The distribution of v, and the variance around the field, over the family.
@@ -98,6 +104,44 @@ class Ridge(Learner):
         self.register_buffer("spread", torch.eye(rank))
         self.register_buffer("noise", torch.tensor(noise))
         self.register_buffer("misfit_factor", torch.zeros(features, features))
+
+    @property
+    def rank(self) -> int:
+        """Columns of L: in how many directions the heads of the family differ."""
+        return self.prior_factor.shape[1]
+
+    def _resize(self, rank: int) -> None:
+        """Gives L another number of columns, in place: an optimizer goes on with the same parameter."""
+        self.prior_factor.data = self.prior_factor.new_zeros(len(self.prior_factor), rank)
+        self.mean = self.mean.new_zeros(rank, self.mean.shape[1])
+        self.spread = torch.eye(rank).to(self.spread)
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        kept = state_dict.get(f"{prefix}prior_factor")
+        if self.finds_rank and kept is not None:
+            self._resize(kept.shape[1])
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    @torch.no_grad()
+    def find_rank(self, held_out: Episodes) -> Directions:
+        """Takes as many columns as held-out tasks ask for, where `rank` is auto.
+
+        Where their number changes, L becomes the directions in which the heads of these tasks differ most, and w₀ their
+        mean: of all L with so many columns the best one for the body as it is.
+        """
+        episodes = rescaled(held_out) if self.scale == "task" else held_out
+        found = find_directions(self.net, episodes, self.log_noise.exp().item(), _MOST_RANK)
+        if self.finds_rank and found.rank != self.rank:
+            self._resize(found.rank)
+            self.prior_factor.copy_(found.factor[:, : found.rank])
+            for name, value in head_weights(self.net, found.mean).items():
+                self.net.get_parameter(name).copy_(value)
+        return found
+
+    def prepare(self, held_out: Episodes) -> None:
+        """Finds the rank for the body as it is before training."""
+        if self.finds_rank:
+            self.find_rank(held_out)
 
     def tested_steps(self, steps: Sequence[int]) -> Sequence[int]:
         """There is one step, and it converges."""

@@ -69,6 +69,14 @@ class HamiltonianNetwork(FieldNetwork):
         known = {} if resistance is None else {"friction": resistance.kind, "damped": resistance.damped}
         return {**settings, "_target_": "meta_hamiltonian.models.DissipativeNetwork", **known}
 
+    @classmethod
+    def settings_for_solved_head(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of a [`NaturalNetwork`][], where the inputs are natural and one hidden layer was asked for."""
+        if cls is not HamiltonianNetwork or settings.get("inputs") != "natural" or settings["depth"] > 1:
+            return dict(settings)
+        target = "meta_hamiltonian.models.NaturalNetwork"
+        return {"_target_": target, "width": settings["width"], "inputs": "natural"}
+
     def forward(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch"]:
         """The learned energy H_θ(x), known up to a constant."""
         return self.energy_with(dict(self.named_parameters()), x)

@@ -73,6 +73,11 @@ class FieldNetwork(nn.Module, abc.ABC):
         """
         return dict(settings)
 
+    @classmethod
+    def settings_for_solved_head(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings of a network whose head will be solved for, in the place of those of this class: the same."""
+        return dict(settings)
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "FieldNetwork":
         # `double()` would keep the digits that float32 has of 2π.
         super()._apply(fn, recurse)

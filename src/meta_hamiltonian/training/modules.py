@@ -48,7 +48,14 @@ class MetaModule(LightningModule):
         self.longest_row.copy_(torch.maximum(self.longest_row, self.in_a_row))
 
     def on_train_start(self) -> None:
-        """Starts the clock that the history is told by; a resumed run goes on with its earlier seconds."""
+        """Prepares the learner before the first step, and starts the clock that the history is told by.
+
+        A resumed run goes on with its earlier seconds.
+        """
+        if self.trainer.global_step == 0:
+            data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+            (held_out,) = data.val_dataloader()
+            self.learner.prepare(held_out.to(self.device))
         earlier = self.history[-1]["seconds"] if self.history else 0.0  # of a run that is resumed
         self._began = time.perf_counter() - earlier
         self._start_clock()
@@ -219,3 +226,10 @@ class GaussNewtonLoop(MetaModule):
         scheduler.step()
         self.count(~loss.isfinite())
         return {"loss": loss, "query_loss": loss}
+
+    def validation_step(self, batch: Episodes, batch_idx: int) -> None:
+        """The same; in the first half of a training the number of unknowns of a head is found anew before."""
+        if self.solver.finds_rank and 2 * self.trainer.global_step <= self.trainer.max_steps:
+            self.solver.find_rank(batch)
+        super().validation_step(batch, batch_idx)
+        self.log("val/rank", float(self.solver.rank), batch_size=len(batch))

@@ -1,0 +1,85 @@
+"""In how many directions the heads of a family differ."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from meta_hamiltonian.episodes import Episodes
+from meta_hamiltonian.learners.numerics.linear_head import head_problem
+from meta_hamiltonian.models import FieldNetwork
+
+# Which directions of the features can be told apart, relative to the largest.
+_RESOLVED = 1e-12
+# More directions are taken only while they make the held-out loss smaller by this factor in all.
+_WORTH = 1.5
+
+
+class Directions(NamedTuple):
+    """Of the heads of many tasks, the directions in which they differ most.
+
+    - `mean`: the mean head.
+    - `factor`: the directions, each times its singular value.
+    - `singular_values`: root mean squares of what each direction contributes to the scaled fields, all of them.
+    - `losses`: the mean query loss of heads that are fitted to the support sets in the first r directions alone, for
+        r = 1, 2, …
+    - `rank`: the smallest r whose loss is not much larger than the least one.
+    """
+
+    mean: Float[Tensor, "features outputs"]
+    factor: Float[Tensor, "features directions"]
+    singular_values: Float[Tensor, " values"]
+    losses: Float[Tensor, " ranks"]
+    rank: int
+
+
+def find_directions(net: FieldNetwork, tasks: Episodes, noise: float, most: int) -> Directions:
+    """Fits a head to all points of every task, and looks at how these heads differ.
+
+    Heads are compared by their fields: the features of all tasks are made uncorrelated first, so that directions that
+    change no field count for nothing. Few directions are enough where heads that are fitted to the support sets
+    predict the query sets as well as with many.
+
+    **Arguments:**
+
+    - `net`: whose head is solved for.
+    - `tasks`: held-out ones, scaled as in training.
+    - `noise`: variance of the observations: the ridge.
+    - `most`: directions to look at.
+    """
+    (support, y), (query, target) = (
+        tuple(part.double() for part in head_problem(net, points)) for points in (tasks.support, tasks.query)
+    )
+    triangle = torch.linalg.qr(torch.cat([support, query], dim=1).flatten(0, 1), mode="r").R
+    _, sizes, right = torch.linalg.svd(triangle)
+    kept = sizes > _RESOLVED * sizes[0]
+    rows = support.shape[1] + query.shape[1]
+    whiten = right[kept].mT * ((len(support) * rows) ** 0.5 / sizes[kept])
+    support, query = support @ whiten, query @ whiten
+    heads = _ridge(torch.cat([support, query], dim=1), torch.cat([y, target], dim=1), noise)
+    mean = heads.mean(0)
+    each = (heads - mean).mT.flatten(0, 1)
+    _, values, along = torch.linalg.svd(each / len(each) ** 0.5, full_matrices=False)
+    basis = along.mT * values
+    most = min(most, basis.shape[-1])
+    design, held_out = support @ basis[:, :most], query @ basis[:, :most]
+    left, wanted = y - support @ mean, target - query @ mean
+    losses = torch.stack(
+        [
+            (held_out[..., :r] @ _ridge(design[..., :r], left, noise) - wanted).square().mean()
+            for r in range(1, most + 1)
+        ]
+    )
+    rank = 1 + int((losses <= _WORTH * losses.min()).long().argmax())
+    return Directions(whiten @ mean, whiten @ basis[:, :most], values, losses, rank)
+
+
+def _ridge(
+    design: Float[Tensor, "tasks rows columns"], targets: Float[Tensor, "tasks rows outputs"], noise: float
+) -> Float[Tensor, "tasks columns outputs"]:
+    """Means of coefficients that are N(0, 1) before, by QR: normal equations would lose half of the digits."""
+    tasks, _, columns = design.shape
+    eye = (noise**0.5 * torch.eye(columns, dtype=design.dtype, device=design.device)).expand(tasks, -1, -1)
+    q, r = torch.linalg.qr(torch.cat([design, eye], dim=1))
+    return torch.linalg.solve_triangular(r, q[:, : design.shape[1]].mT @ targets, upper=True)
