@@ -114,6 +114,30 @@ class PendulumConfig:
 
 
 @dataclasses.dataclass
+class KeplerConfig:
+    """`system=kepler`."""
+
+    _target_: str = MISSING
+    centre: float = key(not_negative(), "how far from 0 the sun may be along each axis, at most 1.5; 0: it is there")
+
+
+@dataclasses.dataclass
+class DoublePendulumConfig:
+    """`system=double_pendulum`."""
+
+    _target_: str = MISSING
+    gravity: float = key(positive(), "g")
+
+
+@dataclasses.dataclass
+class ChainConfig:
+    """`system=chain`."""
+
+    _target_: str = MISSING
+    n: int = key(integer(2), "how many particles")
+
+
+@dataclasses.dataclass
 class DampedConfig:
     """`+friction=viscous`, `quadratic` or `dry`: around any system."""
 
@@ -280,7 +304,12 @@ SCHEMAS: Mapping[str | None, Mapping[str, type]] = {
         "parametric_schema": ParametricConfig,
     },
     "optim": {"adam_schema": AdamConfig, "levenberg_marquardt_schema": LevenbergMarquardtConfig},
-    "system": {"pendulum_schema": PendulumConfig},
+    "system": {
+        "pendulum_schema": PendulumConfig,
+        "kepler_schema": KeplerConfig,
+        "double_pendulum_schema": DoublePendulumConfig,
+        "chain_schema": ChainConfig,
+    },
     "friction": {"damped_schema": DampedConfig},
     "drive": {"driven_schema": DrivenConfig},
     "data": {"data_schema": DataConfig},
@@ -303,6 +332,9 @@ OF_CLASS: Mapping[str, type] = {
     "DissipativeNetwork": DissipativeConfig,
     "ParametricHamiltonian": ParametricConfig,
     "Pendulum": PendulumConfig,
+    "Kepler": KeplerConfig,
+    "DoublePendulum": DoublePendulumConfig,
+    "Chain": ChainConfig,
     "Damped": DampedConfig,
     "Driven": DrivenConfig,
 }
