@@ -35,7 +35,7 @@ class Chain(SimulatedSystem):
 
     parameter_names = ("m", "a", "b", "c", "d")
     parameter_ranges = ((0.5, 2.0), (0.1, 1.0), (0.1, 1.0), (0.1, 1.0), (0.1, 1.0))
-    horizon = 50.0  # about ten periods of a typical wave
+    horizon = 50.0  # about eleven periods; the Lyapunov times of such orbits are some hundred time units
 
     def __init__(self, n: int = 8):
         """**Arguments:**

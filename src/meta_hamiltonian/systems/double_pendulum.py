@@ -52,7 +52,9 @@ class DoublePendulum(SimulatedSystem):
         momenta = {"p1": _HALF_P1 * gravity**0.5, "p2": _HALF_P2 * gravity**0.5}
         ends = {"q1": math.pi, "q2": math.pi} | momenta
         self.domain = Domain.box({name: (-half, half) for name, half in ends.items()}, angles=("q1", "q2"))
-        self.horizon = 20.0 / gravity**0.5
+        # About five Lyapunov times: of 100 orbits followed for 300 time units over half were chaotic, with a Lyapunov
+        # time of 3.2 in the median (g = 1).
+        self.horizon = 15.0 / gravity**0.5
 
     def hamiltonian(
         self, x: Float[Tensor, "*#batch state"], parameters: Float[Tensor, "*#batch parameters"]

@@ -31,7 +31,7 @@ class HenonHeiles(SimulatedSystem):
     parameter_names = ("m", "k", "lam")
     parameter_ranges = ((0.5, 2.0), (0.5, 2.0), (0.2, 1.0))
     domain = Domain.box((1.0, 1.0, 1.0, 1.0))
-    horizon = 60.0  # about ten periods, 2π √(m/k) each near the bottom of the well
+    horizon = 60.0  # about ten periods; the Lyapunov times of such orbits are over a hundred time units
 
     def hamiltonian(
         self, x: Float[Tensor, "*#batch state"], parameters: Float[Tensor, "*#batch parameters"]

@@ -37,7 +37,7 @@ class Kepler(SimulatedSystem):
         Goldstein, Poole, Safko: Classical mechanics, 3rd edition, sections 3.7 and 3.8.
     """
 
-    horizon = 100.0  # about ten periods of a typical ellipse
+    horizon = 50.0  # about five periods of a typical ellipse, and sixty of the tightest, which say what a test costs
 
     def __init__(self, centre: float = 0.0):
         """**Arguments:**

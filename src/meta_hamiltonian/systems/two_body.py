@@ -38,7 +38,7 @@ class TwoBody(SimulatedSystem):
         (*4 * (_HALF_Q,), *4 * (_HALF_P,)),
         exclusions=(Exclusion(((1, 0, -1, 0, 0, 0, 0, 0), (0, 1, 0, -1, 0, 0, 0, 0)), (0.0, 0.0), _EXCLUDED),),
     )
-    horizon = 70.0  # about ten revolutions of a typical pair
+    horizon = 70.0  # about seven revolutions of a typical pair
 
     def hamiltonian(
         self, x: Float[Tensor, "*#batch state"], parameters: Float[Tensor, "*#batch parameters"]
