@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from omegaconf import MISSING
 
-from meta_hamiltonian.config.fields import integer, integers, key, not_negative, one_of, positive
+from meta_hamiltonian.config.fields import integer, integers, key, names, not_negative, one_of, positive
 
 _FRICTION = ("viscous", "quadratic", "dry")
 
@@ -135,6 +135,14 @@ class ChainConfig:
 
     _target_: str = MISSING
     n: int = key(integer(2), "how many particles")
+
+
+@dataclasses.dataclass
+class MixtureConfig:
+    """`system=mixture`."""
+
+    _target_: str = MISSING
+    of: Any = key(names(), "its families, of equally many degrees of freedom; my_package.MyFamily for one of your own")
 
 
 @dataclasses.dataclass
@@ -309,6 +317,7 @@ SCHEMAS: Mapping[str | None, Mapping[str, type]] = {
         "kepler_schema": KeplerConfig,
         "double_pendulum_schema": DoublePendulumConfig,
         "chain_schema": ChainConfig,
+        "mixture_schema": MixtureConfig,
     },
     "friction": {"damped_schema": DampedConfig},
     "drive": {"driven_schema": DrivenConfig},
@@ -335,6 +344,7 @@ OF_CLASS: Mapping[str, type] = {
     "Kepler": KeplerConfig,
     "DoublePendulum": DoublePendulumConfig,
     "Chain": ChainConfig,
+    "Mixture": MixtureConfig,
     "Damped": DampedConfig,
     "Driven": DrivenConfig,
 }

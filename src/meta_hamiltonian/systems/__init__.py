@@ -11,6 +11,7 @@ from meta_hamiltonian.systems.duffing import Duffing
 from meta_hamiltonian.systems.henon_heiles import HenonHeiles
 from meta_hamiltonian.systems.kepler import Kepler
 from meta_hamiltonian.systems.lotka_volterra import LotkaVolterra
+from meta_hamiltonian.systems.mixture import Mixture
 from meta_hamiltonian.systems.pendulum import Pendulum
 from meta_hamiltonian.systems.spring import Spring
 from meta_hamiltonian.systems.two_body import TwoBody
@@ -31,6 +32,7 @@ __all__ = [
     "HenonHeiles",
     "Kepler",
     "LotkaVolterra",
+    "Mixture",
     "Orbits",
     "Pendulum",
     "Resistance",
