@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from henon_heiles import HenonHeiles
 
 from meta_hamiltonian.evaluation.identify import identify
 from meta_hamiltonian.learners import Oracle
 from meta_hamiltonian.models import ParametricHamiltonian
-from meta_hamiltonian.systems import Pendulum
+from meta_hamiltonian.systems import HenonHeiles, Pendulum
 
 sys.path.append(str(Path(__file__).parents[1] / "inference"))
 from observed import learner

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from henon_heiles import HenonHeiles
 
 from meta_hamiltonian.evaluation import evaluate, make_test_set
 from meta_hamiltonian.figures import Shown, save, streamlines, trajectories
@@ -11,6 +10,7 @@ from meta_hamiltonian.figures.adapted import energy_contours, phase_portraits, p
 from meta_hamiltonian.figures.planes import phase_planes
 from meta_hamiltonian.learners import ANIL
 from meta_hamiltonian.models import HamiltonianNetwork
+from meta_hamiltonian.systems import HenonHeiles
 
 SYSTEM = HenonHeiles()
 SYSTEM.horizon = 3.0

@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from henon_heiles import HenonHeiles
 
 from meta_hamiltonian.inference.symbolic import library, read_symbolically
 from meta_hamiltonian.learners import Adapted, AdaptedSystems
 from meta_hamiltonian.models import ParametricHamiltonian
-from meta_hamiltonian.systems import Pendulum
+from meta_hamiltonian.systems import HenonHeiles, Pendulum
 
 PARAMETERS = torch.tensor([[0.8, 1.1, 0.3]], dtype=torch.float64)  # m, l, q0
 

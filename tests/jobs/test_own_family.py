@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from meta_hamiltonian.config import ConfigError
 from meta_hamiltonian.jobs.composition import GROUPS, import_classes
 
-FAMILY = Path(__file__).parents[1] / "henon_heiles.py"
+FAMILY = Path(__file__).parents[1] / "toda.py"
 
 
 @pytest.fixture(scope="module")
@@ -22,11 +22,11 @@ def home(tmp_path_factory):
     """A folder with the package `my_families`, a folder of configurations, and a trained learner."""
     folder = tmp_path_factory.mktemp("own")
     (folder / "my_families").mkdir()
-    (folder / "my_families" / "__init__.py").write_text("from my_families.chaotic import HenonHeiles\n")
-    shutil.copy(FAMILY, folder / "my_families" / "chaotic.py")
+    (folder / "my_families" / "__init__.py").write_text("from my_families.chains import Toda\n")
+    shutil.copy(FAMILY, folder / "my_families" / "chains.py")
     (folder / "my_conf" / "system").mkdir(parents=True)
-    (folder / "my_conf" / "system" / "henon_heiles.yaml").write_text("_target_: my_families.HenonHeiles\n")
-    arguments = ["--config-dir", "my_conf", "system=henon_heiles", "algo=ridge", "model.width=16", "algo.rank=4"]
+    (folder / "my_conf" / "system" / "toda.yaml").write_text("_target_: my_families.Toda\n")
+    arguments = ["--config-dir", "my_conf", "system=toda", "algo=ridge", "model.width=16", "algo.rank=4"]
     done = command(
         folder, "train", *arguments, *TINY, "trainer.max_steps=25", "data.train_shots=20", "logger=none", RUN
     )
@@ -53,7 +53,7 @@ def command(folder, *arguments):
 def test_it_is_trained_and_tested_with_figures(home):
     run = home / "outputs" / "own"
     table = results(run)
-    assert [(row["system"], row["shots"]) for row in table] == [("henon_heiles", "25"), ("henon_heiles", "50")]
+    assert [(row["system"], row["shots"]) for row in table] == [("toda", "25"), ("toda", "50")]
     assert all(float(row["field_rel_median"]) < 1 for row in table)
     figures = {f"{kind}_k{k}.{form}" for kind in ("field", "orbit") for k in (25, 50) for form in ("png", "pdf")}
     assert figures <= {file.name for file in (run / "figures").iterdir()}
@@ -72,7 +72,7 @@ def test_its_checkpoint_loads_only_where_the_family_was_imported(home):
         )
         assert done.stdout.strip() == expected
         assert (done.returncode == 0) == bool(expected)
-        assert expected or "_target_=my_families.HenonHeiles is not a System that this process knows" in done.stderr
+        assert expected or "_target_=my_families.Toda is not a System that this process knows" in done.stderr
     refused = command(home, "identify", "outputs/own", "--n-systems", "4")
     assert refused.returncode == 2
     assert refused.stderr.count("\n") == 1
@@ -81,9 +81,9 @@ def test_its_checkpoint_loads_only_where_the_family_was_imported(home):
 
 def test_it_is_adapted_reported_identified_and_exported(home):
     sys.path.append(str(FAMILY.parent))
-    from henon_heiles import HenonHeiles
+    from toda import Toda
 
-    system = HenonHeiles()
+    system = Toda()
     parameters = system.sample_parameters(1, seed=8, split="user")
     x = system.sample_states(parameters, 8, ("user",), range(1), 40)[0]
     table = np.hstack([x, system.field(x, parameters)])

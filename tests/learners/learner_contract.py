@@ -2,10 +2,9 @@
 
 import pytest
 import torch
-from henon_heiles import HenonHeiles
 
 from meta_hamiltonian.episodes import Episodes, Points, sample_episodes
-from meta_hamiltonian.systems import Pendulum
+from meta_hamiltonian.systems import HenonHeiles, Pendulum
 
 FAMILIES = {1: Pendulum(), 2: HenonHeiles()}
 

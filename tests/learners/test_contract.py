@@ -5,7 +5,7 @@ from learner_contract import LearnerContract
 
 from meta_hamiltonian.learners import ANIL, MAML, FineTune, MetaSGD, Oracle, Ridge
 from meta_hamiltonian.models import DissipativeNetwork, HamiltonianNetwork, ParametricHamiltonian, VectorFieldNetwork
-from meta_hamiltonian.systems import Pendulum
+from meta_hamiltonian.systems import HenonHeiles, Pendulum
 
 
 def network(domain, kind=HamiltonianNetwork, **more):
@@ -80,7 +80,7 @@ class TestOracle(LearnerContract):
     adapts_exactly = 1e-6
 
     def make(self, domain):
-        family = Pendulum() if domain.degrees_of_freedom == 1 else _henon_heiles()
+        family = Pendulum() if domain.degrees_of_freedom == 1 else HenonHeiles()
         return Oracle(ParametricHamiltonian(family)).double()
 
     # Its fit is SciPy's: nothing is trained through it.
@@ -98,9 +98,3 @@ def test_the_oracle_leaves_out_points_that_a_task_does_not_have():
         next(iter(learner.adapt_tasks(s, [1]))).field(x) for s in (whole.support.first(6), padded(whole.support, 6))
     )
     torch.testing.assert_close(short, masked, rtol=1e-6, atol=1e-9)
-
-
-def _henon_heiles():
-    from henon_heiles import HenonHeiles
-
-    return HenonHeiles()

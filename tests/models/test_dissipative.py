@@ -2,11 +2,10 @@
 
 import pytest
 import torch
-from henon_heiles import HenonHeiles
 
 from meta_hamiltonian.dynamics.friction import FRICTION
 from meta_hamiltonian.models import AdaptedSystems, DissipativeNetwork, FieldOf, HamiltonianNetwork, VectorFieldNetwork
-from meta_hamiltonian.systems import Damped, Driven, Pendulum, Resistance
+from meta_hamiltonian.systems import Damped, Driven, HenonHeiles, Pendulum, Resistance
 
 KINDS = ["viscous", "quadratic", "dry", None]
 FAMILIES = {"n=1": Pendulum(), "n=2": HenonHeiles(), "driven": Driven(Pendulum())}

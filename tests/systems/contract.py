@@ -58,6 +58,7 @@ class FamilyContract:
         episodes = sample_episodes(system, 3, 4, 5, seed=0, dtype=dtype)
         assert episodes.support.x.dtype == episodes.query.dxdt.dtype == dtype
         assert episodes.query.x.shape == (3, 5, system.state_dim)
+        assert episodes.parameters is not None
         field = system.field(episodes.query.x, episodes.parameters[:, None])
         torch.testing.assert_close(field, episodes.query.dxdt, rtol=2e-5, atol=1e-5 * field.abs().max().item())
 

@@ -3,9 +3,22 @@
 import pytest
 import torch
 from contract import SystemContract
-from henon_heiles import HenonHeiles
+from toda import Toda
 
-from meta_hamiltonian.systems import Domain, Duffing, Exclusion, Pendulum, SimulatedSystem, Spring
+from meta_hamiltonian.systems import (
+    Chain,
+    Domain,
+    DoublePendulum,
+    Duffing,
+    Exclusion,
+    HenonHeiles,
+    Kepler,
+    LotkaVolterra,
+    Pendulum,
+    SimulatedSystem,
+    Spring,
+    TwoBody,
+)
 
 
 class TestPendulum(SystemContract):
@@ -32,13 +45,73 @@ class TestDuffing(SystemContract):
         return Duffing()
 
 
-class TestAFamilyOutsideThePackage(SystemContract):
+class TestLotkaVolterra(SystemContract):
+    @pytest.fixture
+    def system(self):
+        return LotkaVolterra()
+
+
+class TestKepler(SystemContract):
+    @pytest.fixture
+    def system(self):
+        return Kepler()
+
+
+class TestKeplerWithAnUnknownSun(SystemContract):
+    @pytest.fixture
+    def system(self):
+        return Kepler(centre=1.0)
+
+
+class TestHenonHeiles(SystemContract):
     @pytest.fixture
     def system(self):
         return HenonHeiles()
 
 
-class Kepler(SimulatedSystem):
+class TestDoublePendulum(SystemContract):
+    @pytest.fixture
+    def system(self):
+        return DoublePendulum()
+
+
+class TestDoublePendulumOnJupiter(SystemContract):
+    @pytest.fixture
+    def system(self):
+        return DoublePendulum(gravity=2.5)
+
+
+class TestChain(SystemContract):
+    @pytest.fixture
+    def system(self):
+        return Chain()
+
+
+class TestChainOfTwo(SystemContract):
+    @pytest.fixture
+    def system(self):
+        return Chain(2)
+
+
+class TestLongChain(SystemContract):
+    @pytest.fixture
+    def system(self):
+        return Chain(32)
+
+
+class TestTwoBody(SystemContract):
+    @pytest.fixture
+    def system(self):
+        return TwoBody()
+
+
+class TestAFamilyOutsideThePackage(SystemContract):
+    @pytest.fixture
+    def system(self):
+        return Toda()
+
+
+class SunElsewhere(SimulatedSystem):
     """Around a known centre away from 0, with the surroundings of the singularity left out."""
 
     parameter_names = ("k",)
@@ -58,7 +131,7 @@ class Kepler(SimulatedSystem):
 class TestAFamilyWithASingularityAndACentre(SystemContract):
     @pytest.fixture
     def system(self):
-        return Kepler()
+        return SunElsewhere()
 
     def test_no_point_lies_near_the_singularity(self, system):
         for x in (system.domain.grid(), system.domain.draw(0, ("a",), range(20), 50)):
@@ -109,7 +182,7 @@ def test_a_family_whose_orbits_all_leave_says_so():
 def test_a_true_orbit_that_meets_a_singularity_is_an_error():
     """Straight into the centre: no step is small enough."""
     with pytest.raises(ValueError, match="singularity"):
-        Kepler().orbit(
+        SunElsewhere().orbit(
             torch.tensor([[1.1, 0, 0, 0]], dtype=torch.float64),
             torch.ones(1, 1, dtype=torch.float64),
             torch.tensor([0.0, 0.1]).double(),

@@ -5,10 +5,19 @@ import math
 import pytest
 import torch
 from contract import DampedContract, SystemContract
-from henon_heiles import HenonHeiles
 
 from meta_hamiltonian.config import ConfigError
-from meta_hamiltonian.systems import Damped, Domain, Driven, Duffing, Exclusion, Pendulum, SimulatedSystem, Spring
+from meta_hamiltonian.systems import (
+    Damped,
+    Domain,
+    Driven,
+    Duffing,
+    Exclusion,
+    HenonHeiles,
+    Pendulum,
+    SimulatedSystem,
+    Spring,
+)
 
 
 class TestViscousPendulum(DampedContract):

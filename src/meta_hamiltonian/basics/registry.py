@@ -3,6 +3,7 @@
 from typing import TypeVar
 
 T = TypeVar("T", bound=type)
+K = TypeVar("K")
 
 _CLASSES: dict[str, type] = {}
 
@@ -37,3 +38,8 @@ def registered(target: str) -> type | None:
         if package and path.startswith(f"{package}.") and path.rpartition(".")[2] == name
     ]
     return inside[0] if len(inside) == 1 else None
+
+
+def subclasses(kind: type[K]) -> list[type[K]]:
+    """All registered classes of a kind, in the order of their full names."""
+    return [cls for _, cls in sorted(_CLASSES.items()) if issubclass(cls, kind)]

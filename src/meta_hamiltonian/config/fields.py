@@ -73,3 +73,13 @@ def integers(at_least: int) -> Allowed:
         return bool(values) and all(_is_int(v) and v >= at_least for v in values) and len(set(values)) == len(values)
 
     return Allowed(f"an integer of at least {at_least}, or a list of different ones", test)
+
+
+def names() -> Allowed:
+    """A list of different names."""
+
+    def test(value: Any) -> bool:
+        listed = isinstance(value, (list, tuple)) and bool(value) and all(isinstance(v, str) for v in value)
+        return listed and len(set(value)) == len(value)
+
+    return Allowed("a list of different names", test)

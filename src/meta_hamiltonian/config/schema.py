@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from omegaconf import MISSING
 
-from meta_hamiltonian.config.fields import integer, integers, key, not_negative, one_of, positive
+from meta_hamiltonian.config.fields import integer, integers, key, names, not_negative, one_of, positive
 
 _FRICTION = ("viscous", "quadratic", "dry")
 
@@ -117,6 +117,38 @@ class PendulumConfig:
 
     _target_: str = MISSING
     gravity: float = key(positive(), "g")
+
+
+@dataclasses.dataclass
+class KeplerConfig:
+    """`system=kepler`."""
+
+    _target_: str = MISSING
+    centre: float = key(not_negative(), "how far from 0 the sun may be along each axis, at most 1.5; 0: it is there")
+
+
+@dataclasses.dataclass
+class DoublePendulumConfig:
+    """`system=double_pendulum`."""
+
+    _target_: str = MISSING
+    gravity: float = key(positive(), "g")
+
+
+@dataclasses.dataclass
+class ChainConfig:
+    """`system=chain`."""
+
+    _target_: str = MISSING
+    n: int = key(integer(2), "how many particles")
+
+
+@dataclasses.dataclass
+class MixtureConfig:
+    """`system=mixture`."""
+
+    _target_: str = MISSING
+    of: Any = key(names(), "its families, of equally many degrees of freedom; my_package.MyFamily for one of your own")
 
 
 @dataclasses.dataclass
@@ -286,7 +318,13 @@ SCHEMAS: Mapping[str | None, Mapping[str, type]] = {
         "parametric_schema": ParametricConfig,
     },
     "optim": {"adam_schema": AdamConfig, "levenberg_marquardt_schema": LevenbergMarquardtConfig},
-    "system": {"pendulum_schema": PendulumConfig},
+    "system": {
+        "pendulum_schema": PendulumConfig,
+        "kepler_schema": KeplerConfig,
+        "double_pendulum_schema": DoublePendulumConfig,
+        "chain_schema": ChainConfig,
+        "mixture_schema": MixtureConfig,
+    },
     "friction": {"damped_schema": DampedConfig},
     "drive": {"driven_schema": DrivenConfig},
     "data": {"data_schema": DataConfig},
@@ -311,6 +349,10 @@ OF_CLASS: Mapping[str, type] = {
     "DissipativeNetwork": DissipativeConfig,
     "ParametricHamiltonian": ParametricConfig,
     "Pendulum": PendulumConfig,
+    "Kepler": KeplerConfig,
+    "DoublePendulum": DoublePendulumConfig,
+    "Chain": ChainConfig,
+    "Mixture": MixtureConfig,
     "Damped": DampedConfig,
     "Driven": DrivenConfig,
 }

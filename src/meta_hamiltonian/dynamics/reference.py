@@ -48,6 +48,7 @@ def reference_orbits(
         time, states = t[0].expand(len(x0)).clone(), x0.expand(len(t), *x0.shape).clone()
         following = torch.ones(len(x0), dtype=torch.long, device=x0.device)
         dt = _first_steps(x, rate, tolerance * (least + x.abs()), t[-1] - t[0])
+        k = x.new_empty(len(stages) + 1, *x.shape)
         shortest = _RESOLVED * (t[-1] - t[0])
         while (active := following < len(t)).any():
             goal = t[following.clamp(max=len(t) - 1)]
@@ -57,13 +58,13 @@ def reference_orbits(
                     "a true orbit runs into a singularity of its field; give initial states whose orbits stay away "
                     "from it, as `sample_initial_states` should"
                 )
-            k = [rate]
-            for row in stages[1:]:
-                k.append(field(x + h[:, None] * torch.einsum("i,isj->sj", row[: len(k)], torch.stack(k))))
-            new = x + h[:, None] * torch.einsum("i,isj->sj", weights, torch.stack(k))
-            k.append(field(new))
+            k[0] = rate
+            for i, row in enumerate(stages[1:], 1):
+                k[i] = field(x + h[:, None] * _combined(row[:i], k[:i]))
+            new = x + h[:, None] * _combined(weights, k[:-1])
+            k[-1] = field(new)
             scale = tolerance * (least + torch.maximum(x.abs(), new.abs()))
-            error = _error(torch.stack(k), third, fifth, scale, h)
+            error = _error(k, third, fifth, scale, h)
             good = active & (error <= 1)  # not so where it is not a number
             whole = h == goal - time
             time = torch.where(good, torch.where(whole, goal, time + h), time)
@@ -80,10 +81,15 @@ def reference_orbits(
         return states
 
 
+def _combined(weights: Float[Tensor, " stages"], k: Float[Tensor, "stages systems state"]) -> Tensor:
+    """The weighted sum of the stages."""
+    return (weights @ k.flatten(1)).view(k.shape[1:])
+
+
 def _error(k: Tensor, third: Tensor, fifth: Tensor, scale: Tensor, h: Tensor) -> Float[Tensor, " systems"]:
     """Hairer's combination of the errors of orders three and five."""
-    low = (torch.einsum("i,isj->sj", third, k) / scale).square().sum(-1)
-    high = (torch.einsum("i,isj->sj", fifth, k) / scale).square().sum(-1)
+    low = (_combined(third, k) / scale).square().sum(-1)
+    high = (_combined(fifth, k) / scale).square().sum(-1)
     both = (high + 0.01 * low) * scale.shape[-1]
     return torch.where(both == 0, 0.0, h * high / both.sqrt())
 

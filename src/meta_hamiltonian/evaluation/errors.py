@@ -32,7 +32,7 @@ class Errors:
 def measure(adapted: AdaptedSystems, test: TestSet) -> Errors:
     """Compares adapted systems with the true ones.
 
-    - `field_mse`: mean over the grid of ‖f̂ − f‖².
+    - `field_mse`: mean over the grid, as far as the member admits its states, of ‖f̂ − f‖².
     - `field_rel`: that over the mean of ‖f‖².
     - `state_mse`: mean over the instants of ‖x̂(t) − x(t)‖², q not wrapped.
     - `energy_mse`: mean over the instants of (H_true(x̂(t)) − H_true(x(t)))²: the true energy along the predicted
@@ -44,8 +44,8 @@ def measure(adapted: AdaptedSystems, test: TestSet) -> Errors:
 
     A field that is not finite somewhere on the grid counts as the zero field.
     """
-    power = test.grid_field.square().sum(-1).mean(-1)
-    field_mse = (adapted.field(test.grid) - test.grid_field).square().sum(-1).mean(-1)
+    power = test.grid_mean(test.grid_field.square().sum(-1))
+    field_mse = test.grid_mean((adapted.field(test.grid) - test.grid_field).square().sum(-1))
     finite = field_mse.isfinite()  # of a field whose square overflows no error can be given either
     field_mse = torch.where(finite, field_mse, power)
 

@@ -21,8 +21,8 @@ _ROUNDING = 1e-12
 class Identified:
     """What many adapted systems have in common.
 
-    - `singular_values`: of their predicted fields on a grid, each field in units of its RMS, relative to the RMS of
-        everything: how much a direction contributes.
+    - `singular_values`: of their predicted fields on a grid (where all members may be observed), each field in units of
+        its RMS, relative to the RMS of everything: how much a direction contributes.
     - `error`: RMS of the predicted fields' errors in these units; what contributes less cannot be told from it.
     - `terms`: how many singular values lie above it: the number of linearly independent terms of the family.
     - `r2`: how well the true combinations of parameters that the Hamiltonian is linear in are linear in the head, on
@@ -49,6 +49,7 @@ def identify(learner: Learner, system: SimulatedSystem, n_systems: int, seed: in
     assert parameters is not None
     (adapted,) = learner.adapt_tasks(tasks.support, [learner.default_steps])
     grid = system.domain.grid(_PER_AXIS)
+    grid = grid[system.admits(grid, parameters[:, None]).all(0)]
     x = grid.expand(n_systems, *grid.shape)
     predicted, true = adapted.field(x).flatten(1), system.field(x, parameters[:, None]).flatten(1)
     size = true.square().mean(1, keepdim=True).sqrt()

@@ -3,7 +3,7 @@
 import dataclasses
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from meta_hamiltonian.episodes import Points, sample_episodes
@@ -20,6 +20,7 @@ class TestSet:
     - `system`, `parameters`: the family and its members.
     - `support`: the observations; K shots are the first K.
     - `grid`, `grid_field`: the states where fields are compared, those of [`Domain.grid`][].
+    - `admitted`: which of these states each member may be observed in, over which means are taken; None is all of them.
     - `t`, `orbit`: 201 equally spaced instants of the family's horizon, and the true states at them, from one initial
         state a system.
     """
@@ -33,6 +34,7 @@ class TestSet:
     grid_field: Float[Tensor, "systems points state"]
     t: Float[Tensor, " instants"]
     orbit: Float[Tensor, "instants systems state"]
+    admitted: Bool[Tensor, "systems points"] | None = None
 
     def __getitem__(self, systems: slice) -> "TestSet":
         """The same with some of the systems."""
@@ -43,7 +45,14 @@ class TestSet:
             grid=self.grid[systems],
             grid_field=self.grid_field[systems],
             orbit=self.orbit[:, systems],
+            admitted=None if self.admitted is None else self.admitted[systems],
         )
+
+    def grid_mean(self, values: Float[Tensor, "systems points"]) -> Float[Tensor, " systems"]:
+        """The mean over the states of the grid that each member admits."""
+        if self.admitted is None:
+            return values.mean(-1)
+        return torch.where(self.admitted, values, 0.0).sum(-1) / self.admitted.sum(-1)
 
     @property
     def initial_energy(self) -> Float[Tensor, " systems"]:
@@ -72,6 +81,7 @@ def make_test_set(system: SimulatedSystem, n_systems: int, shots: int, seed: int
     episodes = sample_episodes(system, n_systems, shots, 0, seed, "test", torch.float64, noise)
     assert episodes.parameters is not None
     x = system.domain.grid()
+    admitted = system.admits(x, episodes.parameters[:, None])
     t = torch.linspace(0.0, system.horizon, INSTANTS, dtype=torch.float64)
     x0 = system.sample_initial_states(episodes.parameters, seed, "test")
     return TestSet(
@@ -82,4 +92,5 @@ def make_test_set(system: SimulatedSystem, n_systems: int, shots: int, seed: int
         grid_field=system.field(x, episodes.parameters[:, None]),
         t=t,
         orbit=system.orbit(x0, episodes.parameters, t),
+        admitted=None if admitted.all() else admitted,
     )

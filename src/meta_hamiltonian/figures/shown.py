@@ -35,7 +35,8 @@ class Shown:
     """One system.
 
     - `domain`: where its states live, for axes and labels.
-    - `field`: (dq/dt, dp/dt) of a degree of freedom on its plane of [`phase_planes`][], `[planes, q, p, 2]`.
+    - `field`: (dq/dt, dp/dt) of a degree of freedom on its plane of [`phase_planes`][], `[planes, q, p, 2]`; not a
+        number where the member may not be observed.
     - `t`, `orbit`, `energy`: the true orbit `[instants, 2n]` and the energy along it.
     - `x`, `dxdt`: what was observed, `[K, 2n]`.
     - `predictions`: for each K and number of gradient steps.
@@ -56,8 +57,10 @@ class Shown:
         domain, parameters = test.system.domain, test.parameters[system]
         planes = phase_planes(domain, _GRID)
         x = torch.stack([plane.states for plane in planes])
+        hidden = domain.excluded(x) | ~test.system.admits(x, parameters)
 
         def on_planes(field: torch.Tensor) -> np.ndarray:
+            field = field.masked_fill(hidden[..., None], torch.nan)
             return np.stack([field[i][..., list(plane.axes)].numpy() for i, plane in enumerate(planes)])
 
         predictions = tuple(

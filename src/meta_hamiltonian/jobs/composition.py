@@ -50,15 +50,17 @@ def import_classes(config: DictConfig) -> None:
     """
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
-    for group in GROUPS:
-        target: Any = config[group]._target_
+    named: list[tuple[str, Any]] = [(f"{group}._target_", config[group]._target_) for group in GROUPS]
+    families: Any = config.system.get("of")  # of a mixture
+    named += [("system.of", name) for name in families if "." in str(name)] if OmegaConf.is_list(families) else []
+    for key, target in named:
         try:
             get_class(target)
         except Exception as error:  # Hydra wraps whatever a user's module raises
             reason = " ".join(str(error.__cause__ or error).split())
-            raise ConfigError(f"{group}._target_={target} is not allowed: it cannot be imported ({reason})") from error
+            raise ConfigError(f"{key}={target} is not allowed: it cannot be imported ({reason})") from error
         if registered(target) is None:
             raise ConfigError(
-                f"{group}._target_={target} is not allowed: checkpoints could not name it; decorate the class with "
+                f"{key}={target} is not allowed: checkpoints could not name it; decorate the class with "
                 "@register of meta_hamiltonian.systems"
             )

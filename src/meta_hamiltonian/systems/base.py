@@ -147,6 +147,10 @@ class SimulatedSystem(System):
         """The combinations of parameters that the Hamiltonian is linear in, by name, where there are such."""
         return {}
 
+    def kinds(self, parameters: Float[Tensor, "systems parameters"]) -> list[str]:
+        """The name of each member's kind, where a family has several: their errors are reported apart."""
+        return [self.name] * len(parameters)
+
     def sample_parameters(
         self, tasks: int | range, seed: int, split: str = "train"
     ) -> Float[Tensor, "tasks parameters"]:

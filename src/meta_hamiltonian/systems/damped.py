@@ -88,6 +88,10 @@ class Damped(SimulatedSystem):
         """The states of the member without friction."""
         return self.system.admits(x, parameters[..., :-1])
 
+    def kinds(self, parameters: Float[Tensor, "systems parameters"]) -> list[str]:
+        """Those of the family without friction."""
+        return self.system.kinds(parameters[..., :-1])
+
     def linear_parameters(
         self, parameters: Float[Tensor, "systems parameters"]
     ) -> dict[str, Float[Tensor, " systems"]]:

@@ -107,6 +107,10 @@ class Driven(SimulatedSystem):
         """Those states in which the family without the force may be observed, at any phase and action."""
         return self.system.admits(self._split(x)[0], parameters[..., :-2])
 
+    def kinds(self, parameters: Float[Tensor, "systems parameters"]) -> list[str]:
+        """Those of the family without the force."""
+        return self.system.kinds(parameters[..., :-2])
+
     def linear_parameters(
         self, parameters: Float[Tensor, "systems parameters"]
     ) -> dict[str, Float[Tensor, " systems"]]:
