@@ -271,9 +271,6 @@ class Learner(nn.Module, abc.ABC):
         """What decides whether it is worth the time to compile a step; None where it cannot be compiled."""
         return None
 
-    def prepare(self, held_out: Episodes) -> None:
-        """Looks at held-out tasks before the first step of a training: here not."""
-
     def calibrate(self, held_out: Episodes) -> None:
         """Estimates from held-out tasks what adaptation needs and the outer loop does not learn: here nothing."""
 

@@ -48,14 +48,7 @@ class MetaModule(LightningModule):
         self.longest_row.copy_(torch.maximum(self.longest_row, self.in_a_row))
 
     def on_train_start(self) -> None:
-        """Prepares the learner before the first step, and starts the clock that the history is told by.
-
-        A resumed run goes on with its earlier seconds.
-        """
-        if self.trainer.global_step == 0:
-            data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-            (held_out,) = data.val_dataloader()
-            self.learner.prepare(held_out.to(self.device))
+        """Starts the clock that the history is told by; a resumed run goes on with its earlier seconds."""
         earlier = self.history[-1]["seconds"] if self.history else 0.0  # of a run that is resumed
         self._began = time.perf_counter() - earlier
         self._start_clock()

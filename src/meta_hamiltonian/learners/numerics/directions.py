@@ -10,8 +10,6 @@ from meta_hamiltonian.episodes import Episodes
 from meta_hamiltonian.learners.numerics.linear_head import head_problem
 from meta_hamiltonian.models import FieldNetwork
 
-# Which directions of the features can be told apart, relative to the largest.
-_RESOLVED = 1e-12
 # More directions are taken only while they make the held-out loss smaller by this factor in all.
 _WORTH = 1.5
 
@@ -37,9 +35,8 @@ class Directions(NamedTuple):
 def find_directions(net: FieldNetwork, tasks: Episodes, noise: float, most: int) -> Directions:
     """Fits a head to all points of every task, and looks at how these heads differ.
 
-    Heads are compared by their fields: the features of all tasks are made uncorrelated first, so that directions that
-    change no field count for nothing. Few directions are enough where heads that are fitted to the support sets
-    predict the query sets as well as with many.
+    Heads are compared by their fields, so that directions that change no field count for nothing. Few directions are
+    enough where heads that are fitted to the support sets predict the query sets as well as with many.
 
     **Arguments:**
 
@@ -51,28 +48,25 @@ def find_directions(net: FieldNetwork, tasks: Episodes, noise: float, most: int)
     (support, y), (query, target) = (
         tuple(part.double() for part in head_problem(net, points)) for points in (tasks.support, tasks.query)
     )
-    triangle = torch.linalg.qr(torch.cat([support, query], dim=1).flatten(0, 1), mode="r").R
-    _, sizes, right = torch.linalg.svd(triangle)
-    kept = sizes > _RESOLVED * sizes[0]
-    rows = support.shape[1] + query.shape[1]
-    whiten = right[kept].mT * ((len(support) * rows) ** 0.5 / sizes[kept])
-    support, query = support @ whiten, query @ whiten
-    heads = _ridge(torch.cat([support, query], dim=1), torch.cat([y, target], dim=1), noise)
+    design, targets = torch.cat([support, query], dim=1), torch.cat([y, target], dim=1)
+    heads = _ridge(design, targets, noise)
+    misfit = (targets - design @ heads).square().mean().item()
     mean = heads.mean(0)
-    each = (heads - mean).mT.flatten(0, 1)
-    _, values, along = torch.linalg.svd(each / len(each) ** 0.5, full_matrices=False)
-    basis = along.mT * values
-    most = min(most, basis.shape[-1])
-    design, held_out = support @ basis[:, :most], query @ basis[:, :most]
+    each = (heads - mean).mT.flatten(0, 1) / (len(heads) * heads.shape[-1]) ** 0.5
+    triangle = torch.linalg.qr(design.flatten(0, 1), mode="r").R / design[..., 0].numel() ** 0.5
+    weights, values, _ = torch.linalg.svd(each @ triangle.mT, full_matrices=False)
+    factor = each.mT @ weights
+    most = min(most, factor.shape[-1])
+    design, held_out = support @ factor[:, :most], query @ factor[:, :most]
     left, wanted = y - support @ mean, target - query @ mean
     losses = torch.stack(
         [
-            (held_out[..., :r] @ _ridge(design[..., :r], left, noise) - wanted).square().mean()
+            (held_out[..., :r] @ _ridge(design[..., :r], left, max(noise, misfit)) - wanted).square().mean()
             for r in range(1, most + 1)
         ]
     )
     rank = 1 + int((losses <= _WORTH * losses.min()).long().argmax())
-    return Directions(whiten @ mean, whiten @ basis[:, :most], values, losses, rank)
+    return Directions(mean, factor[:, :most], values, losses, rank)
 
 
 def _ridge(
