@@ -1,6 +1,7 @@
 """A learned Hamiltonian in the terms of a textbook."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 
@@ -9,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from meta_hamiltonian.dynamics import Domain
+from meta_hamiltonian.inference.centres import with_centres
 from meta_hamiltonian.inference.subsets import Subset, SubsetSearch
-from meta_hamiltonian.inference.terms import library
+from meta_hamiltonian.inference.terms import Term, library, of_distance
 from meta_hamiltonian.models import Adapted, AdaptedSystems
 
 # A sum that misses more than this part of the field is no reading of it.
@@ -93,59 +95,113 @@ def read_symbolically(adapted: Adapted, samples: AdaptedSystems | None, near: Fl
     domain = adapted.systems.net.domain
     x = _states(domain, near.double())
     if x is None:
-        return _refused("H cannot be read in simple terms: no observed state lies in the domain")
+        return _refused("no observed state lies in the domain")
     field = adapted.field(x)
     size = field.square().mean(0).sqrt()
     if not 0 < size.max() < math.inf:
         what = "vanishes" if size.max() == 0 else "is not finite"
-        return _refused(f"H cannot be read in simple terms: the learned field {what} near the observations")
-
+        return _refused(f"the learned field {what} near the observations")
     # Rates have units of their own: each counts in parts of its size.
     half = size.new_tensor(domain.half_widths)
     weight = 1 / torch.maximum(size, half * _NOTHING * (size / half).max())
-    terms = library(domain)
-    columns = torch.stack([weight * term.field(x) for term in terms], dim=-1)
-    columns = columns.masked_fill(~columns.isfinite().all((0, 1)), 0.0)  # an exponential that overflows is no term
-    design, tried = columns[_TRIED:].flatten(0, 1), columns[:_TRIED].flatten(0, 1)
-    target, aim = (weight * field)[_TRIED:].flatten(), (weight * field)[:_TRIED].flatten()
+    rows = _Rows(x, weight, weight * field)
     sampled = None if samples is None else _sampled(samples, x[_TRIED:], weight)
-    known = 0.0 if sampled is None else (sampled.var(0).mean() / target.square().mean()).sqrt().item()
-
+    known = 0.0 if sampled is None else (sampled.var(0).mean() / rows.target.square().mean()).sqrt().item()
     if known > _UNKNOWN:
-        return _refused(f"H cannot be read in simple terms: the observations leave {known:.0%} of the field uncertain")
+        return _refused(f"the observations leave {known:.0%} of the field uncertain")
 
-    search = SubsetSearch(design, target)
-    freedoms = 1 if domain.lattice else domain.degrees_of_freedom
-    most = min(_TERMS + _PER_FREEDOM * freedoms, _MOST)
-    found = _chosen(search.path(most), known, freedoms)
-    allowed = min(max(known, _ALIKE * found.error, _EXACT), _READABLE)
-    if found.error <= _READABLE:
-        found = search.simplest(found, allowed)
-    chosen = list(found.columns)
-    coefficients = _least_squares(design[:, chosen], target[:, None])[:, 0]
-    error = ((tried[:, chosen] @ coefficients - aim).norm() / aim.norm()).item()
+    fit = _fit(domain, rows, known)
+    if domain.exclusions and not domain.lattice and fit.subset.error > max(_GOOD, known):
+        elsewhere = _fit(with_centres(domain, fit.without_distances, rows.target, rows.fitted), rows, known)
+        fit = elsewhere if elsewhere.subset.error < fit.subset.error / 2 else fit
+    allowed = min(max(known, _ALIKE * fit.subset.error, _EXACT), _READABLE)
+    found = fit.search.simplest(fit.subset, allowed) if fit.subset.error <= _READABLE else fit.subset
+    design = fit.design[:, found.columns]
+    chosen = [fit.terms[i] for i in found.columns]
+    coefficients = _least_squares(design, rows.target[:, None])[:, 0]
+    error = rows.error(chosen, coefficients)
     if not max(error, found.error) <= _READABLE:
         return _refused(
-            f"H cannot be read in simple terms: no sum of up to {most} of the {len(terms)} that are tried comes nearer "
-            f"to the field than {max(error, found.error):.0%} of it",
+            f"no sum of up to {fit.most} of the {len(fit.terms)} that are tried comes nearer to the field than "
+            f"{max(error, found.error):.0%} of it",
             error,
         )
-    deviations = torch.zeros_like(coefficients)
-    if sampled is not None:
-        deviations = _least_squares(design[:, chosen], sampled.mT).std(1)
-    others = search.alternatives(found, allowed)
+    deviations = torch.zeros_like(coefficients) if sampled is None else _least_squares(design, sampled.mT).std(1)
+    others = fit.search.alternatives(found, allowed)
     return Reading(
-        [terms[i].name for i in chosen],
+        [term.name for term in chosen],
         coefficients.tolist(),
         deviations.tolist(),
         error,
         known,
-        [(terms[i].name, terms[other].name) for i, other in others][:_ALTERNATIVES],
+        [(fit.terms[i].name, fit.terms[other].name) for i, other in itertools.islice(others, _ALTERNATIVES)],
     )
 
 
 def _refused(why: str, error: float = math.inf) -> Reading:
-    return Reading([], [], [], error, refusal=why)
+    return Reading([], [], [], error, refusal=f"H cannot be read in simple terms: {why}")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+    """The learned field as the rows of a regression, those at the first states left out to try it on.
+
+    - `x`: the states.
+    - `weight`: of each rate.
+    - `field`: the learned one, weighted.
+    """
+
+    x: Float[Tensor, "states state"]
+    weight: Float[Tensor, " state"]
+    field: Float[Tensor, "states state"]
+
+    @property
+    def target(self) -> Float[Tensor, " rows"]:
+        """What is fitted."""
+        return self.field[_TRIED:].flatten()
+
+    def fitted(self, term: Term) -> Float[Tensor, " rows"]:
+        """The field of a term in the rows that are fitted; 0 where it overflows."""
+        field = (self.weight * term.field(self.x[_TRIED:])).flatten()
+        return field if field.isfinite().all() else torch.zeros_like(field)
+
+    def error(self, terms: Sequence[Term], coefficients: Float[Tensor, " terms"]) -> float:
+        """What a sum misses of the field at the other states."""
+        x, field = self.x[:_TRIED], self.field[:_TRIED]
+        total = sum((c * self.weight * term.field(x) for c, term in zip(coefficients, terms, strict=True)), 0 * field)
+        return ((total - field).norm() / field.norm()).item()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Fit:
+    """The best sum of the terms of a domain.
+
+    - `terms`, `design`: all that were tried, and their fields.
+    - `most`: a sum had so many at most.
+    - `search`, `subset`: what was chosen of them, and where.
+    """
+
+    domain: Domain
+    terms: Sequence[Term]
+    design: Float[Tensor, "rows terms"]
+    most: int
+    search: SubsetSearch
+    subset: Subset
+
+    @property
+    def without_distances(self) -> Float[Tensor, "rows others"]:
+        """The fields of those terms that know no distances."""
+        distances = {t.name for exclusion in self.domain.exclusions for t in of_distance(self.domain, exclusion)}
+        return self.design[:, [i for i, term in enumerate(self.terms) if term.name not in distances]]
+
+
+def _fit(domain: Domain, rows: _Rows, known: float) -> _Fit:
+    terms = library(domain)
+    design = torch.stack([rows.fitted(term) for term in terms], dim=-1)
+    freedoms = 1 if domain.lattice else domain.degrees_of_freedom
+    most = min(_TERMS + _PER_FREEDOM * freedoms, _MOST)
+    search = SubsetSearch(design, rows.target)
+    return _Fit(domain, terms, design, most, search, _chosen(search.path(most), known, freedoms))
 
 
 def _chosen(path: Iterable[Subset], known: float, freedoms: int) -> Subset:

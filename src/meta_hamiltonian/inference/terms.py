@@ -44,11 +44,13 @@ def _power(exponent: int) -> Function:
 
 _SQUARE = _power(2)
 _POWERS = [_power(exponent) for exponent in (1, 2, 3, 4)]
-_INVERSE: list[Function] = [*(_power(exponent) for exponent in (-1, -2, -3, -6, -12)), ("log {}", torch.log)]
+_LOGARITHM: Function = ("log {}", torch.log)
+_INVERSE = [_power(-1), _LOGARITHM, *(_power(exponent) for exponent in (-2, -3, -6, -12))]
 _EXPONENTIAL: Function = ("exp({})", torch.exp)
 _EXPONENTIALS: list[Function] = [_EXPONENTIAL, ("exp(−{})", lambda v: (-v).exp())]
 _WAVES: list[Function] = [("cos {}", torch.cos), ("sin {}", torch.sin)]
 _DOUBLE_WAVES: list[Function] = [("cos 2{}", lambda v: (2 * v).cos()), ("sin 2{}", lambda v: (2 * v).sin())]
+_OF_DISTANCE = [*_INVERSE, *_POWERS[:2]]
 _OF_MOMENTUM = [_SQUARE, _power(1), _power(4), *_EXPONENTIALS]
 _OF_POSITION = {
     "length": [*_POWERS, *_EXPONENTIALS, *_WAVES],  # it may be an angle that nobody said is one
@@ -107,7 +109,7 @@ def library(domain: Domain) -> list[Term]:
         *(term for pair in pairs for term in _of_product(*pair)),
         *(term for pair in pairs for term in _of_difference(*pair)),
         *(_product(_product(a, b), c) for a, b, c in itertools.combinations(lengths, 3)),
-        *(term for e in domain.exclusions for term in _of_distance(Term(_distance_name(domain, e), e.distance))),
+        *(term for exclusion in domain.exclusions for term in of_distance(domain, exclusion)),
     ]
     return list({term.name: term for term in terms}.values())
 
@@ -157,8 +159,13 @@ def _of_difference(a: _Freedom, b: _Freedom) -> Iterator[Term]:
             yield _applied(_EXPONENTIAL, argument)
 
 
+def of_distance(domain: Domain, exclusion: Exclusion) -> list[Term]:
+    """The terms of one distance that the domain excludes, the potentials of a point in space and in the plane first."""
+    return _of_distance(Term(_distance_name(domain, exclusion), exclusion.distance))
+
+
 def _of_distance(r: Term) -> list[Term]:
-    return [_applied(function, r) for function in (*_INVERSE, *_POWERS[:2])]
+    return [_applied(function, r) for function in _OF_DISTANCE]
 
 
 def _coordinate(domain: Domain, i: int) -> Term:
