@@ -78,7 +78,8 @@ def read_symbolically(adapted: Adapted, samples: AdaptedSystems | None, near: Fl
     """Sparse regression of the learned field on the fields of the terms of [`library`][].
 
     Of each number of terms the sum that leaves least is looked for ([`SubsetSearch`][]). The simplest that is good
-    enough is then read: one that every term makes much better, tried at states that it was not fitted at.
+    enough is then read: one that every term makes much better, tried at states that it was not fitted at. Where none is
+    good enough, forces may have their centres elsewhere ([`with_centres`][]).
 
     **Arguments:**
 
@@ -107,7 +108,7 @@ def read_symbolically(adapted: Adapted, samples: AdaptedSystems | None, near: Fl
     rows = _Rows(x, weight, weight * field)
     sampled = None if samples is None else _sampled(samples, x[_TRIED:], weight)
     known = 0.0 if sampled is None else (sampled.var(0).mean() / rows.target.square().mean()).sqrt().item()
-    if known > _UNKNOWN:
+    if not known <= _UNKNOWN:
         return _refused(f"the observations leave {known:.0%} of the field uncertain")
 
     fit = _fit(domain, rows, known)
