@@ -7,11 +7,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from meta_hamiltonian.dynamics import Domain
 from meta_hamiltonian.episodes import sample_episodes
 from meta_hamiltonian.learners import Learner
 from meta_hamiltonian.systems import SimulatedSystem
 
-_PER_AXIS = 15
+# A field is compared on a grid of so many states an axis; beyond one degree of freedom as so many numbers, or as this
+# many for each of the systems.
+_PER_AXIS, _NUMBERS, _PER_SYSTEM = 15, 10_000, 4
 _POINTS = 50
 # What float64 leaves of a contribution that is none.
 _ROUNDING = 1e-12
@@ -21,8 +24,8 @@ _ROUNDING = 1e-12
 class Identified:
     """What many adapted systems have in common.
 
-    - `singular_values`: of their predicted fields on a grid (where all members may be observed), each field in units of
-        its RMS, relative to the RMS of everything: how much a direction contributes.
+    - `singular_values`: of their predicted fields at many states (where all members may be observed), each field in
+        units of its RMS, relative to the RMS of everything: how much a direction contributes.
     - `error`: RMS of the predicted fields' errors in these units; what contributes less cannot be told from it.
     - `terms`: how many singular values lie above it: the number of linearly independent terms of the family.
     - `r2`: how well the true combinations of parameters that the Hamiltonian is linear in are linear in the head, on
@@ -48,9 +51,9 @@ def identify(learner: Learner, system: SimulatedSystem, n_systems: int, seed: in
     parameters = tasks.parameters
     assert parameters is not None
     (adapted,) = learner.adapt_tasks(tasks.support, [learner.default_steps])
-    grid = system.domain.grid(_PER_AXIS)
-    grid = grid[system.admits(grid, parameters[:, None]).all(0)]
-    x = grid.expand(n_systems, *grid.shape)
+    states = _states(system.domain, n_systems)
+    states = states[system.admits(states, parameters[:, None]).all(0)]
+    x = states.expand(n_systems, *states.shape)
     predicted, true = adapted.field(x).flatten(1), system.field(x, parameters[:, None]).flatten(1)
     size = true.square().mean(1, keepdim=True).sqrt()
     error = ((predicted - true) / size).square().mean().sqrt().item()
@@ -59,6 +62,13 @@ def identify(learner: Learner, system: SimulatedSystem, n_systems: int, seed: in
     own = learner.own_numbers(adapted)
     r2 = {name: _r2(own, value) for name, value in system.linear_parameters(parameters).items()}
     return Identified(values, error, int((values > max(error, _ROUNDING)).sum()), r2)
+
+
+def _states(domain: Domain, n_systems: int) -> Float[Tensor, "states state"]:
+    """Where the fields are compared: enough states to tell so many systems apart, few enough in any dimension."""
+    if domain.degrees_of_freedom == 1:
+        return domain.grid(_PER_AXIS)
+    return domain.sobol(max(_NUMBERS, _PER_SYSTEM * n_systems) // domain.state_dim)
 
 
 def _r2(heads: Float[Tensor, "systems weights"], value: Float[Tensor, " systems"]) -> float:

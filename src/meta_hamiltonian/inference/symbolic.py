@@ -1,145 +1,259 @@
 """A learned Hamiltonian in the terms of a textbook."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import itertools
+import math
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from meta_hamiltonian.dynamics import hamiltonian_field
+from meta_hamiltonian.dynamics import Domain
+from meta_hamiltonian.inference.centres import with_centres
+from meta_hamiltonian.inference.subsets import Subset, SubsetSearch
+from meta_hamiltonian.inference.terms import Term, library, of_distance
 from meta_hamiltonian.models import Adapted, AdaptedSystems
 
-# Terms are left out as long as the others meet the field to this part of its RMS, or as well as it is known.
-_THRESHOLD = 0.002
 # A sum that misses more than this part of the field is no reading of it.
 _READABLE = 0.05
-# A rate that is this part of the largest is none.
-_NOTHING = 1e-9
-# States at which fields are compared.
-_STATES = 1024
-
-Term = tuple[str, Callable[[Float[Tensor, "*batch state"]], Float[Tensor, "*batch"]]]
+# A sum that misses more than this part takes in another term where that halves the rest; a better one, only where that
+# divides the rest by so many.
+_GOOD, _DIVIDES = 0.002, 30
+# A field that is as uncertain as this part of itself has no reading.
+_UNKNOWN = 0.5
+# Sums are as good as each other where one misses no more than so many times what the other does, or than this part.
+_ALIKE, _EXACT = 1.5, 1e-7
+# A sum that can be read has so many terms, and so many a degree of freedom, and no more than so many in all.
+_TERMS, _PER_FREEDOM, _MOST = 4, 4, 40
+# With so many terms more than the best sum, and one a degree of freedom, no better one is waited for.
+_PATIENCE = 2
+# A sum is fitted at so many numbers, of so few and so many states, and tried at so many other states.
+_NUMBERS, _FEWEST, _STATES, _TRIED = 8192, 128, 1024, 256
+# A rate below this part of the largest, both in units of the box, is none.
+_NOTHING = 0.03
+# The box of the observed states is widened by this part.
+_MARGIN = 0.1
+# So many draws find states in it, or what the domain excludes leaves next to none.
+_DRAWS = 100
+# So many terms that would do as well as others are named.
+_ALTERNATIVES = 2
 
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """H as a sum of simple terms.
+    """H as a sum of simple terms, or why it is none.
 
     - `terms`, `coefficients`, `deviations`: their names, factors and the standard deviations of these (0 where there
-        are no samples of a posterior).
-    - `error`: RMS of what the field of the sum differs from the learned field by, relative to its RMS.
+        are no samples of a posterior). Without terms there is a `refusal`.
+    - `error`: RMS of what the field of the sum differs from the learned field by, relative to its RMS, at states that
+        the sum was not fitted at; that of the best sum where none is good enough.
+    - `known`: how well the posterior knows the field, in the same units; 0 where there is none.
+    - `alternatives`: terms, and others that would do as well in their place.
+    - `refusal`: in words.
     """
 
     terms: Sequence[str]
     coefficients: Sequence[float]
     deviations: Sequence[float]
     error: float
+    known: float = 0.0
+    alternatives: Sequence[tuple[str, str]] = ()
+    refusal: str = ""
 
     def __str__(self) -> str:
-        if not self.error <= _READABLE:
-            return f"no sum of the terms that are tried comes nearer to the field than {self.error:.1g} of it"
+        if self.refusal:
+            return self.refusal
         parts = [
-            f"{value:+.4g}" + (f" (± {deviation:.1g})" if deviation > 0 else "") + f" {term}"
-            for term, value, deviation in zip(self.terms, self.coefficients, self.deviations, strict=True)
+            f"{'−' if value < 0 else '+'} {abs(value):.4g}" + (f" (± {deviation:.1g})" if deviation > 0 else "")
+            for value, deviation in zip(self.coefficients, self.deviations, strict=True)
         ]
-        text = " ".join(parts).removeprefix("+") or "0"
-        return f"H = {text} + const, to {self.error:.1g} of the field"
-
-
-def library(state_dim: int) -> list[Term]:
-    """The terms that are tried: for each degree of freedom p², p⁴, q, q², q⁴, sin q, cos q, sin 2q and cos 2q, and for
-    each pair products of positions, of momenta, and the cosine of the difference of positions."""
-    n = state_dim // 2
-    terms: list[Term] = []
-    for i in range(n):
-        q, p = (f"{name}{i + 1}" if n > 1 else name for name in "qp")
-        terms += [
-            (f"{p}²", _of(n + i, torch.square)),
-            (f"{p}⁴", _of(n + i, lambda p: p**4)),
-            (q, _of(i, lambda q: q)),
-            (f"{q}²", _of(i, torch.square)),
-            (f"{q}⁴", _of(i, lambda q: q**4)),
-            (f"sin {q}", _of(i, torch.sin)),
-            (f"cos {q}", _of(i, torch.cos)),
-            (f"sin 2{q}", _of(i, lambda q: (2 * q).sin())),
-            (f"cos 2{q}", _of(i, lambda q: (2 * q).cos())),
-        ]
-        for k in range(i):
-            terms += [
-                (f"q{k + 1} q{i + 1}", lambda x, a=k, b=i: x[..., a] * x[..., b]),
-                (f"p{k + 1} p{i + 1}", lambda x, a=n + k, b=n + i: x[..., a] * x[..., b]),
-                (f"cos(q{k + 1} − q{i + 1})", lambda x, a=k, b=i: (x[..., a] - x[..., b]).cos()),
-            ]
-    return terms
-
-
-def _of(coordinate: int, function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    return lambda x: function(x[..., coordinate])
+        total = " ".join(f"{part} {term}" for part, term in zip(parts, self.terms, strict=True)).removeprefix("+ ")
+        doubt = f", itself known to {self.known:.1g}" if self.known > self.error else ""
+        others = "".join(f"; {other} would do as well as {term}" for term, other in self.alternatives)
+        return f"H = {total} + const, to {self.error:.1g} of the field{doubt}{others}"
 
 
 def read_symbolically(adapted: Adapted, samples: AdaptedSystems | None, near: Float[Tensor, "points state"]) -> Reading:
     """Sparse regression of the learned field on the fields of the terms of [`library`][].
 
-    Least squares, from which the term that is missed least is left out again and again, until all of them matter.
+    Of each number of terms the sum that leaves least is looked for ([`SubsetSearch`][]). The simplest that is good
+    enough is then read: one that every term makes much better, tried at states that it was not fitted at. Where none is
+    good enough, forces may have their centres elsewhere ([`with_centres`][]).
 
     **Arguments:**
 
     - `adapted`: the system.
     - `samples`: of its posterior, for the uncertainty.
-    - `near`: the observed states; the reading is for where they lie.
+    - `near`: the observed states; the reading is for where they lie, as far as that is in the domain.
 
     ??? cite "Reference"
 
         Sparse regression on a library of terms: Brunton, Proctor, Kutz: Discovering governing equations from data by
-        sparse identification of nonlinear dynamical systems. PNAS 113, 2016. The elimination: Boninsegna, Nüske,
-        Clementi: Sparse learning of stochastic dynamical equations. Journal of Chemical Physics 148, 2018.
+        sparse identification of nonlinear dynamical systems. PNAS 113, 2016.
     """
     adapted = Adapted(dataclasses.replace(adapted.systems, forces=None))  # H, and not what takes it away
-    samples = None if samples is None else dataclasses.replace(samples, forces=None)
-    near = near.double()
-    unit = torch.quasirandom.SobolEngine(near.shape[-1]).draw(_STATES, dtype=torch.float64)
-    low, high = near.amin(0), near.amax(0)
-    margin = 0.1 * (high - low)
-    margin = torch.where(margin > 0, margin, 0.05 * adapted.systems.net.state_box.double().cpu())  # one state alone
-    x = low - margin + (high - low + 2 * margin) * unit
-    terms = library(x.shape[-1])
+    domain = adapted.systems.net.domain
+    x = _states(domain, near.double())
+    if x is None:
+        return _refused("no observed state lies in the domain")
     field = adapted.field(x)
+    size = field.square().mean(0).sqrt()
+    if not 0 < size.max() < math.inf:
+        what = "vanishes" if size.max() == 0 else "is not finite"
+        return _refused(f"the learned field {what} near the observations")
     # Rates have units of their own: each counts in parts of its size.
-    weight = 1 / field.square().mean(0).sqrt().clamp_min(_NOTHING * field.abs().max()).clamp_min(1e-300)
-    design = torch.stack([(weight * _field(term, x)).flatten() for _, term in terms], dim=-1)
-    target = (weight * field).flatten()
-    size = target.square().mean().sqrt().clamp_min(torch.finfo(target.dtype).tiny)
-    fields = None
-    if samples is not None:
-        fields = (weight * samples.field(x.expand(len(samples.scale), *x.shape))).flatten(1)
-    known = 0.0 if fields is None else fields.var(0).mean().sqrt().item()
-    kept = list(range(len(terms)))
-    while kept:
-        fewer = [kept[:i] + kept[i + 1 :] for i in range(len(kept))]
-        errors = [_misfit(design, target, terms) for terms in fewer]
-        best = min(range(len(fewer)), key=errors.__getitem__)
-        if errors[best] > max(_THRESHOLD * size.item(), known):
+    half = size.new_tensor(domain.half_widths)
+    weight = 1 / torch.maximum(size, half * _NOTHING * (size / half).max())
+    rows = _Rows(x, weight, weight * field)
+    sampled = None if samples is None else _sampled(samples, x[_TRIED:], weight)
+    known = 0.0 if sampled is None else (sampled.var(0).mean() / rows.target.square().mean()).sqrt().item()
+    if not known <= _UNKNOWN:
+        return _refused(f"the observations leave {known:.0%} of the field uncertain")
+
+    fit = _fit(domain, rows, known)
+    if domain.exclusions and not domain.lattice and fit.subset.error > max(_GOOD, known):
+        elsewhere = _fit(with_centres(domain, fit.without_distances, rows.target, rows.fitted), rows, known)
+        fit = elsewhere if elsewhere.subset.error < fit.subset.error / 2 else fit
+    allowed = min(max(known, _ALIKE * fit.subset.error, _EXACT), _READABLE)
+    found = fit.search.simplest(fit.subset, allowed) if fit.subset.error <= _READABLE else fit.subset
+    design = fit.design[:, found.columns]
+    chosen = [fit.terms[i] for i in found.columns]
+    coefficients = _least_squares(design, rows.target[:, None])[:, 0]
+    error = rows.error(chosen, coefficients)
+    if not max(error, found.error) <= _READABLE:
+        return _refused(
+            f"no sum of up to {fit.most} of the {len(fit.terms)} that are tried comes nearer to the field than "
+            f"{max(error, found.error):.0%} of it",
+            error,
+        )
+    deviations = torch.zeros_like(coefficients) if sampled is None else _least_squares(design, sampled.mT).std(1)
+    others = fit.search.alternatives(found, allowed)
+    return Reading(
+        [term.name for term in chosen],
+        coefficients.tolist(),
+        deviations.tolist(),
+        error,
+        known,
+        [(fit.terms[i].name, fit.terms[other].name) for i, other in itertools.islice(others, _ALTERNATIVES)],
+    )
+
+
+def _refused(why: str, error: float = math.inf) -> Reading:
+    return Reading([], [], [], error, refusal=f"H cannot be read in simple terms: {why}")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+    """The learned field as the rows of a regression, those at the first states left out to try it on.
+
+    - `x`: the states.
+    - `weight`: of each rate.
+    - `field`: the learned one, weighted.
+    """
+
+    x: Float[Tensor, "states state"]
+    weight: Float[Tensor, " state"]
+    field: Float[Tensor, "states state"]
+
+    @property
+    def target(self) -> Float[Tensor, " rows"]:
+        """What is fitted."""
+        return self.field[_TRIED:].flatten()
+
+    def fitted(self, term: Term) -> Float[Tensor, " rows"]:
+        """The field of a term in the rows that are fitted; 0 where it overflows."""
+        field = (self.weight * term.field(self.x[_TRIED:])).flatten()
+        return field if field.isfinite().all() else torch.zeros_like(field)
+
+    def error(self, terms: Sequence[Term], coefficients: Float[Tensor, " terms"]) -> float:
+        """What a sum misses of the field at the other states."""
+        x, field = self.x[:_TRIED], self.field[:_TRIED]
+        total = sum((c * self.weight * term.field(x) for c, term in zip(coefficients, terms, strict=True)), 0 * field)
+        return ((total - field).norm() / field.norm()).item()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Fit:
+    """The best sum of the terms of a domain.
+
+    - `terms`, `design`: all that were tried, and their fields.
+    - `most`: a sum had so many at most.
+    - `search`, `subset`: what was chosen of them, and where.
+    """
+
+    domain: Domain
+    terms: Sequence[Term]
+    design: Float[Tensor, "rows terms"]
+    most: int
+    search: SubsetSearch
+    subset: Subset
+
+    @property
+    def without_distances(self) -> Float[Tensor, "rows others"]:
+        """The fields of those terms that know no distances."""
+        distances = {t.name for exclusion in self.domain.exclusions for t in of_distance(self.domain, exclusion)}
+        return self.design[:, [i for i, term in enumerate(self.terms) if term.name not in distances]]
+
+
+def _fit(domain: Domain, rows: _Rows, known: float) -> _Fit:
+    terms = library(domain)
+    design = torch.stack([rows.fitted(term) for term in terms], dim=-1)
+    freedoms = 1 if domain.lattice else domain.degrees_of_freedom
+    most = min(_TERMS + _PER_FREEDOM * freedoms, _MOST)
+    search = SubsetSearch(design, rows.target)
+    return _Fit(domain, terms, design, most, search, _chosen(search.path(most), known, freedoms))
+
+
+def _chosen(path: Iterable[Subset], known: float, freedoms: int) -> Subset:
+    """The subset that is worth its number of terms; where none is good enough, the best.
+
+    A term is worth it where it halves the error, or divides one that is small already by 30; with n degrees of freedom,
+    n terms do that. Errors below what is known of the field are all alike.
+    """
+    best, lowest, nearest = None, math.inf, None
+    for subset in path:
+        if nearest is None or subset.error < nearest.error:
+            nearest = subset
+        if subset.error <= _READABLE:
+            error = max(subset.error, known, _EXACT) / _GOOD
+            cost = len(subset.columns) / freedoms + math.log(error, 2 if error > 1 else _DIVIDES)
+            if cost < lowest:
+                best, lowest = subset, cost
+        if best is not None and len(subset.columns) > len(best.columns) + _PATIENCE + freedoms:
             break
-        kept = fewer[best]
-    coefficients = torch.linalg.lstsq(design[:, kept], target[:, None]).solution[:, 0] if kept else target.new_zeros(0)
-    deviations = torch.zeros_like(coefficients)
-    if fields is not None and kept:
-        deviations = torch.linalg.lstsq(design[:, kept], fields.mT).solution.std(1)
-    error = _misfit(design, target, kept) / size
-    return Reading([terms[i][0] for i in kept], coefficients.tolist(), deviations.tolist(), float(error))
+    assert nearest is not None
+    return best or nearest
 
 
-def _misfit(design: Tensor, target: Tensor, kept: Sequence[int]) -> float:
-    if not kept:
-        return float(target.square().mean().sqrt())
-    scaled = design[:, kept] / design[:, kept].square().mean(0).sqrt()
-    solution = torch.linalg.lstsq(scaled, target[:, None], driver="gelsd").solution
-    return float((scaled @ solution - target[:, None]).square().mean().sqrt())
+def _states(domain: Domain, near: Float[Tensor, "points state"]) -> Float[Tensor, "states state"] | None:
+    """States around the observed ones, inside the domain; None where no observed state is."""
+    near = domain.wrap(near)
+    near = near[~domain.outside(near)]
+    if not len(near):
+        return None
+    ends = near.new_tensor([(c.low, c.high) for c in domain.coordinates]).mT
+    low, high = near.amin(0), near.amax(0)
+    margin = _MARGIN * torch.where(high > low, high - low, ends[1] - ends[0])  # one state alone has no box
+    low, high = torch.maximum(low - margin, ends[0]), torch.minimum(high + margin, ends[1])
+    count = _TRIED + min(max(_NUMBERS // domain.state_dim, _FEWEST), _STATES)
+    engine = torch.quasirandom.SobolEngine(domain.state_dim, scramble=True, seed=0)
+    x = near[:0]
+    for _ in range(_DRAWS):
+        drawn = low + (high - low) * engine.draw(count, dtype=torch.float64)
+        x = torch.cat([x, drawn[~domain.excluded(drawn)]])
+        if len(x) >= count:
+            return x[:count]
+    return None
 
 
-def _field(term: Callable[[Tensor], Tensor], x: Float[Tensor, "points state"]) -> Float[Tensor, "points state"]:
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(term(x).sum(), x)
-    return hamiltonian_field(gradient)
+def _sampled(
+    samples: AdaptedSystems, x: Float[Tensor, "states state"], weight: Float[Tensor, " state"]
+) -> Float[Tensor, "samples rows"]:
+    samples = dataclasses.replace(samples, forces=None)
+    return (weight * samples.field(x.expand(len(samples.scale), *x.shape))).flatten(1)
+
+
+def _least_squares(design: Float[Tensor, "rows terms"], targets: Float[Tensor, "rows targets"]) -> Tensor:
+    norms = design.norm(dim=0)
+    return torch.linalg.lstsq(design / norms, targets).solution / norms[:, None]
