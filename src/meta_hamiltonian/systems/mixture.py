@@ -238,8 +238,8 @@ def _family(name: str) -> SimulatedSystem:
     named = registered(name) if "." in name else known.get(name)
     if named is None or not _is_family(named):
         raise ConfigError(
-            f"of={name} is not allowed: choose from {', '.join(sorted(known))}, or give the full name of a family of your own, "
-            "whose module is imported before (--import on the command line)"
+            f"of={name} is not allowed: choose from {', '.join(sorted(known))}, or give the full name of a family of "
+            "your own, whose module is imported before (--import on the command line)"
         )
     return named()
 
