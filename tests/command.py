@@ -48,17 +48,17 @@ def environment_of(home: Path) -> dict[str, str]:
 
 def train(home: Path, *arguments: str, **environment: str) -> Finished:
     """`python train.py ...` in a process of its own, with the repository as working directory."""
-    settings = {**environment_of(home), "OMP_NUM_THREADS": "1", **environment}
+    settings = {**environment_of(home), **environment}
     command = [sys.executable, "train.py", *arguments]
     done = subprocess.run(command, cwd=ROOT, env=settings, text=True, capture_output=True, timeout=600, check=False)
     return Finished(done.returncode, done.stdout, done.stderr)
 
 
-def train_here(home: Path, *arguments: str) -> Finished:
+def train_here(home: Path, *arguments: str, **environment: str) -> Finished:
     """The same in this process: importing Lightning takes longer than a tiny training."""
     out, err = io.StringIO(), io.StringIO()
     with (
-        mock.patch.dict(os.environ, environment_of(home), clear=True),
+        mock.patch.dict(os.environ, {**environment_of(home), **environment}, clear=True),
         mock.patch.object(sys, "argv", ["train.py", *arguments]),
         contextlib.chdir(ROOT),
         contextlib.redirect_stdout(out),

@@ -1,15 +1,20 @@
 """Checks every shape in a signature while the tests run."""
 
-import jaxtyping
-import pytest
-import torch
-from jaxtyping import install_import_hook
+import os
+import sys
+
+# A worker of pytest-xdist a core: PyTorch and NumPy read this when they are imported, also in processes of tests.
+os.environ["OMP_NUM_THREADS"] = "1"
+# Bytecode is kept, also what the import hook below makes of the package: else each worker, and each process that a
+# test starts, compiles all of it anew.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+import jaxtyping  # noqa: E402
+import pytest  # noqa: E402
 
 # Before the first import of the package, whose functions are then checked by beartype.
-install_import_hook("meta_hamiltonian", "beartype.beartype")
-
-
-torch.set_num_threads(1)  # a worker of pytest-xdist a core
+jaxtyping.install_import_hook("meta_hamiltonian", "beartype.beartype")
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def test_the_configuration_is_inside(installed):
 def test_it_trains_and_adapts_in_an_empty_folder(installed):
     here = installed / "empty"
     here.mkdir()
-    environment = environment_of(installed / "home") | {"PYTHONPATH": str(installed / "site"), "OMP_NUM_THREADS": "1"}
+    environment = environment_of(installed / "home") | {"PYTHONPATH": str(installed / "site")}
 
     def command(*arguments):
         done = subprocess.run(

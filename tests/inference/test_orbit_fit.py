@@ -1,5 +1,6 @@
 """The orbit fit by itself: the head and the start that make orbits meet what was observed."""
 
+import pytest
 import torch
 from observed import INERTIA, PARAMETERS, SYSTEM, learner, swing
 
@@ -24,6 +25,7 @@ def test_exact_orbits_are_met():
     assert (found.adapted.field(x) - true).square().mean() < 1e-7 * true.square().mean()
 
 
+@pytest.mark.usefixtures("no_shape_checks")  # thousands of steps
 def test_it_is_better_than_its_beginning_and_knows_its_error():
     """On noisy positions and momenta, where derivatives of splines are rough."""
     trajectory = swing(noise=0.03, instants=60, seed=2)

@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from command import TINY, results, rows, train
+from command import TINY, results, rows, train, train_here
 
 pytestmark = pytest.mark.slow
 RUN = (*TINY, "logger=csv", "trainer=ddp", "trainer.max_steps=50", "trainer.val_check_interval=20")
 
 
-def run(folder, *arguments):
-    done = train(folder.parent / "home", *RUN, f"hydra.run.dir={folder}", *arguments)
+def run(folder, *arguments, start=train):
+    done = start(folder.parent / "home", *RUN, f"hydra.run.dir={folder}", *arguments)
     assert done.code == 0, done.stderr
     return done.stdout
 
@@ -30,29 +30,29 @@ def metrics(folder):
 def test_ranks_share_a_meta_batch_that_they_do_not_divide(tmp_path):
     tolerance = 1e-9
     arguments = ("trainer.precision=64-true", "data.meta_batch=5", "data.val_tasks=5", "test.n_systems=5")
-    run(tmp_path / "1", *arguments, "trainer.devices=1")
-    for devices in ("2",):
-        said = run(tmp_path / devices, *arguments, f"trainer.devices={devices}")
-        for name, values in state(tmp_path / "1").items():
-            for key, value in values.items():
-                other = state(tmp_path / devices)[name][key]
-                assert (other - value).double().norm() <= tolerance * value.double().norm(), f"{name}: {key}"
-        for one, other in zip(results(tmp_path / "1"), results(tmp_path / devices), strict=True):
-            for column in ("algo", "shots", "steps", "n_systems", "n_diverged"):
-                assert one[column] == other[column]
-            for column in ("field_mse_mean", "field_mse_median", "field_rel_median"):
-                assert float(other[column]) == pytest.approx(float(one[column]), rel=100 * tolerance)
-        for one, other in zip(metrics(tmp_path / "1"), metrics(tmp_path / devices), strict=True):
-            assert other == pytest.approx(one, rel=100 * tolerance), "reduced over ranks"
-        assert said.count("Testing on 5 new systems") == said.count("Everything lies in") == 1
-        assert (tmp_path / devices / "figures" / "field_k50.png").exists()
+    run(tmp_path / "1", *arguments, "trainer.devices=1", start=train_here)
+    said = run(tmp_path / "2", *arguments, "trainer.devices=2")
+    other = state(tmp_path / "2")
+    for name, values in state(tmp_path / "1").items():
+        for key, value in values.items():
+            assert (other[name][key] - value).double().norm() <= tolerance * value.double().norm(), f"{name}: {key}"
+    for one, other in zip(results(tmp_path / "1"), results(tmp_path / "2"), strict=True):
+        for column in ("algo", "shots", "steps", "n_systems", "n_diverged"):
+            assert one[column] == other[column]
+        for column in ("field_mse_mean", "field_mse_median", "field_rel_median"):
+            assert float(other[column]) == pytest.approx(float(one[column]), rel=100 * tolerance)
+    for one, other in zip(metrics(tmp_path / "1"), metrics(tmp_path / "2"), strict=True):
+        assert other == pytest.approx(one, rel=100 * tolerance), "reduced over ranks"
+    assert said.count("Testing on 5 new systems") == said.count("Everything lies in") == 1
+    assert (tmp_path / "2" / "figures" / "field_k50.png").exists()
 
 
 def test_levenberg_marquardt_sums_over_ranks(tmp_path):
     """After few steps: they solve with nearly singular matrices, and each amplifies rounding some tenfold."""
     arguments = ("algo=ridge", "data.meta_batch=7", "data.train_shots=30", "data.train_queries=30", "data.val_tasks=20")
-    for devices in ("1", "2"):
-        run(tmp_path / devices, *arguments, "trainer.max_steps=3", f"trainer.devices={devices}")
+    arguments += ("trainer.max_steps=3", "shots=5", "test.n_systems=2")
+    run(tmp_path / "1", *arguments, "trainer.devices=1", start=train_here)
+    run(tmp_path / "2", *arguments, "trainer.devices=2")
     one, other = state(tmp_path / "1")["last"], state(tmp_path / "2")["last"]
     for name in ("learner.net.body.0.weight", "learner.net.head.weight", "learner.prior_factor"):
         assert (other[name] - one[name]).norm() < 1e-9 * one[name].norm(), name
@@ -65,7 +65,8 @@ def test_an_error_in_one_process_ends_all(tmp_path):
 
 
 def test_more_devices_than_tasks_are_refused(tmp_path):
-    done = train(tmp_path / "home", *RUN, f"hydra.run.dir={tmp_path / 'a'}", "trainer.devices=5", "test.n_systems=9")
+    arguments = (f"hydra.run.dir={tmp_path / 'a'}", "trainer.devices=5", "test.n_systems=9")
+    done = train_here(tmp_path / "home", *RUN, *arguments)
     assert done.stderr.startswith("Error: trainer.devices=5 is not allowed with data.meta_batch=4")
 
 

@@ -35,12 +35,19 @@ def test_a_sweep_on_a_launcher(launcher, tmp_path):
 
 def test_a_preempted_job_of_submitit_is_queued_again_and_goes_on(tmp_path):
     folder = tmp_path / "sweep"
-    long = ("trainer.max_steps=1000", "trainer.val_check_interval=50", "algo=anil", "compile=false", "logger=none")
+    long = (
+        "trainer.max_steps=400",
+        "trainer.val_check_interval=50",
+        "shots=5",
+        "algo=anil",
+        "compile=false",
+        "logger=none",
+    )
     command = ["-m", *TINY, *long, "hydra/launcher=submitit_local", f"hydra.sweep.dir={folder}"]
     sweep = subprocess.Popen(
         [sys.executable, "train.py", *command],
         cwd=ROOT,
-        env={**environment_of(tmp_path / "home"), "OMP_NUM_THREADS": "1"},
+        env=environment_of(tmp_path / "home"),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

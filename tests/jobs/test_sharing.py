@@ -26,6 +26,11 @@ CONFIG = {
 }
 
 
+# Processes that have imported what they need: a server did, from which each of them is forked.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["pytest", "meta_hamiltonian.jobs.sharing"])
+
+
 def job(sweep: Path, name: str, seconds: float = 0.0, dies: bool = False, **changes) -> None:
     """A job whose training notes who ran it, and from which state, and leaves one checkpoint."""
 
@@ -79,7 +84,7 @@ def test_a_training_that_failed_is_tried_again(tmp_path):
 
 
 def test_a_job_goes_on_with_the_training_of_one_that_died(tmp_path):
-    dead = multiprocessing.get_context("spawn").Process(target=job, args=(tmp_path, "0", 0.0, True))
+    dead = PROCESSES.Process(target=job, args=(tmp_path, "0", 0.0, True))
     dead.start()
     dead.join(120)
     assert dead.exitcode == 9
@@ -91,7 +96,7 @@ def test_a_job_goes_on_with_the_training_of_one_that_died(tmp_path):
 
 def test_who_waits_says_for_whom(tmp_path, caplog):
     caplog.set_level(logging.INFO)
-    holder = multiprocessing.get_context("spawn").Process(target=job, args=(tmp_path, "0", 3.0))
+    holder = PROCESSES.Process(target=job, args=(tmp_path, "0", 3.0))
     holder.start()
     while holder.is_alive() and not (tmp_path / "log").exists():
         time.sleep(0.05)
@@ -103,8 +108,7 @@ def test_who_waits_says_for_whom(tmp_path, caplog):
 
 
 def test_jobs_at_the_same_time_train_once(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=job, args=(tmp_path, str(i), 1.0)) for i in range(3)]
+    processes = [PROCESSES.Process(target=job, args=(tmp_path, str(i), 1.0)) for i in range(3)]
     for process in processes:
         process.start()
     for process in processes:

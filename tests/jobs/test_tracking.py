@@ -7,8 +7,11 @@ import threading
 import time
 
 import pytest
-from command import TINY, train
+import wandb
+from command import TINY, train, train_here
 from wandb_files import Run
+
+from meta_hamiltonian.jobs import tracking
 
 pytestmark = pytest.mark.slow
 
@@ -80,7 +83,7 @@ def test_a_server_that_is_lost_on_the_way_costs_nothing(tmp_path):
 
     threading.Thread(target=lose, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}"
-    done = tiny(tmp_path, "trainer.max_steps=200", WANDB_BASE_URL=url, WANDB_API_KEY=KEY)
+    done = tiny(train, tmp_path, "trainer.max_steps=200", WANDB_BASE_URL=url, WANDB_API_KEY=KEY)
     assert done.code == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith("W&B:")]
     assert lines[0] == f"W&B: {url}/me/meta-hamiltonian/runs/{(tmp_path / 'run' / 'wandb' / 'id').read_text()}"
@@ -96,14 +99,28 @@ def hanging():
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
-def tiny(folder, *arguments, **environment):
-    return train(folder / "home", *TINY, "shots=5", f"hydra.run.dir={folder / 'run'}", *arguments, **environment)
+def tiny(start, folder, *arguments, **environment):
+    return start(folder / "home", *TINY, "shots=5", f"hydra.run.dir={folder / 'run'}", *arguments, **environment)
+
+
+@pytest.fixture
+def anew():
+    """Runs that know nothing of earlier ones in this process, in which W&B keeps its settings and so do we."""
+
+    def forget():
+        wandb.teardown()
+        tracking._problem_with_server.cache_clear()
+
+    forget()
+    yield train_here
+    forget()
 
 
 @pytest.mark.parametrize("server", ["refusing", "hanging"])
-def test_a_run_goes_on_offline_where_no_server_takes_the_key(server, request, tmp_path):
+def test_a_run_goes_on_offline_where_no_server_takes_the_key(server, anew, request, tmp_path):
     url = request.getfixturevalue(server)
-    done = tiny(tmp_path, WANDB_BASE_URL=url, WANDB_API_KEY=KEY)
+    start = anew if server == "refusing" else train  # one that hangs is still asked when the run is over
+    done = tiny(start, tmp_path, WANDB_BASE_URL=url, WANDB_API_KEY=KEY)
     assert done.code == 0, done.stderr
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("W&B:")]
     assert "offline (" in line, "and it is said why"
@@ -115,8 +132,8 @@ def test_a_run_goes_on_offline_where_no_server_takes_the_key(server, request, tm
         assert KEY.encode() not in path.read_bytes(), path
 
 
-def test_without_a_key_a_run_is_offline_and_says_how_to_see_it(tmp_path):
-    done = tiny(tmp_path)
+def test_without_a_key_a_run_is_offline_and_says_how_to_see_it(anew, tmp_path):
+    done = tiny(anew, tmp_path)
     assert done.code == 0, done.stderr
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("W&B:")]
     assert "offline (no key is configured)" in line
@@ -124,15 +141,15 @@ def test_without_a_key_a_run_is_offline_and_says_how_to_see_it(tmp_path):
     assert "wandb sync" in line
 
 
-def test_online_without_a_key_is_refused(tmp_path):
-    done = tiny(tmp_path, "logger.mode=online")
+def test_online_without_a_key_is_refused(anew, tmp_path):
+    done = tiny(anew, tmp_path, "logger.mode=online")
     assert done.code == 1
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith("Error: logger.mode=online is not allowed without a W&B key")
 
 
-def test_a_mode_in_the_environment_is_kept_to(tmp_path):
-    done = tiny(tmp_path, WANDB_MODE="disabled")
+def test_a_mode_in_the_environment_is_kept_to(anew, tmp_path):
+    done = tiny(anew, tmp_path, WANDB_MODE="disabled")
     assert done.code == 0, done.stderr
     assert "W&B: disabled" in done.stdout
     assert not list((tmp_path / "run").glob("wandb/*run-*/*.wandb"))

@@ -2,6 +2,7 @@
 
 import math
 import re
+import shutil
 
 import matplotlib.image
 import pytest
@@ -18,6 +19,7 @@ from meta_hamiltonian.learners.checkpoint import SETTINGS_KEY
 pytestmark = pytest.mark.slow
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
+UNTESTED = ("shots=5", "test.n_systems=1", "test.steps=0")  # as little as there can be, where only weights matter
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +29,21 @@ def maml(tmp_path_factory):
     done = train(folder.parent / "home", *TINY, f"hydra.run.dir={folder}", "logger.mode=offline", WANDB_API_KEY=KEY)
     assert done.code == 0, done.stderr
     return folder, done.stdout
+
+
+@pytest.fixture(scope="module")
+def again(tmp_path_factory):
+    """The same learner by the same seed, without W&B; to be looked at, not to be changed."""
+    folder = tmp_path_factory.mktemp("runs") / "again"
+    return folder, run(folder, "logger=none")
+
+
+@pytest.fixture(scope="module")
+def replaced(maml, tmp_path_factory):
+    """A run with another seed in the folder of a finished one."""
+    folder = tmp_path_factory.mktemp("runs") / "replaced"
+    shutil.copytree(maml[0], folder)
+    return folder, run(folder, "logger=none", "seed=1")
 
 
 def test_a_run_leaves_everything_that_is_promised(maml):
@@ -124,27 +141,35 @@ def test_a_checkpoint_is_tested_without_training(maml, tmp_path):
     assert results(tmp_path / "b") == [whole[-1]]
 
 
-@pytest.mark.parametrize("changes", [["data.num_workers=2"], []], ids=["2 workers", "again"])
-def test_the_same_seed_gives_the_same_results(maml, changes, tmp_path):
-    folder, _ = maml
-    run(tmp_path / "a", "logger=none", *changes)
-    assert results(tmp_path / "a") == results(folder)
+def test_the_same_seed_gives_the_same_results(maml, again):
+    assert results(again[0]) == results(maml[0])
 
 
-def test_another_seed_gives_another_learner_on_the_same_test_systems(maml, tmp_path):
-    folder, _ = maml
-    run(tmp_path / "a", "logger=none", "seed=1")
-    one, other = load(folder), load(tmp_path / "a")
+def test_workers_do_not_change_the_results(maml, tmp_path):
+    run(tmp_path / "a", "logger=none", "data.num_workers=2")
+    assert results(tmp_path / "a") == results(maml[0])
+
+
+def test_another_seed_gives_another_learner_on_the_same_test_systems(maml, replaced):
+    one, other = load(maml[0]), load(replaced[0])
     assert not torch.equal(one.net.head.weight, other.net.head.weight)
-    for a, b in zip(results(folder), results(tmp_path / "a"), strict=True):
+    for a, b in zip(results(maml[0]), results(replaced[0]), strict=True):
         assert (a["seed"], b["seed"]) == ("0", "1")
         assert a["field_mse_mean"] != b["field_mse_mean"]
+
+
+def test_a_run_in_the_folder_of_a_finished_one_replaces_it(maml, replaced):
+    folder, said = replaced
+    assert "Going on" not in said
+    for name in ("best", "last"):
+        one, other = (load(f / "checkpoints" / f"{name}.ckpt") for f in (maml[0], folder))
+        assert not torch.equal(one.net.head.weight, other.net.head.weight)
 
 
 @pytest.mark.parametrize(("algo", "plain_algorithm"), [("maml", False), ("anil", True)])
 def test_both_backends_train_the_same_learner(algo, plain_algorithm, tmp_path):
     changes = ["algo.scale=none", "algo.learn_lr=false", "algo.lr=0.002"] if plain_algorithm else []
-    common = [f"algo={algo}", "trainer.precision=64-true", "logger=none", *changes]
+    common = [f"algo={algo}", "trainer.precision=64-true", "logger=none", *UNTESTED, *changes]
     for backend in ("vectorized", "learn2learn"):
         run(tmp_path / backend, f"algo.backend={backend}", *common)
     one, other = load(tmp_path / "vectorized").double(), load(tmp_path / "learn2learn").double()
@@ -152,15 +177,16 @@ def test_both_backends_train_the_same_learner(algo, plain_algorithm, tmp_path):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-8, msg=name)
 
 
-def test_whether_a_step_was_compiled_is_kept_in_the_checkpoint(tmp_path):
-    said = run(tmp_path / "a", "logger=none", "compile=auto")
+def test_whether_a_step_was_compiled_is_kept_in_the_checkpoint(again):
+    folder, said = again
+    assert composed().compile == "auto"
     assert "compiled" not in said, "it is too short"
-    kept = torch.load(tmp_path / "a" / "checkpoints" / "best.ckpt", weights_only=True)[SETTINGS_KEY]
+    kept = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)[SETTINGS_KEY]
     assert kept["algo"]["compile"] is False
 
 
 def test_both_checkpoints_exist_after_a_single_step(tmp_path):
-    run(tmp_path / "a", "logger=none", "trainer.max_steps=1", "model=mlp")
+    run(tmp_path / "a", "logger=none", "trainer.max_steps=1", "model=mlp", *UNTESTED)
     for name in ("best", "last"):
         assert load(tmp_path / "a" / "checkpoints" / f"{name}.ckpt").inner_steps == 5
     assert results(tmp_path / "a")[0]["model"] == "mlp"
@@ -179,11 +205,11 @@ def test_an_endless_stream_of_tasks_and_a_csv_log(tmp_path):
 
 def test_a_finished_run_that_is_resumed_keeps_its_weights_and_its_wandb_run(tmp_path):
     folder = tmp_path / "a"
-    first = run(folder, "resume=true")
+    first = run(folder, "resume=true", "shots=5")
     assert "training starts anew" in first
     weights, whole, tracked = load(folder).state_dict(), results(folder), Run(folder).id
-    again = run(folder, "resume=true")
-    assert "Going on from step 6" in again
+    second = run(folder, "resume=true", "shots=5")
+    assert "Going on from step 6" in second
     assert results(folder) == whole
     for name, value in load(folder).state_dict().items():
         assert torch.equal(value, weights[name])
@@ -199,7 +225,8 @@ REFUSED = [
 
 @pytest.mark.parametrize(("override", "message"), REFUSED)
 def test_a_value_that_is_not_allowed_is_refused_in_one_line(override, message, tmp_path):
-    result = train(tmp_path / "home", *TINY, f"hydra.run.dir={tmp_path / 'run'}", override)
+    start = train if override == REFUSED[0][0] else train_here
+    result = start(tmp_path / "home", *TINY, f"hydra.run.dir={tmp_path / 'run'}", override)
     assert result.code == 1
     (line,) = result.stderr.strip().splitlines()
     assert re.match(f"Error: {message}", line)
@@ -216,7 +243,7 @@ def leaves(config, prefix=""):
 
 
 def test_help_explains_every_key(tmp_path):
-    result = train(tmp_path / "home", "--help")
+    result = train_here(tmp_path / "home", "--help")
     assert result.code == 0
     # What repeats another key.
     inherited = {"algo.inner_steps", "algo.compile", "algo.task_chunk"}
@@ -315,9 +342,9 @@ def test_a_job_with_other_settings_in_the_same_folder_is_not_skipped(tmp_path):
     assert {row["shots"] for row in results(tmp_path / "sweep" / "0")} == {"6"}
 
 
-def test_a_training_is_resumed_by_the_command_that_began_it_only(tmp_path):
+def test_a_training_is_resumed_by_the_command_that_began_it_only(again, tmp_path):
     folder = tmp_path / "a"
-    run(folder, "logger=none")
+    shutil.copytree(again[0], folder)
     file = folder / "checkpoints" / "last.ckpt"
     unfinished = torch.load(file, weights_only=True) | {"global_step": 3}
     torch.save(unfinished, file)
@@ -333,26 +360,16 @@ def test_a_training_is_resumed_by_the_command_that_began_it_only(tmp_path):
         assert torch.load(file, weights_only=True)["global_step"] == 3
 
 
-def test_a_run_in_the_folder_of_a_finished_one_replaces_it(tmp_path):
-    run(tmp_path / "a", "logger=none")
-    before = load(tmp_path / "a").state_dict()
-    assert "Going on" not in run(tmp_path / "a", "logger=none", "seed=1")
-    assert not torch.equal(load(tmp_path / "a").state_dict()["net.head.weight"], before["net.head.weight"])
-
-
 def test_a_failing_job_is_named_and_the_others_run(tmp_path):
     folder = tmp_path / "sweep"
-    changes = ["inner_steps=1,0,2", "logger=none", "algo=anil"]
-    result = train(tmp_path / "home", "-m", *TINY, f"hydra.sweep.dir={folder}", *changes)
+    changes = ["inner_steps=1,0,2", "logger=none", "algo=anil", "shots=5"]
+    result = train_here(tmp_path / "home", "-m", *TINY, f"hydra.sweep.dir={folder}", *changes)
     assert result.code != 0
     assert "inner_steps=0 is not allowed" in result.stderr
     assert "Traceback" not in result.stderr
     table = rows(folder / "summary.csv")
-    assert [(row["job"], row["status"]) for row in table if row["steps"] in ("", "5")] == [
-        *[("0", "finished")] * 2,
-        ("1", "failed"),
-        *[("2", "finished")] * 2,
-    ]
+    jobs = [(row["job"], row["status"]) for row in table if row["steps"] in ("", "5")]
+    assert jobs == [("0", "finished"), ("1", "failed"), ("2", "finished")]
     (failed,) = [row for row in table if row["status"] == "failed"]
     assert failed["error"].startswith("inner_steps=0 is not allowed")
     assert {row["inner_steps"] for row in table} == {"1", "", "2"}

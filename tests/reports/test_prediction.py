@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import math
 from pathlib import Path
 
@@ -29,7 +30,8 @@ def without_bands(found):
     return dataclasses.replace(found, samples=None, start_samples=None)
 
 
-def after_points(*kinds, start=START, bands=False):
+@functools.cache
+def fitted_to_points(*kinds):
     """The fit of exact points of a pendulum with these kinds of friction, at slow states."""
     x = SYSTEM.domain.draw(0, ("seen",), range(1), 60)[0] * torch.tensor([1.0, 0.15], dtype=torch.float64)
     v, dp = SYSTEM.field(x, PARAMETERS).chunk(2, dim=-1)
@@ -38,9 +40,19 @@ def after_points(*kinds, start=START, bands=False):
     seen = Derivatives(x.numpy(), torch.cat([v, dp], dim=-1).numpy())
     found = fit(LEARNER, seen, friction="+".join(kinds) or "none")
     assert set(found.friction) == set(kinds)
-    return found.starting_from(start) if bands else without_bands(found).starting_from(start)
+    return found.starting_from(START)
 
 
+def after_points(*kinds):
+    return without_bands(fitted_to_points(*kinds))
+
+
+@functools.cache
+def predicted(*kinds):
+    return predict(after_points(*kinds), 15.0)
+
+
+@functools.cache
 def driven(until=20.0, kinds=("viscous",)):
     """The fit of a pendulum that a torque drives, by derivatives of its orbit; inputs go on until this time."""
     inputs = np.linspace(0, until, round(20 * until) + 1)
@@ -67,7 +79,7 @@ def driven(until=20.0, kinds=("viscous",)):
 
 @pytest.mark.parametrize("kinds", [("viscous",), ("quadratic",), ("dry",), ("viscous", "dry"), tuple(FRICTION)])
 def test_what_friction_takes_is_what_the_energy_lacks(kinds):
-    found = predict(after_points(*kinds), 15.0)
+    found = predicted(*kinds)
     lost = found.energy[0] - found.energy
     assert set(found.work) == set(found.power) == set(kinds)
     assert (np.diff(lost) > 0).all()
@@ -82,8 +94,7 @@ def test_what_friction_takes_is_what_the_energy_lacks(kinds):
 
 @pytest.mark.parametrize("kinds", [("viscous",), ("viscous", "dry")])
 def test_work_is_the_integral_of_power_and_power_is_force_times_velocity(kinds):
-    fitted = after_points(*kinds)
-    found = predict(fitted, 15.0)
+    fitted, found = after_points(*kinds), predicted(*kinds)
     total = sum(found.power.values())
     integral = np.concatenate([[0], np.cumsum((total[1:] + total[:-1]) / 2 * np.diff(found.t))])
     np.testing.assert_allclose(sum(found.work.values()), integral, atol=0.01 * np.abs(integral).max())
@@ -96,7 +107,7 @@ def test_work_is_the_integral_of_power_and_power_is_force_times_velocity(kinds):
 
 
 def test_without_forces_energy_stays_and_nothing_is_dissipated():
-    found = predict(after_points(), 15.0)
+    found = predicted()
     np.testing.assert_allclose(found.energy, found.energy[0], rtol=1e-8)
     assert (found.work, found.power) == ({}, {})
     assert (found.dissipated == 0).all()
@@ -154,7 +165,7 @@ def read(path):
 
 @pytest.mark.parametrize("kinds", [(), ("viscous",), ("viscous", "dry")])
 def test_the_file_holds_what_was_dissipated(tmp_path, kinds):
-    found = predict(after_points(*kinds), 15.0)
+    found = predicted(*kinds)
     write_prediction(tmp_path / "prediction.csv", found)
     table = read(tmp_path / "prediction.csv")
     assert list(table) == ["t", "q", "p", "energy", "dissipated"]
@@ -165,7 +176,7 @@ def test_the_file_holds_what_was_dissipated(tmp_path, kinds):
 
 
 def test_bands_of_a_system_with_friction_are_written_and_hold_its_orbit(tmp_path):
-    found = predict(after_points("viscous", bands=True), 15.0)
+    found = predict(fitted_to_points("viscous"), 15.0)
     write_bands(tmp_path / "bands.csv", found)
     table = read(tmp_path / "bands.csv")
     assert list(table) == ["t", *(f"{n}_{end}" for n in ("q", "p", "energy_change") for end in ("low", "high"))]

@@ -1,5 +1,6 @@
 """What a training leaves whenever it ends, and how it goes on from there."""
 
+import functools
 import os
 import signal
 
@@ -81,18 +82,32 @@ def assert_same(one, other):
         assert histories[0] == histories[1]
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The checkpoints of a training that nothing stopped, one of each kind."""
+    folder = tmp_path_factory.mktemp("whole")
+
+    @functools.cache
+    def trained(make):
+        fit(folder / make.__name__, make)
+        return saved(folder / make.__name__)
+
+    return trained
+
+
 @pytest.mark.parametrize("make", [adam, gauss_newton])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
-@pytest.mark.parametrize("stop", [1, 3, 4, 6, 11])
-def test_a_training_that_is_told_to_stop_goes_on_bit_for_bit(make, number, stop, tmp_path):
-    fit(tmp_path / "whole", make)
+@pytest.mark.parametrize(
+    ("stop", "number"),
+    [(1, signal.SIGTERM), (3, signal.SIGUSR2), (4, signal.SIGTERM), (6, signal.SIGUSR2), (11, signal.SIGTERM)],
+)
+def test_a_training_that_is_told_to_stop_goes_on_bit_for_bit(make, stop, number, whole, tmp_path):
     before = signal.getsignal(number)
     with pytest.raises(StoppedError, match=f"stopped by {number.name} after step {stop}, saved in "):
         fit(tmp_path / "cut", make, At(stop, lambda: os.kill(os.getpid(), number)))
     assert signal.getsignal(number) == before
     assert torch.load(tmp_path / "cut" / "last.ckpt", weights_only=True)["global_step"] == stop
     fit(tmp_path / "cut", make, resume=True)
-    assert_same(saved(tmp_path / "whole"), saved(tmp_path / "cut"))
+    assert_same(whole(make), saved(tmp_path / "cut"))
 
 
 class Worsening(AdamLoop):
@@ -141,7 +156,8 @@ def test_who_listened_before_is_told_so_that_the_job_is_queued_again(tmp_path):
 
 
 @pytest.mark.parametrize("make", [adam, gauss_newton])
-def test_there_is_a_checkpoint_every_minute_that_one_can_go_on_from(make, tmp_path, monkeypatch):
+def test_there_is_a_checkpoint_every_minute_that_one_can_go_on_from(make, whole, tmp_path, monkeypatch):
+    expected = whole(make)
     monkeypatch.setattr(saving, "_SECONDS", 0.0)  # after every step
     steps = []
 
@@ -153,9 +169,8 @@ def test_there_is_a_checkpoint_every_minute_that_one_can_go_on_from(make, tmp_pa
         if len(steps) == 6:
             raise KilledError
 
-    fit(tmp_path / "whole", make)
     with pytest.raises(KilledError):
         fit(tmp_path / "cut", make, *(At(step, look) for step in range(2, STEPS)))
     assert steps == [1, 2, 3, 4, 5, 6], "of the step before"
     fit(tmp_path / "cut", make, resume=True)
-    assert_same(saved(tmp_path / "whole"), saved(tmp_path / "cut"))
+    assert_same(expected, saved(tmp_path / "cut"))

@@ -264,7 +264,11 @@ class WandbConfig(LoggerConfig):
 class Config:
     """The whole configuration. The groups' own schemas are named in the files of `conf/`."""
 
-    shots: Any = key(integers(1), "K, support points at the meta-test: one number or a list")
+    shots: Any = key(
+        integers(1).or_null(),
+        "K, support points at the meta-test: one number or a list; null: 25 and 50, with several degrees of freedom "
+        "100 and 200 too",
+    )
     inner_steps: int = key(integer(1), "gradient steps of the inner loop in training")
     seed: int = key(integer(0), "of the initial weights and the training tasks")
     compile: Any = key(one_of(True, False, "auto"), "whether the step is compiled; auto: where training earns it back")

@@ -18,6 +18,8 @@ from meta_hamiltonian.systems import SimulatedSystem
 
 log = logging.getLogger(__name__)
 
+# K, where it is not said: the protocol's, and as many as several degrees of freedom need.
+_SHOTS, _MORE_SHOTS = (25, 50), (25, 50, 100, 200)
 # The test system in the figures.
 _SHOWN = 0
 
@@ -41,7 +43,9 @@ test.__test__ = False  # pyright: ignore[reportFunctionMemberAccess]  # pytest w
 
 
 def _measure(config: DictConfig, trained: Trained, system: SimulatedSystem) -> tuple[TestSet, list[Result]]:
-    shots, steps = _numbers(config.shots), _numbers(config.test.steps)
+    usual = _SHOTS if system.domain.degrees_of_freedom == 1 else _MORE_SHOTS
+    shots = list(usual) if config.shots is None else _numbers(config.shots)
+    steps = _numbers(config.test.steps)
     n_systems = config.test.n_systems
     test_set = make_test_set(system, n_systems, max(shots), config.test.seed, config.data.noise)
     mine = evaluate(trained.learner, test_set[share(n_systems)], shots, steps)

@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-import textwrap
 
 import pytest
 import torch
@@ -75,6 +74,7 @@ def test_chunks_stay_in_the_cache_and_waste_no_compilation(tasks, points, compil
 # The functions of the package are checked by beartype in this process, and torch.compile cannot look into that.
 PROGRAM = """
 import copy
+import sys
 import torch
 from meta_hamiltonian.episodes import sample_episodes
 from meta_hamiltonian.learners import ANIL, MAML, MetaSGD
@@ -82,13 +82,12 @@ from meta_hamiltonian.models import HamiltonianNetwork, VectorFieldNetwork
 from meta_hamiltonian.systems import Pendulum
 
 torch.set_num_threads(2)
-CASES = [
-    (MAML, HamiltonianNetwork, torch.float64, 1e-9, {"learn_lr": True}),
-    (MetaSGD, HamiltonianNetwork, torch.float32, 1e-5, {"first_order": True}),
-    (MAML, VectorFieldNetwork, torch.float32, 1e-5, {}),
-    (ANIL, HamiltonianNetwork, torch.float32, 1e-5, {"learn_lr": True}),
-]
-for learner_class, kind, dtype, tolerance, arguments in CASES:
+CASES = {
+    "MAML": (MAML, HamiltonianNetwork, torch.float64, 1e-9, {"learn_lr": True}),
+    "MetaSGD": (MetaSGD, VectorFieldNetwork, torch.float32, 1e-5, {"first_order": True}),
+    "ANIL": (ANIL, HamiltonianNetwork, torch.float32, 1e-5, {"learn_lr": True}),
+}
+for learner_class, kind, dtype, tolerance, arguments in map(CASES.get, sys.argv[1:]):
 
     def gradient(learner, seeds, tasks=6):
         learner.zero_grad()
@@ -121,11 +120,10 @@ print("the same")
 """
 
 
-def run(tmp_path, **environment):
-    variables = {**os.environ, **environment}
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(PROGRAM)], env=variables, capture_output=True, text=True
-    )
+def run(*learners, **environment):
+    """Compares these learners, compiled and not; what was said."""
+    command = [sys.executable, "-c", PROGRAM, *learners]
+    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "the same\n"
     return done.stderr
@@ -133,14 +131,15 @@ def run(tmp_path, **environment):
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
-def test_compiled_code_gives_the_same_gradient(tmp_path):
-    assert "not compiled" not in run(tmp_path)
+def test_compiled_code_gives_the_same_gradient():
+    assert "not compiled" not in run("MAML", "MetaSGD", "ANIL")
 
 
 @pytest.mark.slow
 def test_without_a_compiler_one_warning_says_that_nothing_is_compiled(tmp_path):
-    said = run(tmp_path, CXX="/bin/false", TORCHINDUCTOR_CACHE_DIR=str(tmp_path))
-    assert said.count("not compiled, since that does not work here") == 5, "one for each learner"
+    """Of one learner and its copy: which step it is makes no difference to that."""
+    said = run("ANIL", CXX="/bin/false", TORCHINDUCTOR_CACHE_DIR=str(tmp_path))
+    assert said.count("not compiled, since that does not work here") == 2, "one for each learner"
 
 
 @pytest.mark.parametrize(

@@ -62,8 +62,10 @@ def linearise(
             break
         x = observed.x + _times(back.mT, torch.linalg.solve(covariance, here - field(x)))
     size = observed.mean(covariance.diagonal(dim1=-2, dim2=-1).mean(-1))  # the noise keeps its units
-    factor = torch.linalg.cholesky(covariance / size[:, None, None, None])
+    factor, failed = torch.linalg.cholesky_ex(covariance / size[:, None, None, None])
     eye = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+    # A field so steep that rounding makes its covariance indefinite: that point's rates keep their own errors.
+    factor = torch.where((failed != 0)[..., None, None], eye, factor)
     return Linearised(Points(x, here, observed.mask), torch.linalg.solve_triangular(factor, eye, upper=False))
 
 
