@@ -73,21 +73,6 @@ print(type(meta_hamiltonian.load("outputs/own")).__name__)
 
 
 def test_its_checkpoint_loads_only_where_the_family_was_imported(home):
-<<<<<<< HEAD
-    code = "import {}meta_hamiltonian; print(type(meta_hamiltonian.load('outputs/own')).__name__)"
-    for imports, expected in (("my_families, ", "Ridge"), ("", "")):
-        done = subprocess.run(
-            [sys.executable, "-c", code.format(imports)],
-            cwd=home,
-            env=environment_of(home / "home") | {"PYTHONPATH": str(ROOT / "src")},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.stdout.strip() == expected
-        assert (done.returncode == 0) == bool(expected)
-        assert expected or "_target_=my_families.Toda is not a System that this process knows" in done.stderr
-=======
     done = subprocess.run(
         [sys.executable, "-c", LOADED],
         cwd=home,
@@ -97,27 +82,20 @@ def test_its_checkpoint_loads_only_where_the_family_was_imported(home):
         check=True,
     )
     refusal, kind = done.stdout.strip().split("\n")
-    assert "_target_=my_families.HenonHeiles is not a System that this process knows" in refusal
+    assert "_target_=my_families.Toda is not a System that this process knows" in refusal
     assert kind == "Ridge"
->>>>>>> 32b8dc4ee84719c574b88b6547b944c3deb0683c
     refused = command(home, "identify", "outputs/own", "--n-systems", "4")
     assert refused.returncode == 2
     assert refused.stderr.count("\n") == 1
     assert "--import my_families" in refused.stderr
 
 
-<<<<<<< HEAD
-def test_it_is_adapted_reported_identified_and_exported(home):
-    sys.path.append(str(FAMILY.parent))
-    from toda import Toda
-=======
 def test_it_is_adapted_reported_identified_and_exported(home, monkeypatch):
     """Exported by a process of its own, where no function of the package is wrapped in checks."""
     monkeypatch.chdir(home)
     monkeypatch.syspath_prepend(home)
     monkeypatch.syspath_prepend(FAMILY.parent)
-    from henon_heiles import HenonHeiles
->>>>>>> 32b8dc4ee84719c574b88b6547b944c3deb0683c
+    from toda import Toda
 
     system = Toda()
     parameters = system.sample_parameters(1, seed=8, split="user")

@@ -58,7 +58,7 @@ class DissipativeNetwork(HamiltonianNetwork):
         friction: str | None = None,
         friction_width: int = 16,
         damped: int | None = None,
-        inputs: str = "raw",
+        inputs: str | None = None,
     ):
         """**Arguments** beside those of [`HamiltonianNetwork`][]:
 

@@ -42,7 +42,7 @@ class HamiltonianNetwork(FieldNetwork):
         activation: str = "tanh",
         input_scale: Sequence[float] | Float[Tensor, " state"] | None = None,
         domain: Domain | None = None,
-        inputs: str = "raw",
+        inputs: str | None = None,
     ):
         """**Arguments:**
 
@@ -51,7 +51,7 @@ class HamiltonianNetwork(FieldNetwork):
         - `activation`: tanh, softplus, sin or silu.
         - `input_scale`: half-widths of the state box, `[2n]`, by which the inputs are divided; None is 1 for all.
         - `domain`: where the states live, instead of `state_dim` and `input_scale`.
-        - `inputs`: raw or natural, see [`Inputs`][].
+        - `inputs`: raw or natural, see [`Inputs`][]; None is raw.
         """
         super().__init__(state_dim, input_scale, domain)
         check_arguments(type(self), width=width, depth=depth, activation=activation)

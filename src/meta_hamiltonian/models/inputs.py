@@ -37,11 +37,11 @@ class Inputs(nn.Module):
     harmonics: Tensor
     chosen: Tensor
 
-    def __init__(self, domain: Domain, kind: str = "raw"):
+    def __init__(self, domain: Domain, kind: str | None = None):
         """**Arguments:**
 
         - `domain`: where the states live.
-        - `kind`: `"raw"` or `"natural"`.
+        - `kind`: `"raw"` or `"natural"`; None is raw.
         """
         super().__init__()
         check_arguments(type(self), inputs=kind)

@@ -30,7 +30,7 @@ class VectorFieldNetwork(FieldNetwork):
         activation: str = "tanh",
         input_scale: Sequence[float] | Float[Tensor, " state"] | None = None,
         domain: Domain | None = None,
-        inputs: str = "raw",
+        inputs: str | None = None,
     ):
         super().__init__(state_dim, input_scale, domain)
         check_arguments(type(self), width=width, depth=depth, activation=activation)
