@@ -11,7 +11,7 @@ from meta_hamiltonian.learners.numerics.linear_head import head_problem
 from meta_hamiltonian.models import FieldNetwork
 
 # More directions are taken only while they make the held-out loss smaller by this factor in all.
-_WORTH = 1.5
+_WORTH = 3.0
 
 
 class Directions(NamedTuple):
