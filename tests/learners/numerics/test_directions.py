@@ -38,7 +38,7 @@ def test_after_a_few_steps_a_family_has_its_own(system, terms):
     tasks = rescaled(sample_episodes(system, 40, 30, 30, 0, "train", torch.float64))
     factor = ridge.prior_factor
     optimizer = LevenbergMarquardt(projected_parameters(ridge).values())
-    for _ in range(15):
+    for _ in range(30):
         optimizer.step(lambda: VariableProjection(ridge, tasks))
     ridge.find_rank(held_out(system))
     assert ridge.rank == terms
