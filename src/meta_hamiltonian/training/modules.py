@@ -225,4 +225,4 @@ class GaussNewtonLoop(MetaModule):
         if self.solver.finds_rank and 2 * self.trainer.global_step <= self.trainer.max_steps:
             self.solver.find_rank(batch)
         super().validation_step(batch, batch_idx)
-        self.log("val/rank", float(self.solver.rank), batch_size=len(batch))
+        self.log("val/rank", float(self.solver.rank), batch_size=len(batch), sync_dist=True)
