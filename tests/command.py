@@ -8,6 +8,7 @@ import re
 import runpy
 import subprocess
 import sys
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
@@ -54,10 +55,33 @@ def train(home: Path, *arguments: str, **environment: str) -> Finished:
     return Finished(done.returncode, done.stdout, done.stderr)
 
 
-def train_here(home: Path, *arguments: str, **environment: str) -> Finished:
-    """The same in this process: importing Lightning takes longer than a tiny training."""
+OF_A_RUN = ("streamlines", "trajectories", "training")
+OF_A_SWEEP = ("comparison", "fields_side_by_side", "orbits_side_by_side")
+
+
+@contextlib.contextmanager
+def nearly_empty(figures: Iterable[str]) -> Iterator[None]:
+    """Drawing takes most of the time of a tiny run, and few tests look at what is drawn."""
+    from meta_hamiltonian import figures as drawing
+    from meta_hamiltonian.jobs import test
+
+    with contextlib.ExitStack() as stack:
+        for name in figures:
+            for module in (drawing, test):
+                if hasattr(module, name):
+                    empty = mock.patch.object(module, name, side_effect=lambda *_: drawing.new_figure(0.5, 0.5))
+                    stack.enter_context(empty)
+        yield
+
+
+def train_here(home: Path, *arguments: str, figures: Collection[str] = (), **environment: str) -> Finished:
+    """The same in this process: importing Lightning takes longer than a tiny training.
+
+    Only the named figures are drawn; files of the others are there too.
+    """
     out, err = io.StringIO(), io.StringIO()
     with (
+        nearly_empty({*OF_A_RUN, *OF_A_SWEEP}.difference(figures)),
         mock.patch.dict(os.environ, {**environment_of(home), **environment}, clear=True),
         mock.patch.object(sys, "argv", ["train.py", *arguments]),
         contextlib.chdir(ROOT),
@@ -73,9 +97,9 @@ def train_here(home: Path, *arguments: str, **environment: str) -> Finished:
     return Finished(code, out.getvalue(), err.getvalue())
 
 
-def run(folder: Path, *arguments: str) -> str:
+def run(folder: Path, *arguments: str, figures: Collection[str] = ()) -> str:
     """A tiny run that must succeed, in this folder; what it printed."""
-    done = train_here(folder.parent / "home", *TINY, f"hydra.run.dir={folder}", *arguments)
+    done = train_here(folder.parent / "home", *TINY, f"hydra.run.dir={folder}", *arguments, figures=figures)
     assert done.code == 0, done.stderr
     return done.stdout
 

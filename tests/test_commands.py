@@ -1,11 +1,13 @@
 """`python -m meta_hamiltonian`: what the commands write, say and refuse; what they compute is tested elsewhere."""
 
 import base64
+import contextlib
 import csv
 import re
 import shutil
 import subprocess
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from typer.testing import CliRunner
 
 from meta_hamiltonian import load, load_adapted
 from meta_hamiltonian.__main__ import app
+from meta_hamiltonian.reports import system
 from meta_hamiltonian.systems import Pendulum, integrate
 
 PARAMETERS = torch.tensor([0.8, 1.1, 0.3], dtype=torch.float64)  # m, l, q0
@@ -37,7 +40,8 @@ def adapted(run_folder, tmp_path_factory):
     """What `adapt` leaves of 25 exact points; to be looked at, not to be changed."""
     folder = tmp_path_factory.mktemp("adapted")
     points(folder / "seen.csv")
-    adapt(run_folder, folder / "seen.csv", "--from", "1,0.5", "--horizon", 5, "--out", folder / "out")
+    arguments = (run_folder, folder / "seen.csv", "--from", "1,0.5", "--horizon", 5, "--out", folder / "out")
+    adapt(*arguments, figures=True)
     return folder / "out"
 
 
@@ -73,8 +77,10 @@ def swing(instants=80):
     return t, orbit((1.5, 0.0), t)
 
 
-def adapt(*arguments, code=0):
-    done = CliRunner().invoke(app, ["adapt", *map(str, arguments)])
+def adapt(*arguments, code=0, figures=False):
+    """Without figures, where nobody looks at them: to draw them takes longer than the rest."""
+    with contextlib.nullcontext() if figures else mock.patch.object(system, "_figures", return_value={}):
+        done = CliRunner().invoke(app, ["adapt", *map(str, arguments)])
     assert done.exit_code == code, done.output + str(done.exception)
     return done
 
@@ -88,15 +94,15 @@ def test_states_and_derivatives_are_what_python_adapts_to(run_folder, adapted, h
     prediction = read(adapted / "prediction.csv")
     assert prediction.dtype.names == ("t", "q", "p", "energy", "dissipated")
     assert not prediction["dissipated"].any(), "nothing takes energy out of this one"
-    system = load(run_folder).adapt(x, dxdt)
+    own = load(run_folder).adapt(x, dxdt)
     t = torch.linspace(0, 5, 201, dtype=torch.float64)
-    expected = system.rollout(torch.tensor([1.0, 0.5], dtype=torch.float64), t)
+    expected = own.rollout(torch.tensor([1.0, 0.5], dtype=torch.float64), t)
     np.testing.assert_allclose(np.stack([prediction["q"], prediction["p"]], -1), expected, rtol=1e-8, atol=1e-8)
-    np.testing.assert_allclose(prediction["energy"], system.energy(expected), rtol=1e-8)
+    np.testing.assert_allclose(prediction["energy"], own.energy(expected), rtol=1e-8)
     np.testing.assert_allclose(prediction["t"], t, atol=1e-12)
     np.testing.assert_allclose(expected, orbit((1.0, 0.5), t), atol=1e-4)
     saved = load_adapted(adapted / "adapted.pt")
-    torch.testing.assert_close(saved.field(x), system.field(x), rtol=0, atol=0)
+    torch.testing.assert_close(saved.field(x), own.field(x), rtol=0, atol=0)
 
 
 def test_a_trajectory_predicts_how_it_goes_on(run_folder, here):

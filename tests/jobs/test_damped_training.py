@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from command import TINY, results, rows, run, train_here
+from command import OF_A_RUN, TINY, results, rows, run, train_here
 
 from meta_hamiltonian.learners.checkpoint import load_trained
 from meta_hamiltonian.models import DissipativeNetwork, HamiltonianNetwork
@@ -45,10 +45,11 @@ def test_it_is_tested_again_only_as_what_it_was_trained_for(anil, tmp_path):
         assert f"{other} is not allowed with ckpt_path: it was trained with system=pendulum+viscous" in refused.stderr
 
 
+@pytest.mark.usefixtures("no_shape_checks")  # orbits of a learner that knows little take thousands of steps
 def test_friction_and_a_drive_together(tmp_path):
     run(
         tmp_path / "both", "system=spring", "+friction=quadratic", "+drive=sine", "algo=ridge", "logger=none",
-        "algo.rank=4", "model.width=6", "shots=10", "trainer.max_steps=2", "test.n_systems=1",
+        "algo.rank=4", "model.width=6", "shots=10", "trainer.max_steps=2", "test.n_systems=1", figures=OF_A_RUN,
     )  # fmt: skip
     assert {row["system"] for row in results(tmp_path / "both")} == {"spring+quadratic+sine"}
     trained = load_trained(tmp_path / "both")
@@ -68,7 +69,8 @@ def test_a_driven_family_conserves_its_energy_and_keeps_the_network(tmp_path):
 def test_jobs_of_a_sweep_over_frictions_train_for_themselves(tmp_path):
     tiny = [key for key in TINY if not key.startswith("model.")]
     what = ["+friction=viscous,dry", "algo=oracle", "logger=none", "shots=10", "test.n_systems=2"]
-    done = train_here(tmp_path / "home", "-m", *tiny, *what, f"hydra.sweep.dir={tmp_path}/sweep")
+    where = f"hydra.sweep.dir={tmp_path}/sweep"
+    done = train_here(tmp_path / "home", "-m", *tiny, *what, where, figures=("comparison",))
     assert done.code == 0, done.stderr
     table = rows(tmp_path / "sweep" / "summary.csv")
     assert [row["system"] for row in table] == ["pendulum+viscous", "pendulum+dry"]

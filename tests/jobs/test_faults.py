@@ -11,8 +11,8 @@ pytestmark = pytest.mark.slow
 
 def test_nothing_is_lost_to_kills(tmp_path):
     """Of a training; what a sweep keeps is tested in test_train.py, and by hand as the README shows."""
-    arguments = ("training", "trainer.max_steps=600", "trainer.val_check_interval=100", "trainer.precision=64-true")
-    command = [sys.executable, str(ROOT / "tests" / "faults" / "kills.py"), *arguments, "--kills", "2"]
+    short = ("trainer.max_steps=600", "trainer.val_check_interval=100", "trainer.precision=64-true", "shots=5")
+    command = [sys.executable, str(ROOT / "tests" / "faults" / "kills.py"), "training", *short, "--kills", "2"]
     environment = {**environment_of(tmp_path / "home"), "TMPDIR": str(tmp_path)}
     done = subprocess.run(command, env=environment, text=True, capture_output=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -5,7 +5,7 @@ import torch
 from command import TINY, results, rows, train, train_here
 
 pytestmark = pytest.mark.slow
-RUN = (*TINY, "logger=csv", "trainer=ddp", "trainer.max_steps=50", "trainer.val_check_interval=20")
+RUN = (*TINY, "logger=csv", "trainer=ddp", "trainer.max_steps=20", "trainer.val_check_interval=8")
 
 
 def run(folder, *arguments, start=train):
@@ -27,24 +27,41 @@ def metrics(folder):
     return [float(row[name]) for name in ("train/query_loss", "val/query_loss") for row in table if row[name]]
 
 
-def test_ranks_share_a_meta_batch_that_they_do_not_divide(tmp_path):
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Of a run on one device, and of a sweep on two whose jobs need the same training; and what the sweep said."""
+    folder = tmp_path_factory.mktemp("launch")
+    arguments = (*RUN, "trainer.precision=64-true", "data.meta_batch=5", "data.val_tasks=5", "test.n_systems=5")
+    one = train_here(folder / "home", *arguments, f"hydra.run.dir={folder}/1", "trainer.devices=1", "shots=[5,10]")
+    assert one.code == 0, one.stderr
+    two = train(folder / "home", "-m", *arguments, f"hydra.sweep.dir={folder}/2", "trainer.devices=2", "shots=5,10")
+    assert two.code == 0, two.stderr
+    return folder / "1", folder / "2", two.stdout
+
+
+def test_ranks_share_a_meta_batch_that_they_do_not_divide(folders):
     tolerance = 1e-9
-    arguments = ("trainer.precision=64-true", "data.meta_batch=5", "data.val_tasks=5", "test.n_systems=5")
-    run(tmp_path / "1", *arguments, "trainer.devices=1", start=train_here)
-    said = run(tmp_path / "2", *arguments, "trainer.devices=2")
-    other = state(tmp_path / "2")
-    for name, values in state(tmp_path / "1").items():
+    alone, sweep, said = folders
+    shared = state(sweep / "0")
+    for name, values in state(alone).items():
         for key, value in values.items():
-            assert (other[name][key] - value).double().norm() <= tolerance * value.double().norm(), f"{name}: {key}"
-    for one, other in zip(results(tmp_path / "1"), results(tmp_path / "2"), strict=True):
+            assert (shared[name][key] - value).double().norm() <= tolerance * value.double().norm(), f"{name}: {key}"
+    for one, other in zip(results(alone), results(sweep / "0") + results(sweep / "1"), strict=True):
         for column in ("algo", "shots", "steps", "n_systems", "n_diverged"):
             assert one[column] == other[column]
         for column in ("field_mse_mean", "field_mse_median", "field_rel_median"):
             assert float(other[column]) == pytest.approx(float(one[column]), rel=100 * tolerance)
-    for one, other in zip(metrics(tmp_path / "1"), metrics(tmp_path / "2"), strict=True):
+    assert len(metrics(alone)) > 3
+    for one, other in zip(metrics(alone), metrics(sweep / "0"), strict=True):
         assert other == pytest.approx(one, rel=100 * tolerance), "reduced over ranks"
-    assert said.count("Testing on 5 new systems") == said.count("Everything lies in") == 1
-    assert (tmp_path / "2" / "figures" / "field_k50.png").exists()
+    assert said.count("Testing on 5 new systems") == said.count("Everything lies in") == 2, "once a job"
+    assert (sweep / "1" / "figures" / "field_k10.png").exists()
+
+
+def test_a_sweep_on_two_devices_shares_its_trainings(folders):
+    _, sweep, said = folders
+    assert said.count("trained the same learner: its checkpoint is used") == 1
+    assert "2 jobs, 0 failed" in (sweep / "summary.md").read_text()
 
 
 def test_levenberg_marquardt_sums_over_ranks(tmp_path):
@@ -60,7 +77,7 @@ def test_levenberg_marquardt_sums_over_ranks(tmp_path):
         "data.train_queries=30",
         "data.val_tasks=20",
     )
-    arguments += ("trainer.max_steps=3", "shots=5", "test.n_systems=2")
+    arguments += ("trainer.max_steps=3", "shots=5", "test.n_systems=2", "test.steps=1")
     run(tmp_path / "1", *arguments, "trainer.devices=1", start=train_here)
     run(tmp_path / "2", *arguments, "trainer.devices=2")
     one, other = state(tmp_path / "1")["last"], state(tmp_path / "2")["last"]
@@ -78,12 +95,3 @@ def test_more_devices_than_tasks_are_refused(tmp_path):
     arguments = (f"hydra.run.dir={tmp_path / 'a'}", "trainer.devices=5", "test.n_systems=9")
     done = train_here(tmp_path / "home", *RUN, *arguments)
     assert done.stderr.startswith("Error: trainer.devices=5 is not allowed with data.meta_batch=4")
-
-
-def test_a_sweep_on_two_devices_shares_its_trainings(tmp_path):
-    folder = tmp_path / "sweep"
-    arguments = ("-m", *RUN, f"hydra.sweep.dir={folder}", "trainer.devices=2", "shots=5,10")
-    done = train(tmp_path / "home", *arguments)
-    assert done.code == 0, done.stderr
-    assert done.stdout.count("trained the same learner: its checkpoint is used") == 1
-    assert "2 jobs, 0 failed" in (folder / "summary.md").read_text()

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray"])
 def test_a_sweep_on_a_launcher(launcher, tmp_path):
     folder = tmp_path / "sweep"
-    arguments = (f"hydra/launcher={launcher}", f"hydra.sweep.dir={folder}", "logger=none", "shots=5,10")
+    arguments = (f"hydra/launcher={launcher}", f"hydra.sweep.dir={folder}", "logger=none", "shots=5,10", "test.steps=0")
     done = train(tmp_path / "home", "-m", *TINY, *arguments)
     assert done.code == 0, done.stderr
     table = rows(folder / "summary.csv")
@@ -35,15 +35,9 @@ def test_a_sweep_on_a_launcher(launcher, tmp_path):
 
 def test_a_preempted_job_of_submitit_is_queued_again_and_goes_on(tmp_path):
     folder = tmp_path / "sweep"
-    long = (
-        "trainer.max_steps=400",
-        "trainer.val_check_interval=50",
-        "shots=5",
-        "algo=anil",
-        "compile=false",
-        "logger=none",
-    )
-    command = ["-m", *TINY, *long, "hydra/launcher=submitit_local", f"hydra.sweep.dir={folder}"]
+    long = ("trainer.max_steps=400", "trainer.val_check_interval=50", "algo=anil", "compile=false")
+    more = ("shots=5", "test.steps=0", "logger=none", "hydra/launcher=submitit_local", f"hydra.sweep.dir={folder}")
+    command = ["-m", *TINY, *long, *more]
     sweep = subprocess.Popen(
         [sys.executable, "train.py", *command],
         cwd=ROOT,

@@ -259,7 +259,7 @@ def test_help_explains_every_key(tmp_path):
 def sweep(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweeps") / "sweep"
     arguments = ["-m", *TINY, f"hydra.sweep.dir={folder}", "algo=maml,anil", "shots=25,50"]
-    result = train_here(folder.parent / "home", *arguments)
+    result = train_here(folder.parent / "home", *arguments, figures=("comparison",))
     assert result.code == 0, result.stderr
     return folder, result.stdout
 
@@ -363,7 +363,7 @@ def test_a_training_is_resumed_by_the_command_that_began_it_only(again, tmp_path
 def test_a_failing_job_is_named_and_the_others_run(tmp_path):
     folder = tmp_path / "sweep"
     changes = ["inner_steps=1,0,2", "logger=none", "algo=anil", "shots=5"]
-    result = train_here(tmp_path / "home", "-m", *TINY, f"hydra.sweep.dir={folder}", *changes)
+    result = train(tmp_path / "home", "-m", *TINY, f"hydra.sweep.dir={folder}", *changes)
     assert result.code != 0
     assert "inner_steps=0 is not allowed" in result.stderr
     assert "Traceback" not in result.stderr
