@@ -73,8 +73,9 @@ def _larger(
 ) -> Float[Tensor, "columns columns"]:
     """A factor of the covariance that is the first, or the second in directions where that is the larger one."""
     values, axes = torch.linalg.eigh(least)
-    half = axes * values.clamp_min(1e-12 * values[-1]).sqrt()
-    powers, turned = torch.linalg.eigh(torch.linalg.solve(half, torch.linalg.solve(half, other).mT))
+    values = values.clamp_min(1e-12 * values[-1]).sqrt()
+    half, back = axes * values @ axes.mT, axes / values @ axes.mT
+    powers, turned = torch.linalg.eigh(back @ other @ back)
     return half @ turned * powers.clamp_min(1.0).sqrt()
 
 

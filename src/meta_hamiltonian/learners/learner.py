@@ -18,12 +18,15 @@ from meta_hamiltonian.episodes import Episodes, Points
 from meta_hamiltonian.learners.loss import field_loss, rescaled, task_scale
 from meta_hamiltonian.learners.numerics.family_heads import FamilyHeads
 from meta_hamiltonian.learners.numerics.linear_head import head_columns, head_problem, head_rows, own_head
+from meta_hamiltonian.learners.numerics.posterior import Posterior
 from meta_hamiltonian.models import Adapted, AdaptedSystems, FieldNetwork
 
 # How often a learner and the coefficients of forces are fitted in turn.
 _TURNS = 6
 # States that tell what features are like all over the domain.
 _STATES = 512
+# Held-out members that tell how heads are distributed.
+_MEMBERS = 100
 
 
 class Unknowns(NamedTuple):
@@ -243,18 +246,35 @@ class Learner(nn.Module, abc.ABC):
         """
         if not self.net.has_head:
             raise TypeError(f"{type(self.net).__name__} has no linear head, so that its orbits cannot be fitted")
+        heads, size, posterior, scale = self._of_the_family(points)
+        size = size * (scale / adapted.scale).item()  # forces may have changed that of the adapted system
+        return Unknowns(size * heads.mean, size * heads.factor, posterior.mean[0])
+
+    def noise_of(self, points: Points) -> float | None:
+        """RMS of the noise of observed rates, relative to theirs: what no likely head of the family explains.
+
+        **Arguments:** `points`: of one task.
+
+        **Returns:** None where it is not known how heads are distributed.
+        """
+        if not self.net.has_head or self.solves_for_head or not self.heads.known:
+            return None
+        _, size, posterior, scale = self._of_the_family(points)
+        return size * posterior.noise.sqrt().item() * (scale / task_scale(points)).item()
+
+    def _of_the_family(self, points: Points) -> tuple[FamilyHeads, float, Posterior, Float[Tensor, " tasks"]]:
+        """How heads are distributed, their scale and the posterior for one task, and the scale of its rates."""
         net = copy.deepcopy(self.net).double().requires_grad_(False)
         heads = copy.deepcopy(self.heads)
         if not heads.known:
             heads.suppose(head_columns(own_head(net)), head_rows(net, net.domain.sobol(_STATES)))
-        support, _ = self.in_units(points)
-        rows, targets = head_problem(net, support)
-        blocks = [(rows, targets)]
+        support, scale = self.in_units(points)
+        blocks = [head_problem(net, support)]
         if net.head.out_features == 1:
             halves = [part.unflatten(1, (-1, 2, net.state_dim // 2)).unbind(2) for part in blocks[0]]
             blocks = [(a.flatten(1, 2), y.flatten(1, 2)) for a, y in zip(*halves, strict=True)]
         size, posterior = heads.likeliest(blocks)
-        return Unknowns(size * heads.mean, size * heads.factor, posterior.mean[0])
+        return heads, size, posterior, scale
 
     def family_heads(self) -> tuple[Float[Tensor, "features outputs"], Float[Tensor, "features directions"]] | None:
         """The mean head of the family, and a factor of the covariance of heads; None where that is not known."""
@@ -286,7 +306,8 @@ class Learner(nn.Module, abc.ABC):
         """Estimates from held-out tasks what the outer loop does not learn: here how heads are distributed."""
         if not self.net.has_head or self.solves_for_head:
             return
-        query = (rescaled(held_out) if self.scale == "task" else held_out).query
+        members = held_out[:_MEMBERS]
+        query = (rescaled(members) if self.scale == "task" else members).query
         with torch.no_grad():
             features, targets = head_problem(self.net, query)
         self.heads.estimate(features, targets, query.counts * features.shape[1] / query.x.shape[1])

@@ -12,8 +12,7 @@ from meta_hamiltonian.learners.numerics.posterior import Posterior
 
 # Directions in which heads may differ.
 _MOST = 64
-# Members from which they are found, and rounds.
-_MEMBERS, _ROUNDS = 100, 8
+_ROUNDS = 8
 # Features that are this part of the largest are not told apart.
 _RESOLVED = 1e-5
 # What the rounds begin with: fields that the heads leave, as a part of those that they have to explain.
@@ -78,7 +77,7 @@ class FamilyHeads(nn.Module):
             Dempster, Laird, Rubin: Maximum likelihood from incomplete data via the EM algorithm. Journal of the Royal
             Statistical Society B 39, 1977.
         """
-        features, targets, rows = (part[:_MEMBERS].double() for part in (features, targets, rows))
+        features, targets, rows = (part.double() for part in (features, targets, rows))
         heads = _unit_heads(features, rows.sum())
         design = features @ heads
         stacked = design.flatten(0, 1), targets.flatten(0, 1)
