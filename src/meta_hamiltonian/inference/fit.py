@@ -45,7 +45,8 @@ class Fit:
     - `candidates`: the kinds of friction that were compared, the likeliest first.
     - `sampled_forces`: friction and gains of samples of the law that was chosen; None without a posterior.
     - `residual_before`, `residual`: RMS of the error of dx/dt at `x`, relative to that of dx/dt.
-    - `usual`: the same for held-out systems of the learner's training; None where it is not known.
+    - `usual`: the same for held-out systems of the learner's training, with heads that are fitted as this one; None
+        where it is not known.
     - `left_out`: the same at points that the learner was not adapted to, for a learner without a posterior.
     - `tail`: RMS error of what was held out of the last trajectory, in standard deviations of each coordinate, and
         how long that was; None where nothing was held out.
@@ -278,6 +279,8 @@ def _reported(
     rates = _rates(solution.adapted, points, task.u)
     residual = _error(rates, points)
     usual = usual_error(learner, validation_loss, task_scale(points).item())
+    if how == "orbit" and learner.misfit is not None:
+        usual = learner.misfit
     left_out = None
     if solution.samples is None:
         notes = [*notes, "There are no credible bands: they need the closed-form head (algo=ridge), or fit=orbit."]

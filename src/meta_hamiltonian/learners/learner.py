@@ -262,6 +262,16 @@ class Learner(nn.Module, abc.ABC):
         _, size, posterior, scale = self._of_the_family(points)
         return size * posterior.noise.sqrt().item() * (scale / task_scale(points)).item()
 
+    @property
+    def misfit(self) -> float | None:
+        """What the best heads on the features of the body miss the fields of the family by, as a part of them.
+
+        None where that is not known, or where adaptation finds these heads anyhow.
+        """
+        if not self.net.has_head or self.solves_for_head or self.scale != "task" or not self.heads.known:
+            return None
+        return self.heads.noise.sqrt().item()
+
     def _of_the_family(self, points: Points) -> tuple[FamilyHeads, float, Posterior, Float[Tensor, " tasks"]]:
         """How heads are distributed, their scale and the posterior for one task, and the scale of its rates."""
         net = copy.deepcopy(self.net).double().requires_grad_(False)
