@@ -50,6 +50,7 @@ class Fit:
     - `left_out`: the same at points that the learner was not adapted to, for a learner without a posterior.
     - `tail`: RMS error of what was held out of the last trajectory, in standard deviations of each coordinate, and
         how long that was; None where nothing was held out.
+    - `surprise`: the same error in units of what the posterior made one expect; None without one, too.
     - `steps`: gradient steps that were taken.
     - `notes`, `warnings`: what was assumed, and what may be wrong.
     """
@@ -73,6 +74,7 @@ class Fit:
     usual: float | None
     left_out: float | None
     tail: tuple[float, float] | None
+    surprise: float | None
     steps: int
     notes: Sequence[str]
     warnings: Sequence[str]
@@ -313,6 +315,7 @@ def _reported(
         usual=usual,
         left_out=left_out,
         tail=None if held_out is None else (held_out.relative[how], held_out.duration),
+        surprise=None if held_out is None else held_out.surprise.get(how),
         steps=learner.default_steps if steps is None else steps,
         notes=notes,
         warnings=warnings,

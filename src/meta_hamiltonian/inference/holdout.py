@@ -20,6 +20,8 @@ from meta_hamiltonian.observations.canonical import observed_states
 _HELD_OUT = 0.25
 # The orbit is compared with observations, which have errors of their own.
 _TOLERANCE = 1e-7
+# Samples that tell what error is expected.
+_SAMPLES = 50
 # Parts into which points are divided, each of which is left out once.
 _FOLDS = 5
 ENOUGH = 8
@@ -32,11 +34,14 @@ class HeldOut(NamedTuple):
     - `errors`: RMS distance from what was observed, in units of the state box; infinite where an orbit cannot be
         followed.
     - `relative`: the same in units of the standard deviation of each coordinate.
+    - `surprise`: the same in units of what samples of the posterior, and noise, make one expect; of those ways that
+        have samples.
     - `duration`: of the end that was held out.
     """
 
     errors: Mapping[str, float]
     relative: Mapping[str, float]
+    surprise: Mapping[str, float]
     duration: float
 
 
@@ -59,14 +64,20 @@ def errors_at_the_end(
     observed = states[count:]
     t = torch.from_numpy(last.t)[count - 1 :]
     size = torch.stack([_deviation(column) for column in states.unbind(-1)])
-    errors, relative = {}, {}
+    errors, relative, surprise = {}, {}, {}
     for how in ways:
         solution = WAYS[how](learner, task, kinds, steps)
         orbit = solution.adapted.orbits(solution.end[None], t, _TOLERANCE)
         away = orbit.states[1:, 0] - observed
         errors[how] = torch.inf if orbit.diverged[0] else _rms(away / learner.net.state_box.double())
         relative[how] = torch.inf if orbit.diverged[0] else _rms(away / size)
-    return HeldOut(errors, relative, (t[-1] - t[0]).item())
+        if solution.samples is not None and solution.end_samples is not None and not orbit.diverged[0]:
+            samples = solution.samples.first(_SAMPLES)
+            starts = solution.end_samples[:: max(1, len(solution.end_samples) // _SAMPLES)]
+            sampled = samples.rollout(starts, t, _TOLERANCE)
+            expected = (sampled.states[1:] - orbit.states[1:]).square().mean(1) + solution.noise.square()
+            surprise[how] = _rms(away / expected.sqrt())
+    return HeldOut(errors, relative, surprise, (t[-1] - t[0]).item())
 
 
 def error_at_left_out(learner: Learner, points: Points, terms: Terms, steps: int | None) -> float | None:

@@ -25,6 +25,8 @@ INSTANTS = 201
 _PER_PERIOD, _MOST = 60, 5001
 # Errors of a step of orbits, where the observations are exact and where they have noise.
 _EXACT, _NOISY = 1e-10, 1e-7
+# Orbits of samples that take more steps than so many for each instant are no orbits of a system worth the name.
+_STEPS = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,9 +121,9 @@ def _orbits(fit: Fit, t: Float[Tensor, " instants"]) -> tuple[Orbits, Orbits | N
     if fit.samples is None or fit.start_samples is None:
         return fit.adapted.orbits(start, t, _NOISY if fit.noise.any() else _EXACT), None
     if not fit.noise.any():
-        return fit.adapted.orbits(start, t, _EXACT), fit.samples.rollout(fit.start_samples, t, _NOISY)
+        return fit.adapted.orbits(start, t, _EXACT), fit.samples.rollout(fit.start_samples, t, _NOISY, _STEPS * len(t))
     together = AdaptedSystems.joined([fit.adapted.systems, fit.samples])
-    found = together.rollout(torch.cat([start, fit.start_samples]), t, _NOISY)
+    found = together.rollout(torch.cat([start, fit.start_samples]), t, _NOISY, _STEPS * len(t))
     return _part(found, slice(0, 1)), _part(found, slice(1, None))
 
 

@@ -53,10 +53,10 @@ class FamilyHeads(nn.Module):
         self.mean, self.factor, self.noise = self.mean.double(), self.factor.double(), self.noise.double()
         return self
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         for name, value in self.named_buffers():  # checkpoints of earlier versions have none
             state_dict.setdefault(prefix + name, value)
-        super()._load_from_state_dict(state_dict, prefix, *args)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     @torch.no_grad()
     def estimate(
