@@ -7,7 +7,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -135,7 +135,9 @@ def adapt(
                 friction,
                 said,
             )
-            found = dataclasses.replace(found, notes=[*reading.notes, *found.notes])
+            found = dataclasses.replace(
+                found, notes=[*reading.notes, *found.notes], warnings=[*_poor(trained), *found.warnings]
+            )
             found = found if first_state is None else found.starting_from(first_state)
             said("writing the report", 0.9)
             names = ", ".join(str(path) for path in observations)
@@ -152,8 +154,7 @@ def _write(fitted: "Fit", horizon: float, trained: "Trained", origin: tuple[str,
         print(f"{name + ':':42s} {value}")
     for note in written.notes:
         print(f"Note: {note}")
-    for warning in written.warnings:
-        print(f"Warning: {warning}")
+    _warn(written.warnings)
     print(f"Everything lies in {out}: report.html, prediction.csv, figures, adapted.pt.")
 
 
@@ -185,6 +186,7 @@ def bands(
         if not trained.learner.has_posterior:
             kind = type(trained.learner).__name__
             raise ValueError(f"{run} holds a {kind}, which has no bands; train one with algo=ridge")
+        _warn(_poor(trained))
         orbits = max(1, n_systems // 10)
         found = list(coverage(trained.learner, trained.simulated, ks, noises, n_systems, orbits, seed))
         with _new_folder(out) as folder:
@@ -218,6 +220,7 @@ def identify(
         from meta_hamiltonian.figures import save
         from meta_hamiltonian.figures.learned import terms
 
+        _warn(_poor(trained))
         found = identify(trained.learner, trained.simulated, n_systems, seed)
         rows = [{"what": "error of the fields", "value": found.error}, {"what": "terms", "value": found.terms}]
         rows += [{"what": f"singular value {i}", "value": v} for i, v in enumerate(found.singular_values.tolist(), 1)]
@@ -251,8 +254,10 @@ def export(
 
         from meta_hamiltonian import load_adapted
         from meta_hamiltonian.inference.export import export
+        from meta_hamiltonian.learners.checkpoint import warnings_of_adapted
 
         system = load_adapted(adapted)
+        _warn(warnings_of_adapted(adapted))
         export(system, file)
         outputs = "H [batch], dx/dt [batch, 2n]" if system.has_energy else "dx/dt [batch, 2n]; it has no energy"
         print(f"{file}: states x [batch, 2n] in float64 -> {outputs}.")
@@ -265,6 +270,19 @@ def _load(run: Path, imports: list[str] | None) -> "Trained":
     from meta_hamiltonian.learners.checkpoint import load_trained
 
     return load_trained(run)
+
+
+def _poor(trained: "Trained") -> list[str]:
+    """What is to be said of a learner that was not trained well."""
+    from meta_hamiltonian.learners.quality import quality
+
+    found = quality(trained)
+    return [found.warning] if found is not None and found.warning is not None else []
+
+
+def _warn(warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        print(f"Warning: {warning}")
 
 
 def _import(modules: list[str] | None) -> None:

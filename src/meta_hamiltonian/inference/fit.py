@@ -8,16 +8,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from meta_hamiltonian.dynamics import FRICTION, Forces, Signal
+from meta_hamiltonian.dynamics import FRICTION, Forces, Signal, Terms
 from meta_hamiltonian.episodes import Points
 from meta_hamiltonian.inference.friction import AUTO, Candidate, Kinds, parse_friction
-from meta_hamiltonian.inference.holdout import ENOUGH, errors_at_the_end
+from meta_hamiltonian.inference.holdout import ENOUGH, HeldOut, error_at_left_out, errors_at_the_end
 from meta_hamiltonian.inference.interruptions import without_interruptions
 from meta_hamiltonian.inference.momentum import check_momentum
 from meta_hamiltonian.inference.orbit_fit import NoOrbitError
 from meta_hamiltonian.inference.remarks import about_friction, badly_met, missed, outside
 from meta_hamiltonian.inference.solution import WAYS, Said, Solution, Task, from_points, of_trajectories, silent
 from meta_hamiltonian.learners import Learner, task_scale
+from meta_hamiltonian.learners.quality import usual_error
 from meta_hamiltonian.models import Adapted, AdaptedSystems
 from meta_hamiltonian.observations import Derivatives, ObservationError, Trajectory
 
@@ -44,6 +45,12 @@ class Fit:
     - `candidates`: the kinds of friction that were compared, the likeliest first.
     - `sampled_forces`: friction and gains of samples of the law that was chosen; None without a posterior.
     - `residual_before`, `residual`: RMS of the error of dx/dt at `x`, relative to that of dx/dt.
+    - `usual`: the same for held-out systems of the learner's training, with heads that are fitted as this one; None
+        where it is not known.
+    - `left_out`: the same at points that the learner was not adapted to, for a learner without a posterior.
+    - `tail`: RMS error of what was held out of the last trajectory, in standard deviations of each coordinate, and
+        how long that was; None where nothing was held out.
+    - `surprise`: the same error in units of what the posterior made one expect; None without one, too.
     - `steps`: gradient steps that were taken.
     - `notes`, `warnings`: what was assumed, and what may be wrong.
     """
@@ -64,6 +71,10 @@ class Fit:
     sampled_forces: Forces | None
     residual_before: float
     residual: float
+    usual: float | None
+    left_out: float | None
+    tail: tuple[float, float] | None
+    surprise: float | None
     steps: int
     notes: Sequence[str]
     warnings: Sequence[str]
@@ -74,6 +85,13 @@ class Fit:
         forces = self.adapted.systems.forces
         time = 0.0 if forces is None or forces.signal is None else self.start_time
         return dataclasses.replace(self, start=x, start_samples=start_samples, start_time=time)
+
+    @property
+    def missed(self) -> float:
+        """What the fit leaves of the observations, as a part of their size."""
+        if self.how == "derivatives":
+            return self.residual
+        return (self.noise / self.x.std(0)).min().item()
 
     @property
     def friction(self) -> Mapping[str, tuple[float, float]]:
@@ -153,8 +171,9 @@ def _of_derivatives(
         raise ObservationError("fit=orbit needs a trajectory, with a column t and without dq and dp")
     points = Points(torch.from_numpy(observations.x), torch.from_numpy(observations.dxdt))
     few = points.x.numel() // 2 <= len(FRICTION) + points.x.shape[1]
-    solution = from_points(learner, Task(points), () if kinds is None and few else kinds, steps)
-    return _reported(learner, points, solution, 0.0, "derivatives", {}, [], kinds, steps, validation_loss)
+    task = Task(points)
+    solution = from_points(learner, task, () if kinds is None and few else kinds, steps)
+    return _reported(learner, task, solution, 0.0, "derivatives", None, [], kinds, steps, validation_loss)
 
 
 def _of_trajectories(
@@ -175,7 +194,7 @@ def _of_trajectories(
     defined = None
     if any(trajectory.p is None for trajectory in observations):
         defined = torch.tensor(inertia, dtype=torch.float64)
-        check_momentum(learner, defined)
+        check_momentum(learner, defined, usual_error(learner, validation_loss))
         m = ", ".join(f"{one:g}" for one in dict.fromkeys(inertia))
         notes.append(f"p was not observed: it is {m} · dq/dt, so energies are in units of that inertia.")
     notes.append("dx/dt was estimated from the trajectories by regression splines.")
@@ -185,7 +204,7 @@ def _of_trajectories(
     notes += interrupted
     signals = _signals(observations)
     task = of_trajectories(paths, signals, defined)
-    held_out: dict[str, float] = {}
+    held_out: HeldOut | None = None
     few = min(len(trajectory.t) for trajectory in observations) < ENOUGH
     if how == "auto" and (few or not learner.net.has_head):
         how = "derivatives"
@@ -201,9 +220,9 @@ def _of_trajectories(
             said("predicting what was held out", 0.7)
             held_out = errors_at_the_end(learner, observations, FITS[1:], inertia, steps, orbit.kinds, signals)
         except NoOrbitError as error:
-            orbit, held_out = None, {}
+            orbit = None
             notes.append(f"fit=derivatives, since {error}.")
-        how = _better(held_out, notes) if held_out else "derivatives"
+        how = _better(held_out.errors, notes) if held_out else "derivatives"
         if orbit is None:
             solution = WAYS[how](learner, task, kinds, steps, said)
         elif how == "orbit":
@@ -212,10 +231,10 @@ def _of_trajectories(
             solution = WAYS[how](learner, task, orbit.kinds, steps, said)._replace(candidates=orbit.candidates)
     else:
         solution = WAYS[how](learner, task, kinds, steps, said)
+    if held_out is None and solution.samples is None and not few:  # nothing else tells how good it is
+        held_out = errors_at_the_end(learner, observations, [how], inertia, steps, solution.kinds, signals)
     start_time = paths[-1].t[-1].item()
-    return _reported(
-        learner, task.points, solution, start_time, how, held_out, notes, undecided, steps, validation_loss, task
-    )
+    return _reported(learner, task, solution, start_time, how, held_out, notes, undecided, steps, validation_loss)
 
 
 def _better(held_out: Mapping[str, float], notes: list[str]) -> str:
@@ -246,33 +265,36 @@ def _signals(observations: Sequence[Trajectory]) -> tuple[Signal, ...]:
 
 def _reported(
     learner: Learner,
-    points: Points,
+    task: Task,
     solution: Solution,
     start_time: float,
     how: str,
-    held_out: Mapping[str, float],
+    held_out: HeldOut | None,
     notes: Sequence[str],
     kinds: Kinds | None,
     steps: int | None,
     validation_loss: float | None,
-    task: Task | None = None,
 ) -> Fit:
     """The fit with what is to be said of it."""
+    points = task.points
     before = learner.adapt(points.x, points.dxdt, 0)
-    u = None if task is None else task.u
-    rates = _rates(solution.adapted, points, u)
+    rates = _rates(solution.adapted, points, task.u)
     residual = _error(rates, points)
+    usual = usual_error(learner, validation_loss, task_scale(points).item())
+    if how == "orbit" and learner.misfit is not None:
+        usual = learner.misfit
+    left_out = None
     if solution.samples is None:
         notes = [*notes, "There are no credible bands: they need the closed-form head (algo=ridge), or fit=orbit."]
+        if held_out is None:
+            left_out = error_at_left_out(learner, points, Terms(solution.kinds, task.width, task.u), steps)
+            left_out = usual if left_out is None else left_out
     warnings = [*outside(learner, points)]
     if not solution.settled:
         warnings.append(
             "The fit of the orbits was still getting better when it was stopped; do not trust the prediction."
         )
-    if how == "orbit" and task is not None:
-        warnings += missed(learner, task, solution)
-    else:
-        warnings += badly_met(learner, points, residual, validation_loss)
+    warnings += missed(learner, task, solution, usual) if how == "orbit" else badly_met(residual, usual)
     found = Fit(
         before=before,
         adapted=solution.adapted,
@@ -281,7 +303,7 @@ def _reported(
         dxdt=points.dxdt,
         fitted=rates,
         how=how,
-        held_out=held_out,
+        held_out={} if held_out is None else held_out.errors,
         start=solution.end,
         start_samples=solution.end_samples,
         start_time=start_time,
@@ -290,6 +312,10 @@ def _reported(
         sampled_forces=solution.sampled_forces,
         residual_before=_error(before.field(points.x), points),
         residual=residual,
+        usual=usual,
+        left_out=left_out,
+        tail=None if held_out is None else (held_out.relative[how], held_out.duration),
+        surprise=None if held_out is None else held_out.surprise.get(how),
         steps=learner.default_steps if steps is None else steps,
         notes=notes,
         warnings=warnings,

@@ -42,16 +42,17 @@ def draw(law: Law, shot: Shot, count: int, generator: torch.Generator) -> Drawn:
     size = size.clamp_min(1e-12 * size.max())
     _, values, right = torch.linalg.svd(rows / size, full_matrices=False)
     root = right.mT / values.clamp_min(1e-12 * values[0])  # covariance = root rootᵀ, for noise of size 1
-    scores = (shot.design / size) @ root * shot.misfit[:, None]
-    spread = _long_run(scores, shot)
+    design, prior = (shot.design / size) @ root, (shot.prior / size) @ root
     white = shot.misfit.square().mean().clamp_min(1e-300)
-    powers, axes = torch.linalg.eigh(spread)
     # With few independent residuals their size is not known well either: Student's distribution.
     free = max(_independent(shot) - len(size), _FEWEST_FREE)
     # As in every regression, residuals are smaller than errors by what was fitted to them.
-    fitted_to = ((shot.design / size) @ root).square().sum().item()
-    lost = min(fitted_to / _independent(shot), _MOST_LOST)
-    factor = root @ axes * (powers.clamp_min(white) / (1 - lost)).sqrt() / size[:, None]
+    lost = min(design.square().sum().item() / _independent(shot), _MOST_LOST)
+    # What is known without observations does not depend on their errors.
+    known = prior.mT @ prior
+    least = known + design.mT @ design * white
+    spread = known + _long_run(design * shot.misfit[:, None], shot)
+    factor = root @ _larger(least, spread) / size[:, None] / (1 - lost) ** 0.5
     unit = torch.randn(count * 8, factor.shape[1], dtype=torch.float64, generator=generator)
     chi2 = torch.from_numpy(np.random.default_rng(count).chisquare(free, count * 8)) / free
     change = unit / chi2.sqrt()[:, None] @ factor.mT
@@ -65,6 +66,17 @@ def draw(law: Law, shot: Shot, count: int, generator: torch.Generator) -> Drawn:
     theta[:, heads : heads + friction] = theta[:, heads : heads + friction].clamp_min(0.0)
     ends = shot.ends[-1] + change[kept] @ shot.to_ends[-1].mT
     return Drawn(theta, ends)
+
+
+def _larger(
+    least: Float[Tensor, "columns columns"], other: Float[Tensor, "columns columns"]
+) -> Float[Tensor, "columns columns"]:
+    """A factor of the covariance that is the first, or the second in directions where that is the larger one."""
+    values, axes = torch.linalg.eigh(least)
+    values = values.clamp_min(1e-12 * values[-1]).sqrt()
+    half, back = axes * values @ axes.mT, axes / values @ axes.mT
+    powers, turned = torch.linalg.eigh(back @ other @ back)
+    return half @ turned * powers.clamp_min(1.0).sqrt()
 
 
 def _independent(shot: Shot) -> float:

@@ -10,15 +10,18 @@ from meta_hamiltonian.learners import Learner
 from meta_hamiltonian.learners.numerics.linear_head import head_rows
 from meta_hamiltonian.observations import ObservationError
 
-# Velocities that depend on more than their own momentum by this part are those of another law.
-_ALLOWED = 0.02
+# Velocities that depend on more than their own momentum by this part, or by twice what the learner usually misses
+# fields by, are those of another law.
+_ALLOWED, _TIMES = 0.02, 2.0
 _STATES, _RESOLVED = 512, 1e-7
 
 
-def check_momentum(learner: Learner, inertia: Float[Tensor, " n"]) -> None:
+def check_momentum(learner: Learner, inertia: Float[Tensor, " n"], usual: float | None = None) -> None:
     """Looks for a member of the family whose velocities are dq/dt = p / inertia.
 
     Only a learner that knows which heads its family has can tell.
+
+    **Arguments:** `usual`: what the learner misses the fields of held-out systems by, as a part of them, if known.
 
     **Raises:** [`ObservationError`][] if there is none, as where an inertia depends on the state.
     """
@@ -35,7 +38,7 @@ def check_momentum(learner: Learner, inertia: Float[Tensor, " n"]) -> None:
     target = wanted - (rows @ centre)[:, 0]
     best = torch.linalg.lstsq(rows @ factor, target[:, None], driver="gelsd", rcond=_RESOLVED).solution[:, 0]
     missed = float((rows @ factor @ best - target).norm() / wanted.norm())
-    if missed > _ALLOWED:
+    if missed > max(_ALLOWED, _TIMES * (usual or 0.0)):
         raise ObservationError(
             f"no member of this family has dq/dt = p / inertia: the nearest one misses it by {missed:.0%}, since its "
             "velocities depend on more than one momentum each; give momenta (columns t,q,p or q1…, p1…)"

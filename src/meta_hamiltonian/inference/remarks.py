@@ -10,13 +10,14 @@ from torch import Tensor
 from meta_hamiltonian.dynamics import FRICTION
 from meta_hamiltonian.episodes import Points
 from meta_hamiltonian.inference.friction import Kinds
+from meta_hamiltonian.inference.outlook import TOLERATED, Outlook
 from meta_hamiltonian.inference.solution import Solution, Task
-from meta_hamiltonian.learners import Learner, task_scale
+from meta_hamiltonian.learners import Learner
+from meta_hamiltonian.learners.quality import POOR
 from meta_hamiltonian.observations import ObservationError
 
-# A residual as large as this part of the derivatives is worth a warning; if it is this many times that of held-out
-# systems too, the system is of another family.
-_LARGE, _FAR_ABOVE = 0.05, 10.0
+# A residual as large as this part of the derivatives is worth a warning.
+_LARGE = 0.05
 # Orbits that miss the observations by this part of their size are none of the system.
 _MISSED, _LOST = 0.1, 0.3
 # States beyond so many boxes, or momenta within this part of one, are in other units.
@@ -67,21 +68,27 @@ def about_friction(
     return [f"Friction: {', '.join(words)}{compared}.{doubt}"]
 
 
-def missed(learner: Learner, task: Task, solution: Solution) -> list[str]:
-    """Whether the orbits meet the observations.
+def missed(learner: Learner, task: Task, solution: Solution, usual: float | None) -> list[str]:
+    """Whether the orbits meet the observations, but for the noise that these have around smooth curves.
 
     **Raises:** [`ObservationError`][] if they do not at all and the units are the likely reason.
     """
     x = torch.cat([path.x for path in task.paths])
     seen = torch.cat([path.observed.isfinite() for path in task.paths]).any(0)
-    part = (solution.noise / x.std(0))[seen].min().item()
+    noise = torch.stack([path.noise for path in task.paths]).square().mean(0)
+    part = ((solution.noise.square() - noise).clamp_min(0.0).sqrt() / x.std(0))[seen].min().item()
     if part <= _MISSED:
         return []
     missed = f"the orbits miss the observations by {part:.0%} of their size"
     if part > _LOST:
         _check_units(learner, x, missed)
+    reason = f"this system is not of the family{_or_poor(usual)}"
     lost = "; do not trust the prediction" if part > _LOST else ""
-    return [f"{missed[0].upper()}{missed[1:]}: this system is not of the family{lost}."]
+    return [f"{missed[0].upper()}{missed[1:]}: {reason}{lost}."]
+
+
+def _or_poor(usual: float | None) -> str:
+    return ", or the learner is not trained well enough" if usual is not None and usual > POOR else ""
 
 
 def _check_units(learner: Learner, x: Float[Tensor, "points state"], missed: str) -> None:
@@ -115,17 +122,20 @@ def outside(learner: Learner, points: Points) -> list[str]:
     ]
 
 
-def badly_met(learner: Learner, points: Points, residual: float, validation_loss: float | None) -> list[str]:
-    """Whether the rates are met, as well as those of the training family are."""
+def badly_met(residual: float, usual: float | None) -> list[str]:
+    """Whether the rates are met.
+
+    **Arguments:**
+
+    - `residual`: what is left of them, relative to their RMS.
+    - `usual`: what the learner misses the fields of held-out systems by, as a part of them; None where it is not known.
+    """
     if residual <= _LARGE:
         return []
     met = f"The observed derivatives are met to {residual:.1%} only"
-    if validation_loss is None:
+    if usual is None:
         return [f"{met}: this system is unlike those of the training, or its observations are noisy."]
-    usual = validation_loss**0.5
-    if learner.scale != "task":
-        usual = usual / task_scale(points).item()
-    if residual > _FAR_ABOVE * usual:
+    if usual <= POOR:
         return [
             f"{met}, where held-out systems of the training family are to {usual:.1g}: this system is unlike them, or "
             "its observations are noisy."
@@ -134,3 +144,23 @@ def badly_met(learner: Learner, points: Points, residual: float, validation_loss
         f"{met}, and held-out systems of the training family to {usual:.1g}: the learner is not trained well enough; "
         "do not trust the prediction."
     ]
+
+
+def of_little_worth(outlook: Outlook, met: float, usual: float | None) -> list[str]:
+    """Whether a forecast is worth something, and if not why, and what helps.
+
+    **Arguments:** `met`: what the fit leaves of the observations, as a part of their size; `usual` as above.
+    """
+    if not outlook.worthless:
+        return []
+    if usual is not None and usual > POOR:
+        reason = f"the learner misses held-out systems of its own family by {usual:.0%}; train it for longer"
+    elif met > _LARGE:
+        reason = (
+            f"the observations are met to {met:.0%} only; measure more or better, or train on a family that this "
+            "system is a member of"
+        )
+    else:
+        reason = "these observations leave the system open; observe more of it, or predict for a shorter time"
+    since = f", and by more than {TOLERATED:.0%} from t = {outlook.until:.3g} on" if outlook.until < math.inf else ""
+    return [f"The prediction is off by about {outlook.error:.0%} of the size of the motion{since}: {reason}."]

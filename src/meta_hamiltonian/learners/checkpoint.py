@@ -113,15 +113,19 @@ def load_trained(path: str | os.PathLike[str]) -> Trained:
     return Trained(learner, system, settings, checkpoint.get(HISTORY_KEY) or [])
 
 
-def save_adapted(adapted: Adapted, settings: Mapping[str, Any], path: Path) -> None:
+def save_adapted(adapted: Adapted, settings: Mapping[str, Any], path: Path, warnings: Sequence[str] = ()) -> None:
     """Writes one adapted system as plain values and tensors.
 
-    **Arguments:** `settings`: those of the checkpoint that its learner came from.
+    **Arguments:**
+
+    - `settings`: those of the checkpoint that its learner came from.
+    - `warnings`: what is to be said to those who use it.
     """
     systems = adapted.systems
     network = {name: value.detach() for name, value in systems.net.state_dict().items()}
     parameters = {name: value.detach() for name, value in systems.parameters.items()}
     content = {ADAPTED_KEY: dict(settings), "network": network, "parameters": parameters, "scale": systems.scale}
+    content["warnings"] = list(warnings)
     if systems.forces is not None:
         content["forces"] = _forces_content(systems.forces)
     torch.save(content, path)
@@ -133,11 +137,7 @@ def load_adapted(path: str | os.PathLike[str]) -> Adapted:
     **Raises:** as [`load`][].
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; give the adapted.pt of an adaptation")
-    content = _read(path)
-    if not {ADAPTED_KEY, "network", "parameters", "scale"} <= set(content):
-        raise CheckpointError(f"{path} is no adapted system: it holds no {ADAPTED_KEY!r} settings")
+    content = _read_adapted(path)
     try:
         net = build_learner(content[ADAPTED_KEY]).net.double()
         net.load_state_dict(content["network"])
@@ -147,6 +147,23 @@ def load_adapted(path: str | os.PathLike[str]) -> Adapted:
         raise CheckpointError(f"{path}: its weights do not fit its settings: {_one_line(error)}") from error
     forces = _forces(content["forces"]) if "forces" in content else None
     return Adapted(AdaptedSystems(net, content["parameters"], content["scale"], forces))
+
+
+def warnings_of_adapted(path: str | os.PathLike[str]) -> Sequence[str]:
+    """What is to be said of the system in that file.
+
+    **Raises:** as [`load`][].
+    """
+    return [str(warning) for warning in _read_adapted(Path(path)).get("warnings", [])]
+
+
+def _read_adapted(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; give the adapted.pt of an adaptation")
+    content = _read(path)
+    if not {ADAPTED_KEY, "network", "parameters", "scale"} <= set(content):
+        raise CheckpointError(f"{path} is no adapted system: it holds no {ADAPTED_KEY!r} settings")
+    return content
 
 
 def _forces_content(forces: Forces) -> dict[str, Any]:

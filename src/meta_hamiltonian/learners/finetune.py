@@ -21,6 +21,8 @@ OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
 class FineTune(Learner):
     """Training fits one network to the points of all tasks; adaptation goes on from it with an ordinary optimizer."""
 
+    validates_adapted = False
+
     def __init__(
         self, net: FieldNetwork, optimizer: str = "adam", lr: float = 1e-3, steps: int = 50, scale: str = "none"
     ):

@@ -16,15 +16,17 @@ from meta_hamiltonian.config import check_arguments
 from meta_hamiltonian.dynamics import Signal, Terms
 from meta_hamiltonian.episodes import Episodes, Points
 from meta_hamiltonian.learners.loss import field_loss, rescaled, task_scale
-from meta_hamiltonian.learners.numerics.linear_head import head_columns, head_rows, own_head
+from meta_hamiltonian.learners.numerics.family_heads import FamilyHeads
+from meta_hamiltonian.learners.numerics.linear_head import head_columns, head_problem, head_rows, own_head
+from meta_hamiltonian.learners.numerics.posterior import Posterior
 from meta_hamiltonian.models import Adapted, AdaptedSystems, FieldNetwork
 
 # How often a learner and the coefficients of forces are fitted in turn.
 _TURNS = 6
-# Directions of the head in which a system may change, where the learner does not say which a family needs.
-_DIRECTIONS = 8
-# One standard deviation of a change in such a direction, in units of the observed derivatives.
-_FREELY = 10.0
+# States that tell what features are like all over the domain.
+_STATES = 512
+# Held-out members that tell how heads are distributed.
+_MEMBERS = 100
 
 
 class Unknowns(NamedTuple):
@@ -75,6 +77,8 @@ class Learner(nn.Module, abc.ABC):
     """Whether the head is solved for in closed form, so that the outer loop may take second-order steps."""
     meta_trained: ClassVar[bool] = True
     """Whether there is anything to train before a new system is observed."""
+    validates_adapted: ClassVar[bool] = True
+    """Whether the validation loss is that of predictions after adaptation."""
 
     def __init__(self, net: FieldNetwork, scale: str = "none"):
         """**Arguments:**
@@ -86,6 +90,8 @@ class Learner(nn.Module, abc.ABC):
         check_arguments(type(self), scale=scale)
         self.net = net
         self.scale = scale
+        if net.has_head and not self.solves_for_head:
+            self.heads = FamilyHeads(*head_columns(own_head(net)).shape)
 
     @abc.abstractmethod
     def task_losses(self, episodes: Episodes) -> Float[Tensor, " tasks"]:
@@ -228,8 +234,8 @@ class Learner(nn.Module, abc.ABC):
     def unknowns(self, adapted: AdaptedSystems, points: Points) -> Unknowns:
         """In which directions the head of one system may change, and by how much, before orbits are fitted.
 
-        A learner that does not know how the heads of a family are distributed starts from the adapted head and takes
-        the directions that the observations determine.
+        Here the heads are those of the family on the features of the body as it was trained, see [`FamilyHeads`][].
+        Where they were not estimated they may be any, smooth ones before others.
 
         **Arguments:**
 
@@ -238,15 +244,47 @@ class Learner(nn.Module, abc.ABC):
 
         **Raises:** `TypeError` if the network has no linear head.
         """
-        net = adapted.net
-        if not net.has_head:
-            raise TypeError(f"{type(net).__name__} has no linear head, so that its orbits cannot be fitted")
-        columns = self._columns(adapted)[0]
-        rows = head_rows(net, net.domain.wrap(points.x[0].double())).detach()
-        _, values, right = torch.linalg.svd(rows, full_matrices=False)
-        kept = int((values > 1e-6 * values[0])[:_DIRECTIONS].sum())
-        basis = _FREELY * right[:kept].mT * (len(rows) ** 0.5 / values[:kept])
-        return Unknowns(columns, basis, columns.new_zeros(kept, columns.shape[-1]))
+        if not self.net.has_head:
+            raise TypeError(f"{type(self.net).__name__} has no linear head, so that its orbits cannot be fitted")
+        heads, size, posterior, scale = self._of_the_family(points)
+        size = size * (scale / adapted.scale).item()  # forces may have changed that of the adapted system
+        return Unknowns(size * heads.mean, size * heads.factor, posterior.mean[0])
+
+    def noise_of(self, points: Points) -> float | None:
+        """RMS of the noise of observed rates, relative to theirs: what no likely head of the family explains.
+
+        **Arguments:** `points`: of one task.
+
+        **Returns:** None where it is not known how heads are distributed.
+        """
+        if not self.net.has_head or self.solves_for_head or not self.heads.known:
+            return None
+        _, size, posterior, scale = self._of_the_family(points)
+        return size * posterior.noise.sqrt().item() * (scale / task_scale(points)).item()
+
+    @property
+    def misfit(self) -> float | None:
+        """What the best heads on the features of the body miss the fields of the family by, as a part of them.
+
+        None where that is not known, or where adaptation finds these heads anyhow.
+        """
+        if not self.net.has_head or self.solves_for_head or self.scale != "task" or not self.heads.known:
+            return None
+        return self.heads.noise.sqrt().item()
+
+    def _of_the_family(self, points: Points) -> tuple[FamilyHeads, float, Posterior, Float[Tensor, " tasks"]]:
+        """How heads are distributed, their scale and the posterior for one task, and the scale of its rates."""
+        net = copy.deepcopy(self.net).double().requires_grad_(False)
+        heads = copy.deepcopy(self.heads)
+        if not heads.known:
+            heads.suppose(head_columns(own_head(net)), head_rows(net, net.domain.sobol(_STATES)))
+        support, scale = self.in_units(points)
+        blocks = [head_problem(net, support)]
+        if net.head.out_features == 1:
+            halves = [part.unflatten(1, (-1, 2, net.state_dim // 2)).unbind(2) for part in blocks[0]]
+            blocks = [(a.flatten(1, 2), y.flatten(1, 2)) for a, y in zip(*halves, strict=True)]
+        size, posterior = heads.likeliest(blocks)
+        return heads, size, posterior, scale
 
     def family_heads(self) -> tuple[Float[Tensor, "features outputs"], Float[Tensor, "features directions"]] | None:
         """The mean head of the family, and a factor of the covariance of heads; None where that is not known."""
@@ -272,7 +310,14 @@ class Learner(nn.Module, abc.ABC):
         return None
 
     def calibrate(self, held_out: Episodes) -> None:
-        """Estimates from held-out tasks what adaptation needs and the outer loop does not learn: here nothing."""
+        """Estimates from held-out tasks what the outer loop does not learn: here how heads are distributed."""
+        if not self.net.has_head or self.solves_for_head:
+            return
+        members = held_out[:_MEMBERS]
+        query = (rescaled(members) if self.scale == "task" else members).query
+        with torch.no_grad():
+            features, targets = head_problem(self.net, query)
+        self.heads.estimate(features, targets, query.counts * features.shape[1] / query.x.shape[1])
 
     def tested_steps(self, steps: Sequence[int]) -> Sequence[int]:
         """Which numbers of gradient steps have a meaning, of those that are asked for."""

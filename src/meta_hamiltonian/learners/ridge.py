@@ -45,6 +45,10 @@ Acting = Callable[[Float[Tensor, "tasks points n"]], Float[Tensor, "tasks points
 _SMALLEST_NOISE = 1e-28  # the square of what float64 resolves
 # Of the misfits: which directions of the features can be told apart, and how little their share is shrunk.
 _RESOLVED, _SHRINKAGE = 1e-12, 0.1
+# Misfits below this part of the field do not matter to orbits, which have errors of their own.
+_MATTERS = 1e-6
+# States that tell how large a field is over the domain, and what it may be in units of the rates that were observed.
+_STATES, _SIZES = 512, (0.3, 30.0)
 
 
 @register
@@ -279,13 +283,22 @@ class Ridge(Learner):
         return self.columns(self.mean).detach(), (self.prior_factor @ self.spread).detach()
 
     def unknowns(self, adapted: AdaptedSystems, points: Points) -> Unknowns:
-        """v of the family's distribution of heads, in its standard deviations."""
+        """v of the family's distribution of heads, in its standard deviations, and the random change of the head."""
         learner = copy.deepcopy(self).double().requires_grad_(False)
         support, _ = learner.in_units(points)
         posterior = learner.posterior(support)
         deviation = posterior.width[0].sqrt()
-        basis = learner.prior_factor @ learner.spread * deviation
-        return Unknowns(learner.columns(learner.mean), basis, posterior.mean[0] / deviation)
+        centre, basis = learner.columns(learner.mean), learner.prior_factor @ learner.spread
+        value = posterior.mean[0]
+        # The misfit is a part of the field over the whole domain.
+        rows = head_rows(learner.net, learner.net.domain.sobol(_STATES)[None])[0]
+        size = (rows @ (centre + basis @ value)).square().mean().sqrt().clamp(*_SIZES)
+        change = size * learner.misfit_factor[:, learner.misfit_factor.square().sum(0) > 0]
+        basis, value = basis * deviation, value / deviation
+        if (rows @ change).square().sum(-1).mean().sqrt() > _MATTERS:
+            basis = torch.cat([basis, change], dim=1)
+            value = torch.cat([value, value.new_zeros(change.shape[1], value.shape[1])])
+        return Unknowns(centre, basis, value)
 
     def sample_tasks(self, support: Points, count: int, seed: int = 0) -> Iterator[AdaptedSystems]:
         """Draws systems from the posterior of each of many tasks."""

@@ -103,6 +103,7 @@ class AdaptedSystems:
         x0: Float[Tensor, "tasks state"],
         t: Float[Tensor, " instants"],
         tolerance: float = _BATCH_TOLERANCE,
+        steps: float = _BATCH_STEPS,
     ) -> Orbits:
         """One orbit of each system, which ends where it leaves twice the box of the domain; angles may go round.
 
@@ -111,8 +112,9 @@ class AdaptedSystems:
         - `x0`: a state of each system at `t[0]`.
         - `t`: increasing times; where inputs act, in their time.
         - `tolerance`: relative and absolute error of a step.
+        - `steps`: an orbit that takes more of them ends where it is.
         """
-        return self._solve(lambda x, t: self.field(x[:, None], t)[:, 0], x0, t, tolerance, _BATCH_STEPS)
+        return self._solve(lambda x, t: self.field(x[:, None], t)[:, 0], x0, t, tolerance, steps)
 
     def _solve(
         self, field: Callable[[Tensor, Tensor | None], Tensor], x0: Tensor, t: Tensor, tolerance: float, steps: float

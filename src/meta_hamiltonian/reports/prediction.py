@@ -15,6 +15,8 @@ from meta_hamiltonian.dynamics import Orbits
 from meta_hamiltonian.dynamics.domain import canonical_names
 from meta_hamiltonian.inference import Fit
 from meta_hamiltonian.inference.bands import energy_change_samples, interval
+from meta_hamiltonian.inference.outlook import Outlook, of_pace, of_samples, of_tail
+from meta_hamiltonian.inference.remarks import of_little_worth
 from meta_hamiltonian.models import AdaptedSystems
 
 INSTANTS = 201
@@ -23,6 +25,8 @@ INSTANTS = 201
 _PER_PERIOD, _MOST = 60, 5001
 # Errors of a step of orbits, where the observations are exact and where they have noise.
 _EXACT, _NOISY = 1e-10, 1e-7
+# Orbits of samples that take more steps than so many for each instant are no orbits of a system worth the name.
+_STEPS = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +40,8 @@ class Prediction:
     - `power`: the rates of these `[S]`.
     - `bands`: by name, the ends of 95 % credible intervals, `(lower, upper)`: `x` of the states, as they would be
         observed; `energy` of what the energy along the orbit differs from that at its start. Empty without a posterior.
-    - `warnings`: where and why it ends early, or its bands are not to be trusted.
+    - `outlook`: what error it is to be expected to have; None where nothing tells.
+    - `warnings`: where and why it ends early, or it or its bands are not to be trusted.
     """
 
     t: np.ndarray
@@ -45,6 +50,7 @@ class Prediction:
     work: Mapping[str, np.ndarray]
     power: Mapping[str, np.ndarray]
     bands: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    outlook: Outlook | None
     warnings: Sequence[str]
 
     @property
@@ -75,7 +81,7 @@ def predict(fit: Fit, horizon: float) -> Prediction:
             f"The inputs were measured until t = {signal.t[-1].item():.4g}; from there on they are taken to be 0. Add "
             "rows with later times and inputs, their q left empty, or give --to-time to observe less of the file."
         )
-    bands = {}
+    bands, outlook = {}, _without_samples(fit, x, t[known])
     if fit.samples is not None and sampled is not None:
         early = sampled.diverged & (sampled.until < t[known][-1])
         if early.any():
@@ -84,6 +90,7 @@ def predict(fit: Fit, horizon: float) -> Prediction:
                 f"there on {int(early.sum())} of {len(early)} sampled orbits end."
             )
         states = sampled.states[known].transpose(0, 1)
+        outlook = of_samples(states, x, t[known], fit.adapted.systems.net.domain)
         # What will be observed has the errors of what was.
         states = states + fit.noise * torch.randn(
             states.shape, dtype=states.dtype, generator=torch.Generator().manual_seed(2)
@@ -91,9 +98,18 @@ def predict(fit: Fit, horizon: float) -> Prediction:
         bands["x"] = tuple(end.numpy() for end in interval(states))
         if fit.adapted.has_energy:
             bands["energy"] = tuple(end.numpy() for end in interval(energy_change_samples(fit.samples, x)))
+    if outlook is not None:
+        warnings += of_little_worth(outlook, fit.missed, fit.usual)
     energy = fit.adapted.energy(x).numpy() if fit.adapted.has_energy else None
     power, work = _work(fit, t[known], x, energy)
-    return Prediction(t[known].numpy(), x.numpy(), energy, work, power, bands, warnings)
+    return Prediction(t[known].numpy(), x.numpy(), energy, work, power, bands, outlook, warnings)
+
+
+def _without_samples(fit: Fit, x: Float[Tensor, "instants state"], t: Float[Tensor, " instants"]) -> Outlook | None:
+    """What is to be expected where no samples tell."""
+    if fit.tail is not None:
+        return of_tail(*fit.tail, t)
+    return None if fit.left_out is None else of_pace(fit.left_out, fit.adapted, x, t)
 
 
 def _orbits(fit: Fit, t: Float[Tensor, " instants"]) -> tuple[Orbits, Orbits | None]:
@@ -105,9 +121,9 @@ def _orbits(fit: Fit, t: Float[Tensor, " instants"]) -> tuple[Orbits, Orbits | N
     if fit.samples is None or fit.start_samples is None:
         return fit.adapted.orbits(start, t, _NOISY if fit.noise.any() else _EXACT), None
     if not fit.noise.any():
-        return fit.adapted.orbits(start, t, _EXACT), fit.samples.rollout(fit.start_samples, t, _NOISY)
+        return fit.adapted.orbits(start, t, _EXACT), fit.samples.rollout(fit.start_samples, t, _NOISY, _STEPS * len(t))
     together = AdaptedSystems.joined([fit.adapted.systems, fit.samples])
-    found = together.rollout(torch.cat([start, fit.start_samples]), t, _NOISY)
+    found = together.rollout(torch.cat([start, fit.start_samples]), t, _NOISY, _STEPS * len(t))
     return _part(found, slice(0, 1)), _part(found, slice(1, None))
 
 

@@ -65,7 +65,7 @@ def write_system(fit: Fit, horizon: float, origin: Origin, folder: Path) -> Writ
     write_prediction(folder / "prediction.csv", predicted)
     if predicted.bands:
         write_bands(folder / "bands.csv", predicted)
-    save_adapted(fit.adapted, origin.settings, folder / "adapted.pt")
+    save_adapted(fit.adapted, origin.settings, folder / "adapted.pt", fit.warnings)
 
     following = None if fit.samples is None else where_next(fit.samples)
     figures = _figures(fit, predicted, following)

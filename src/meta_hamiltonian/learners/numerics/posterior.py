@@ -131,6 +131,12 @@ class Posterior:
         """τ², the geometric mean over its posterior."""
         return (self.weights.sum(1) @ self._widths.log()).exp()
 
+    @property
+    def noise(self) -> Float[Tensor, " tasks"]:
+        """The mean variance of the noise of all blocks, the geometric mean over its posterior."""
+        variances = self._noises * (1 + self._ratios[:, None]) / 2
+        return (self.weights * variances.log()).sum((1, 2)).exp()
+
     def sample(
         self, count: int, generator: torch.Generator
     ) -> tuple[

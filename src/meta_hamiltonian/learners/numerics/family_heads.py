@@ -1,0 +1,151 @@
+"""How the heads of a family are distributed on the features of one body."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from meta_hamiltonian.learners.numerics.posterior import Posterior
+
+# Directions in which heads may differ.
+_MOST = 64
+_ROUNDS = 8
+# Features that are this part of the largest are not told apart.
+_RESOLVED = 1e-5
+# What the rounds begin with: fields that the heads leave, as a part of those that they have to explain.
+_FIRST = 1e-2
+# A variance of fields in units of their own is no smaller.
+_LEAST = 1e-20
+# Variances of the noise that are tried on a new system, as factors; ratios of that of dq/dt to that of dp/dt; and
+# scales of its field over the domain, in units of the rates that were observed.
+_FACTORS = 10.0 ** (torch.arange(-24, 25, dtype=torch.float64) / 2)
+_RATIOS = 10.0 ** torch.arange(-2, 3, dtype=torch.float64)
+_SCALES = 10.0 ** (torch.arange(-4, 13, dtype=torch.float64) / 8)
+
+
+class FamilyHeads(nn.Module):
+    """w = mean + factor v, v ~ N(0, I), and the variance that the best of such heads leave of a field.
+
+    A few gradient steps bring a head near to where it should be, and no nearer. These numbers tell what heads a
+    family has on the features of the body, and so how far the features alone can be trusted.
+    """
+
+    def __init__(self, features: int, outputs: int):
+        super().__init__()
+        self.mean: Tensor
+        self.factor: Tensor
+        self.noise: Tensor
+        self.register_buffer("mean", torch.zeros(features, outputs, dtype=torch.float64))
+        self.register_buffer("factor", torch.zeros(features, min(features, _MOST), dtype=torch.float64))
+        self.register_buffer("noise", torch.zeros((), dtype=torch.float64))
+
+    @property
+    def known(self) -> bool:
+        """Whether they were estimated."""
+        return bool(self.noise > 0)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "FamilyHeads":
+        # Directions of small features have large heads, whose digits matter.
+        super()._apply(fn, recurse)
+        self.mean, self.factor, self.noise = self.mean.double(), self.factor.double(), self.noise.double()
+        return self
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        for name, value in self.named_buffers():  # checkpoints of earlier versions have none
+            state_dict.setdefault(prefix + name, value)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    @torch.no_grad()
+    def estimate(
+        self,
+        features: Float[Tensor, "tasks rows features"],
+        targets: Float[Tensor, "tasks rows outputs"],
+        rows: Float[Tensor, " tasks"],
+    ) -> None:
+        """Expectation and maximisation: the heads of each task given what is known of all, and again.
+
+        **Arguments:**
+
+        - `features`, `targets`: A and y of held-out tasks; rows that a task does not have are 0.
+        - `rows`: how many it has.
+
+        ??? cite "Reference"
+
+            Dempster, Laird, Rubin: Maximum likelihood from incomplete data via the EM algorithm. Journal of the Royal
+            Statistical Society B 39, 1977.
+        """
+        features, targets, rows = (part.double() for part in (features, targets, rows))
+        heads = _unit_heads(features, rows.sum())
+        design = features @ heads
+        stacked = design.flatten(0, 1), targets.flatten(0, 1)
+        mean = torch.linalg.solve(
+            stacked[0].mT @ stacked[0] + _RESOLVED**2 * rows.sum() * torch.eye(heads.shape[1]).to(design),
+            stacked[0].mT @ stacked[1],
+        )
+        left = targets - design @ mean
+        gram, along, squares = design.mT @ design, design.mT @ left, left.square().sum()
+        numbers = rows.sum() * left.shape[-1]
+        noise = (_FIRST * squares / numbers).clamp_min(_LEAST)
+        eye = torch.eye(heads.shape[1]).to(design)
+        spread = eye * squares / numbers / len(eye)
+        for _ in range(_ROUNDS):
+            values, vectors = torch.linalg.eigh(spread)
+            root = vectors * values.clamp_min(0.0).sqrt()
+            inner = torch.linalg.cholesky(root.mT @ gram @ root / noise + eye)
+            v = torch.cholesky_solve(root.mT @ along, inner) / noise
+            u = root @ v
+            half = torch.linalg.solve_triangular(inner, root.mT.expand(len(inner), -1, -1), upper=False)
+            unsure = half.mT @ half  # the covariance of each head
+            explained = squares - 2 * (u * along).sum() + (u * (gram @ u)).sum()
+            unsure_rows = left.shape[-1] * (unsure * gram).sum()
+            noise = ((explained + unsure_rows) / numbers).clamp_min(_LEAST)
+            each = u.transpose(0, 1).flatten(1)
+            spread = each @ each.mT / each.shape[1] + unsure.mean(0)
+        values, vectors = torch.linalg.eigh(spread)
+        values, vectors = values.flip(0).clamp_min(0.0), vectors.flip(1)
+        count = min(self.factor.shape[1], len(values))
+        # What no head of the family meets is smooth too: a change of the head in any direction.
+        values[:count] += (noise + values[count:].sum()) / count
+        self.mean.copy_(heads @ mean)
+        self.factor.zero_()
+        self.factor[:, :count] = heads @ (vectors[:, :count] * values[:count].sqrt())
+        self.noise.copy_(noise)
+
+    @torch.no_grad()
+    def suppose(self, mean: Float[Tensor, "features outputs"], features: Float[Tensor, "rows features"]) -> None:
+        """Any heads, whose fields have the size 1 over these rows, as many as are told apart best."""
+        heads = _unit_heads(features[None], torch.tensor(float(len(features))))[:, : self.factor.shape[1]]
+        self.mean.copy_(mean)
+        self.factor[:, : heads.shape[1]] = heads / heads.shape[1] ** 0.5
+        self.noise.fill_(_FIRST**2)
+
+    def likeliest(
+        self, blocks: list[tuple[Float[Tensor, "1 rows features"], Float[Tensor, "1 rows outputs"]]]
+    ) -> tuple[float, Posterior]:
+        """The scale of a new system's heads, and the posterior of v in its units.
+
+        Heads are those of fields that have the size 1 over the whole domain. Points of a corner of it may have rates
+        of another size.
+
+        **Arguments:** `blocks`: one or two pairs of A and y, see [`Posterior`][].
+        """
+        factors = _FACTORS.to(self.noise)
+        count = sum(y.numel() for _, y in blocks)
+        found = []
+        for scale in _SCALES.tolist():
+            own = [(a @ self.factor, y / scale - a @ self.mean) for a, y in blocks]
+            posterior = Posterior(own, self.noise * factors, factors.new_ones(1), _RATIOS.to(factors))
+            found.append((posterior.log_evidence().item() - count * math.log(scale), scale, posterior))
+        _, scale, posterior = max(found, key=lambda one: one[0])
+        return scale, posterior
+
+
+def _unit_heads(features: Float[Tensor, "tasks rows features"], rows: Tensor) -> Float[Tensor, "features directions"]:
+    """Heads whose fields are uncorrelated over the rows and of size 1."""
+    triangle = torch.linalg.qr(features.flatten(0, 1), mode="r").R / rows.sqrt()
+    _, values, right = torch.linalg.svd(triangle, full_matrices=False)
+    kept = values > _RESOLVED * values[0]
+    return right[kept].mT / values[kept]

@@ -1,0 +1,61 @@
+"""How well a learner was trained, as the held-out systems of its training tell."""
+
+import math
+from typing import NamedTuple
+
+from meta_hamiltonian.episodes import sample_episodes
+from meta_hamiltonian.learners.checkpoint import Trained
+from meta_hamiltonian.learners.learner import Learner
+from meta_hamiltonian.systems import SimulatedSystem
+
+POOR = 0.05
+"""A learner that misses the fields of held-out systems by more than this part predicts no orbits."""
+
+# Members of the family, and points of each, that tell how large its fields are.
+_MEMBERS, _POINTS = 200, 50
+
+
+class Quality(NamedTuple):
+    """What a training reached.
+
+    - `steps`: outer steps.
+    - `error`: RMS of what predictions of held-out systems miss the field by, relative to its RMS.
+    """
+
+    steps: int
+    error: float
+
+    @property
+    def warning(self) -> str | None:
+        """One line where the learner is poor, else None."""
+        if self.error <= POOR:
+            return None
+        return (
+            f"This learner was trained for {self.steps} step{'s' * (self.steps != 1)}; its predictions of held-out "
+            f"systems miss the field by {self.error:.0%}: train it for longer, or choose another algorithm or model."
+        )
+
+
+def quality(trained: Trained) -> Quality | None:
+    """How good a learner is; None where its training does not tell."""
+    size = None
+    if trained.learner.scale != "task" and isinstance(trained.system, SimulatedSystem):
+        fields = sample_episodes(trained.system, _MEMBERS, _POINTS, 1, seed=0, split="sizes").support.dxdt
+        size = fields.square().mean().sqrt().item()
+    error = usual_error(trained.learner, trained.validation_loss, size)
+    return None if error is None else Quality(int(trained.history[-1]["step"]), error)
+
+
+def usual_error(learner: Learner, loss: float | None, size: float | None = None) -> float | None:
+    """What predictions of held-out systems miss the field by, as a part of it, from the validation loss.
+
+    **Arguments:** `size`: RMS of the derivatives, for a learner that does not divide by it.
+
+    **Returns:** None where the loss does not tell.
+    """
+    if loss is None or not learner.validates_adapted:
+        return None
+    error = math.sqrt(loss / learner.net.state_dim)  # the loss is summed over the coordinates
+    if learner.scale == "task":
+        return error
+    return None if size is None else error / size
