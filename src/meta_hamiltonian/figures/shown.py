@@ -13,10 +13,9 @@ from jaxtyping import Bool
 from meta_hamiltonian.basics.files import whole_file
 from meta_hamiltonian.dynamics import Domain
 from meta_hamiltonian.evaluation import Result, TestSet
+from meta_hamiltonian.evaluation.results import USUAL_STEPS
 from meta_hamiltonian.figures.planes import Plane, phase_planes
 
-USUAL_STEPS = 10
-"""Gradient steps after which learners are compared at a glance, or fewer, where a learner takes fewer."""
 _GRID = 41  # points an axis, for streamlines
 
 
