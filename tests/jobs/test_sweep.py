@@ -163,11 +163,11 @@ def test_a_sweep_over_families_keeps_them_apart_and_shows_them_at_a_glance(tmp_p
     text = (tmp_path / "summary.md").read_text()
     table = [line for line in text.split("## Families")[1].splitlines() if line.startswith("|")]
     assert table == [
-        "| system | ridge | anil |",
-        "| --- | --- | --- |",
-        "| spring | **1e-11** | 0.0001 |",
-        "| planet | 0.06 | **0.02** |",
-        "| ring | **3e-07** |  |",
+        "| system | K | ridge | anil |",
+        "| --- | --- | --- | --- |",
+        "| spring | 10 | **1e-11** | 0.0001 |",
+        "| planet | 10 | 0.06 | **0.02** |",
+        "| ring | 10 | **3e-07** |  |",
     ]
     assert len(linked(tmp_path)) == 8
     assert all((tmp_path / link).exists() for link in linked(tmp_path))

@@ -28,10 +28,15 @@ def by_family(rows: Sequence[Row]) -> dict[str, list[Row]]:
     return _grouped(rows, lambda row: row["system"])
 
 
+def largest_shots(rows: Sequence[Row]) -> int:
+    """The largest K."""
+    return max(int(row["shots"]) for row in rows)
+
+
 def by_algorithm(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Rows of one family by algorithm: of each job the one from the family's largest K, after 10 gradient steps or the
     largest number of them that is not larger."""
-    largest = max(int(row["shots"]) for row in rows)
+    largest = largest_shots(rows)
     of_jobs = _grouped([row for row in rows if int(row["shots"]) == largest], lambda row: row["job"])
     usual = [
         max((row for row in job if int(row["steps"]) <= USUAL_STEPS), key=lambda row: int(row["steps"]), default=job[0])
@@ -54,14 +59,15 @@ def algorithm(row: Row) -> str:
 
 def table(rows: Sequence[Row]) -> list[dict[str, str]]:
     """Families down, algorithms across, the smallest error of each family in bold."""
-    found = {family: errors(own) for family, own in by_family(rows).items()}
+    families = by_family(rows)
+    found = {family: errors(own) for family, own in families.items()}
     names = dict.fromkeys(name for own in found.values() for name in own)
     lines = []
     for family, own in found.items():
         best = min(own.values())
         cells = {name: f"{own[name]:.2g}" if name in own else "" for name in names}
         bold = {name: f"**{cell}**" for name, cell in cells.items() if own.get(name) == best}
-        lines.append({"system": family} | cells | bold)
+        lines.append({"system": family, "K": str(largest_shots(families[family]))} | cells | bold)
     return lines
 
 

@@ -193,8 +193,8 @@ def _of_families(finished: Sequence[Mapping[str, Any]]) -> list[str]:
         "",
         "## Families",
         "",
-        "Relative error of the field (`field_rel_median`, its mean over seeds) from the largest K, after at most "
-        f"{USUAL_STEPS} gradient steps.",
+        "Relative error of the field (`field_rel_median`, its mean over seeds) from the family's largest K, after at "
+        f"most {USUAL_STEPS} gradient steps.",
         "",
         *_table(list(lines[0]), lines),
     ]
