@@ -6,8 +6,10 @@ import torch
 
 from meta_hamiltonian.evaluation import evaluate, make_test_set
 from meta_hamiltonian.figures import Shown, save, streamlines, trajectories
-from meta_hamiltonian.figures.adapted import energy_contours, phase_portraits, predicted_orbit, residuals
+from meta_hamiltonian.figures.adapted import predicted_orbit, residuals
 from meta_hamiltonian.figures.planes import phase_planes
+from meta_hamiltonian.figures.projections import phase_portraits
+from meta_hamiltonian.figures.slices import energy_slice
 from meta_hamiltonian.learners import ANIL
 from meta_hamiltonian.models import HamiltonianNetwork
 from meta_hamiltonian.systems import HenonHeiles
@@ -24,7 +26,7 @@ def shown():
     return Shown.of(list(evaluate(learner, systems, [6], [0, 2])), systems, 1)
 
 
-def test_each_degree_of_freedom_has_its_plane_through_the_centre(shown):
+def test_each_degree_of_freedom_has_its_plane_through_the_centre_unless_it_is_told(shown):
     assert shown.field.shape == (2, 41, 41, 2)
     first, second = phase_planes(SYSTEM.domain, 41)
     assert (first.axes, second.axes) == ((0, 2), (1, 3))
@@ -38,8 +40,8 @@ def test_streamlines_have_a_row_for_each_and_trajectories_a_panel_for_each_coord
     assert [axes.get_ylabel() for axes in figure.axes[::3]] == ["p1 (dimensionless)", "p2 (dimensionless)"]
     figure = trajectories(shown, 6)
     labels = [axes.get_ylabel() for axes in figure.axes]
-    assert labels == [*SYSTEM.domain.labels, "true H (dimensionless)"]
-    np.testing.assert_array_equal(figure.axes[3].lines[0].get_ydata(), shown.orbit[:, 3])
+    assert labels == ["q2 (dimensionless)", *SYSTEM.domain.labels, "true H (dimensionless)"]
+    np.testing.assert_array_equal(figure.axes[4].lines[0].get_ydata(), shown.orbit[:, 3])
 
 
 def test_what_is_shown_is_read_back(shown, tmp_path):
@@ -55,14 +57,14 @@ def test_the_reports_figures_are_drawn(shown, tmp_path):
     adapted = learner.adapt(torch.from_numpy(shown.x), torch.from_numpy(shown.dxdt))
     orbit = shown.orbit
     figures = {
-        "field": phase_portraits(adapted, shown.x, shown.dxdt, orbit),
-        "energy": energy_contours(adapted, shown.x, orbit),
+        "portraits": phase_portraits(SYSTEM.domain, shown.x, shown.dxdt, orbit),
+        "energy": energy_slice(adapted, shown.x, orbit),
         "orbit": predicted_orbit(SYSTEM.domain, shown.t, orbit, shown.energy, {}),
         "residuals": residuals(SYSTEM.domain, shown.dxdt, shown.dxdt),
     }
-    assert [axes.get_xlabel() for axes in figures["field"].axes] == ["q1 (dimensionless)", "q2 (dimensionless)"]
+    assert [axes.get_xlabel() for axes in figures["portraits"].axes] == ["q1 (dimensionless)", "q2 (dimensionless)"]
     assert figures["energy"].axes[0].get_ylabel() == "q2 (dimensionless)"
-    assert [line.get_label() for line in figures["orbit"].axes[1].lines] == ["p1", "p2"]
+    assert [axes.get_ylabel() for axes in figures["orbit"].axes[:2]] == ["q1 (dimensionless)", "p1 (dimensionless)"]
     legend = figures["residuals"].axes[0].get_legend()
     assert [text.get_text() for text in legend.get_texts()] == ["dq1/dt", "dq2/dt", "dp1/dt", "dp2/dt"]
     for name, figure in figures.items():

@@ -108,10 +108,11 @@ def test_it_is_adapted_reported_identified_and_exported(home, monkeypatch):
     done = CliRunner().invoke(app, what)
     assert done.exit_code == 0, done.output
     folder = home / "seen-adapted"
-    assert {file.stem for file in (folder / "figures").iterdir()} == {"orbit", "residuals", "field", "energy"}
+    names = {"orbit", "residuals", "positions", "portraits", "field", "energy", "uncertainty"}
+    assert {file.stem for file in (folder / "figures").iterdir()} == names
     prediction = np.genfromtxt(folder / "prediction.csv", delimiter=",", names=True)
     assert prediction.dtype.names == ("t", "q1", "q2", "p1", "p2", "energy", "dissipated")
-    assert len(re.findall("<img ", (folder / "report.html").read_text())) == 4
+    assert len(re.findall("<img ", (folder / "report.html").read_text())) == len(names)
     identified = CliRunner().invoke(app, ["identify", "outputs/own", "--n-systems", "40", *own])
     assert identified.exit_code == 0, identified.output
     assert re.search(r"Independent terms of the family: \d", identified.stdout)

@@ -2,14 +2,19 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
+import pytest
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import RunMode
 from omegaconf import OmegaConf
+from several import Planet, ring, shown_of
 
 from meta_hamiltonian.evaluation.results import COLUMNS, write_rows
+from meta_hamiltonian.jobs.families import algorithm
 from meta_hamiltonian.jobs.sweep import SummaryCallback, summarize, time_spent
+from meta_hamiltonian.systems import Spring
 
 
 def finished_job(sweep: Path, name: str, overrides: list[str]) -> Path:
@@ -101,3 +106,94 @@ def test_the_summary_says_how_the_time_was_spent(tmp_path):
     assert times["jobs a minute"] == "1.1"
     summarize(tmp_path, draw=False)
     assert "| training | 80.0 s (31% of the jobs) |" in (tmp_path / "summary.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def shown():
+    """What jobs leave for the figures, of a family of each kind."""
+    return {"spring": shown_of(Spring()), "planet": shown_of(Planet()), "ring": shown_of(ring(4))}
+
+
+@pytest.fixture
+def quickly(monkeypatch):
+    """Figures are made, but their files are empty, and they have no streamlines: those take seconds."""
+
+    def save(figure, path):
+        path.parent.mkdir(exist_ok=True)
+        path.with_suffix(".png").touch()
+        path.with_suffix(".pdf").touch()
+
+    monkeypatch.setattr("matplotlib.axes.Axes.streamplot", lambda *arguments, **more: None)
+    monkeypatch.setattr("meta_hamiltonian.jobs.sweep_figures.save", save)
+
+
+def family_job(sweep: Path, shown: dict, number: int, system: str, algo: str, error: float, *more: str) -> None:
+    overrides = ["experiment=families", f"system={system}", f"algo={algo}", *more]
+    folder = finished_job(sweep, str(number), overrides)
+    row = dict.fromkeys(COLUMNS, 1) | {"system": system, "algo": algo, "noise": 0.0}
+    rows = [
+        row | {"shots": shots, "steps": steps, "field_rel_median": error / steps * (9 if shots == 5 else 1)}
+        for shots in (5, 10)
+        for steps in (1, 10, 50)
+    ]
+    write_rows(folder / "results.csv", COLUMNS, rows)
+    (folder / "figures").mkdir()
+    shown[system].save(folder / "figures" / "shown.npz")
+
+
+def linked(sweep: Path) -> list[str]:
+    return re.findall(r"\]\((figures/[^)]+)\)", (sweep / "summary.md").read_text())
+
+
+def test_a_sweep_over_families_keeps_them_apart_and_shows_them_at_a_glance(tmp_path, shown, quickly):
+    family_job(tmp_path, shown, 0, "spring", "ridge", 1e-10)
+    family_job(tmp_path, shown, 1, "spring", "anil", 1e-3)
+    summarize(tmp_path)
+    figures = tmp_path / "figures"
+    assert {file.stem for file in figures.iterdir()} == {"comparison", "fields", "orbits"}, "one family so far"
+    assert "## Families" not in (tmp_path / "summary.md").read_text()
+
+    family_job(tmp_path, shown, 2, "planet", "ridge", 0.5, "seed=0")
+    family_job(tmp_path, shown, 3, "planet", "anil", 0.2)
+    family_job(tmp_path, shown, 4, "planet", "ridge", 0.7, "seed=1")
+    family_job(tmp_path, shown, 5, "ring", "ridge", 3e-6)
+    summarize(tmp_path)
+    each = {f"{kind}_{name}" for kind in ("comparison", "fields", "orbits") for name in ("spring", "planet")}
+    assert {file.stem for file in figures.iterdir()} == {"families", "comparison_ring"} | each
+    text = (tmp_path / "summary.md").read_text()
+    table = [line for line in text.split("## Families")[1].splitlines() if line.startswith("|")]
+    assert table == [
+        "| system | K | ridge | anil |",
+        "| --- | --- | --- | --- |",
+        "| spring | 10 | **1e-11** | 0.0001 |",
+        "| planet | 10 | 0.06 | **0.02** |",
+        "| ring | 10 | **3e-07** |  |",
+    ]
+    assert len(linked(tmp_path)) == 8
+    assert all((tmp_path / link).exists() for link in linked(tmp_path))
+
+
+def test_figures_are_drawn_again_only_where_a_job_has_ended(tmp_path, shown, quickly):
+    family_job(tmp_path, shown, 0, "spring", "ridge", 1e-10)
+    family_job(tmp_path, shown, 1, "ring", "ridge", 1e-10)
+    summarize(tmp_path)
+    before = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "figures").glob("*.png")}
+    assert set(before) == {"comparison_spring.png", "comparison_ring.png", "families.png"}
+    family_job(tmp_path, shown, 2, "spring", "anil", 1e-4)
+    summarize(tmp_path)
+    after = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "figures").glob("*.png")}
+    assert {name for name in before if after[name] != before[name]} == {"comparison_spring.png", "families.png"}
+
+
+def test_the_summary_links_no_figure_that_is_not_there(tmp_path):
+    finished_job(tmp_path, "0", ["seed=0"])
+    summarize(tmp_path, draw=False)
+    assert linked(tmp_path) == []
+    summarize(tmp_path)
+    assert linked(tmp_path) == ["figures/comparison.png"]
+
+
+def test_an_algorithm_is_what_is_left_of_the_overrides():
+    row = {"algo": "ridge", "overrides": "system=spring seed=1 shots=25 +friction=dry"}
+    assert algorithm(row) == "ridge"
+    assert algorithm(row | {"overrides": "system=spring method=anil data.noise=0.1 seed=2"}) == "anil data.noise=0.1"

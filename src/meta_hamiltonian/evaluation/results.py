@@ -28,6 +28,8 @@ COLUMNS = (
     "adapt_seconds",
 )
 """Of `results.csv`. Other programs read them: their names and order stay."""
+USUAL_STEPS = 10
+"""Gradient steps after which learners are compared at a glance, or fewer, where a learner takes fewer."""
 
 
 def write_rows(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:

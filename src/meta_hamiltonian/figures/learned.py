@@ -4,10 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from meta_hamiltonian.evaluation.coverage import Coverage
 from meta_hamiltonian.evaluation.identify import Identified
 from meta_hamiltonian.figures.style import MARKERS, OBSERVATIONS, PREDICTION, SERIES, new_figure
+
+_MANY = 24  # singular values that are drawn small
 
 
 def reliability(found: Sequence[Coverage]) -> Figure:
@@ -38,12 +41,26 @@ def reliability(found: Sequence[Coverage]) -> Figure:
 
 
 def terms(found: Identified, most: int = 12) -> Figure:
-    """The singular values of the predicted fields, and the error that hides the small ones."""
+    """The singular values of the predicted fields, and the error that hides the small ones.
+
+    **Arguments:**
+
+    - `found`: with any number of them.
+    - `most`: that are shown, beside those that lie above the error and half as many more.
+    """
     figure = new_figure(5.0, 3.4)
     axes = figure.subplots()
-    values = found.singular_values[:most].numpy()
-    axes.semilogy(np.arange(1, len(values) + 1), values, "o", color=PREDICTION, label="singular values")
-    axes.axhline(found.error, color=OBSERVATIONS, linestyle="--", label="error of the predicted fields")
+    values = found.singular_values[: max(most, round(1.5 * found.terms))].numpy()
+    values = np.where(values > 0, values, np.nan)  # one that is zero has no place on this scale
+    size = 3 if len(values) > _MANY else None
+    axes.set_yscale("log")
+    drawn = {*values[values > 0].tolist(), *([found.error] if found.error > 0 else [])}
+    if len(drawn) < 2:  # one height, or none, gives no scale
+        axes.set_ylim(0.1 * max(drawn, default=1.0), 10 * max(drawn, default=1.0))
+    axes.plot(np.arange(1, len(values) + 1), values, "o", color=PREDICTION, label="singular values", markersize=size)
+    if found.error > 0:
+        axes.axhline(found.error, color=OBSERVATIONS, linestyle="--", label="error of the predicted fields")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("direction")
     axes.set_ylabel("contribution to the fields, of their RMS")
     axes.set_title(f"Independent terms of the family: {found.terms}", fontsize=10)

@@ -1,17 +1,20 @@
 """The one test system that figures show: the truth, what was observed, and what was predicted."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Bool
 
 from meta_hamiltonian.basics.files import whole_file
 from meta_hamiltonian.dynamics import Domain
 from meta_hamiltonian.evaluation import Result, TestSet
-from meta_hamiltonian.figures.planes import phase_planes
+from meta_hamiltonian.evaluation.results import USUAL_STEPS
+from meta_hamiltonian.figures.planes import Plane, phase_planes
 
 _GRID = 41  # points an axis, for streamlines
 
@@ -35,8 +38,8 @@ class Shown:
     """One system.
 
     - `domain`: where its states live, for axes and labels.
-    - `field`: (dq/dt, dp/dt) of a degree of freedom on its plane of [`phase_planes`][], `[planes, q, p, 2]`; not a
-        number where the member may not be observed.
+    - `field`: (dq/dt, dp/dt) of a degree of freedom on its plane of `planes`, `[planes, q, p, 2]`; not a number where
+        the member may not be observed.
     - `t`, `orbit`, `energy`: the true orbit `[instants, 2n]` and the energy along it.
     - `x`, `dxdt`: what was observed, `[K, 2n]`.
     - `predictions`: for each K and number of gradient steps.
@@ -55,7 +58,7 @@ class Shown:
     def of(cls, results: Sequence[Result], test: TestSet, system: int) -> "Shown":
         """Collects it from the results of an evaluation."""
         domain, parameters = test.system.domain, test.parameters[system]
-        planes = phase_planes(domain, _GRID)
+        planes = phase_planes(domain, _GRID, test.orbit[0, system].numpy())
         x = torch.stack([plane.states for plane in planes])
         hidden = domain.excluded(x) | ~test.system.admits(x, parameters)
 
@@ -86,6 +89,27 @@ class Shown:
             test.support.dxdt[system].numpy(),
             predictions,
         )
+
+    def adapted_of_shots(self, shots: int) -> list[Prediction]:
+        """The same without the unadapted network, where there is another: it would set the scale of a figure's axes."""
+        predictions = self.of_shots(shots)
+        return [prediction for prediction in predictions if prediction.steps > 0] or predictions
+
+    @functools.cached_property
+    def planes(self) -> list[Plane]:
+        """Those of [`phase_planes`][] through the initial state of the orbit."""
+        return phase_planes(self.domain, self.field.shape[1], self.orbit[0])
+
+    @property
+    def hidden(self) -> Bool[np.ndarray, "planes across along"]:
+        """Where on these planes the member may not be observed."""
+        return np.isnan(self.field[..., 0])
+
+    @property
+    def usual(self) -> Prediction:
+        """From the largest K, after 10 gradient steps or the largest number of them that is not larger."""
+        of_shots = self.of_shots(max(prediction.shots for prediction in self.predictions))
+        return max((p for p in of_shots if p.steps <= USUAL_STEPS), key=lambda p: p.steps, default=of_shots[0])
 
     def is_of_the_same_system(self, other: "Shown") -> bool:
         """Whether both show the same member of the same family."""
@@ -119,8 +143,14 @@ class Shown:
                 for i, numbers in enumerate(json.loads(str(file["predictions"])))
             )
             arrays = {name: file[name] for name in _ARRAYS}
-            domain = Domain.from_settings(json.loads(str(file["domain"])))
+        domain = cls.load_domain(path)
         return cls(domain=domain, **arrays, predictions=predictions)
+
+    @staticmethod
+    def load_domain(path: Path) -> Domain:
+        """The domain alone, without reading all else."""
+        with np.load(path) as file:
+            return Domain.from_settings(json.loads(str(file["domain"])))
 
 
 _ARRAYS = ("field", "t", "orbit", "energy", "x", "dxdt")

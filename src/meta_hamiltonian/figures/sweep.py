@@ -9,14 +9,19 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from meta_hamiltonian.figures.shown import Prediction, Shown
+from meta_hamiltonian.figures.orbits import draw_positions
+from meta_hamiltonian.figures.planes import state_words
+from meta_hamiltonian.figures.shown import Shown
 from meta_hamiltonian.figures.style import (
     DASHES,
     MARKERS,
     PREDICTION,
     SERIES,
     TRUTH,
+    add_title,
+    broken,
     draw_observations,
+    draw_state,
     draw_streams,
     new_figure,
     number,
@@ -26,7 +31,6 @@ from meta_hamiltonian.figures.style import (
 _MOST_JOBS = 20  # in one comparison
 _LONGEST_NAME = 60  # of a job, in characters; a longer one leaves no room for the axes
 _TYPICAL_SHOTS = (25, 50)
-_STEPS = 10  # gradient steps that the side-by-side figures show
 
 
 def comparison(rows: Sequence[Mapping[str, Any]]) -> Figure:
@@ -76,59 +80,71 @@ def comparison(rows: Sequence[Mapping[str, Any]]) -> Figure:
 def fields_side_by_side(jobs: Mapping[str, Shown]) -> Figure:
     """Figure (a) for all jobs of a sweep: the true field, and each job's prediction from its largest K.
 
-    The jobs are of one family; with several degrees of freedom the first one is shown.
+    The jobs are of one system; with several degrees of freedom the plane of the first one is shown, through the initial
+    state of the orbit.
     """
     columns = min(len(jobs) + 1, 4)
     rows = -(-(len(jobs) + 1) // columns)
     first = next(iter(jobs.values()))
-    figure = new_figure(2.4 * columns, 2.5 * rows + 0.4)
+    n, plane = first.domain.degrees_of_freedom, first.planes[0]
+    figure = new_figure(2.4 * columns, 2.5 * rows + (0.4 if n == 1 else 0.8))
     all_axes = list(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat)
-    draw_streams(all_axes[0], first, first.field, TRUTH)
+    draw_streams(all_axes[0], plane, first.field[0], TRUTH, first.hidden[0])
     all_axes[0].set_title("true", fontsize=8)
     for axes, (job, shown) in zip(all_axes[1:], jobs.items(), strict=False):
-        prediction = _prediction(shown)
-        draw_streams(axes, shown, prediction.field, PREDICTION)
+        prediction = shown.usual
+        draw_streams(axes, plane, prediction.field[0], PREDICTION, first.hidden[0])
         draw_observations(axes, shown, prediction.shots)
         words = f"K = {prediction.shots}, {steps_words(prediction.steps)}, MSE {number(prediction.field_mse)}"
-        axes.set_title(f"{_short(job)}\n{words}", fontsize=7)
+        axes.set_title(f"{broken(short(job), 2.3, 7)}\n{words}", fontsize=7)
     for axes in all_axes[len(jobs) + 1 :]:
         axes.set_visible(False)
-    n = first.domain.degrees_of_freedom
-    figure.supxlabel(f"position {first.domain.labels[0]}", fontsize=9)
-    figure.supylabel(f"momentum {first.domain.labels[n]}", fontsize=9)
+    width, height = figure.get_size_inches()
+    figure.supxlabel(broken(f"position {first.domain.labels[0]}", 0.9 * width, 9), fontsize=9)
+    figure.supylabel(broken(f"momentum {first.domain.labels[n]}", 0.9 * height, 9), fontsize=9)
+    if n > 1:
+        for axes in all_axes[: len(jobs) + 1]:
+            draw_state(axes, plane.point)
+        add_title(figure, f"Vector field on the plane through {state_words(plane.through)}, the circle")
     return figure
 
 
 def orbits_side_by_side(jobs: Mapping[str, Shown]) -> Figure:
-    """Figure (b) for all jobs of a sweep, each with axes of its own below the truth's."""
-    figure = new_figure(8.0, 1.5 * len(jobs) + 0.8)
-    for axes, (job, shown) in zip(figure.subplots(len(jobs), 3, squeeze=False, sharex=True), jobs.items(), strict=True):
-        prediction = _prediction(shown)
-        domain = shown.domain
-        q, p = 0, domain.degrees_of_freedom
-        curves = [(shown.orbit[:, i], prediction.orbit[:, i]) for i in (q, p)]
-        for column, (truth, predicted) in zip(axes, [*curves, (shown.energy, prediction.energy)], strict=True):
+    """Figure (b) for all jobs of a sweep, each with axes of its own below the truth's.
+
+    The jobs are of one system; with several degrees of freedom the plane of the first two positions comes first.
+    """
+    first = next(iter(jobs.values()))
+    domain, n = first.domain, first.domain.degrees_of_freedom
+    planes = int(n > 1)
+    height = 1.5 + 0.6 * planes
+    figure = new_figure(8.0 + 2.4 * planes, height * len(jobs) + 0.8)
+    grid = figure.subplots(len(jobs), 3 + planes, squeeze=False)
+    for i, (axes, (job, shown)) in enumerate(zip(grid, jobs.items(), strict=True), 1):
+        prediction = shown.usual
+        if planes:
+            draw_positions(axes[0], shown, [prediction], prediction, 7)
+            axes[0].tick_params(labelsize=7)
+        curves = [(shown.orbit[:, j], prediction.orbit[:, j]) for j in (0, n)]
+        for column, (truth, predicted) in zip(axes[planes:], [*curves, (shown.energy, prediction.energy)], strict=True):
             column.plot(shown.t, truth, color=TRUTH, label="true")
             column.plot(shown.t, predicted, color=PREDICTION, linestyle="--", label="predicted")
-            column.tick_params(labelsize=7)
+            column.tick_params(labelsize=7, labelbottom=i == len(jobs))
+            if column is not grid[-1, -1]:
+                column.sharex(grid[-1, -1])
             column.ticklabel_format(axis="y", useOffset=False)
-        axes[0].set_title(f"{_short(job)}, K = {prediction.shots}, {steps_words(prediction.steps)}", fontsize=7)
-        axes[1].set_title(f"state MSE {number(prediction.state_mse)}", fontsize=7)
-        axes[2].set_title(f"energy MSE {number(prediction.energy_mse)}", fontsize=7)
-        labels = (domain.labels[q], domain.labels[p], f"true {domain.energy_label}")
-        for column, label in zip(axes, labels, strict=True):
-            column.set_ylabel(label.replace(" (", "\n("), fontsize=7)
-    for column in figure.axes[-3:]:
-        column.set_xlabel(next(iter(jobs.values())).domain.time_label, fontsize=8)
-    handles = figure.axes[0].get_legend_handles_labels()
+        title = f"{short(job)}, K = {prediction.shots}, {steps_words(prediction.steps)}"
+        axes[0].set_title(broken(title, 2.1, 7) if planes else title, fontsize=7)
+        axes[planes + 1].set_title(f"state MSE {number(prediction.state_mse)}", fontsize=7)
+        axes[planes + 2].set_title(f"energy MSE {number(prediction.energy_mse)}", fontsize=7)
+        labels = (domain.labels[0], domain.labels[n], f"true {domain.energy_label}")
+        for column, label in zip(axes[planes:], labels, strict=True):
+            column.set_ylabel(broken(label.replace(" (", "\n("), height - 0.4, 7), fontsize=7)
+    for column in grid[-1, planes:]:
+        column.set_xlabel(domain.time_label, fontsize=8)
+    handles = grid[0, -1].get_legend_handles_labels()
     figure.legend(*handles, fontsize=8, frameon=False, loc="outside upper right", ncols=2)
     return figure
-
-
-def _prediction(shown: Shown) -> Prediction:
-    """From the largest K, after 10 gradient steps or the largest number of them that is not larger."""
-    of_shots = shown.of_shots(max(prediction.shots for prediction in shown.predictions))
-    return max((p for p in of_shots if p.steps <= _STEPS), key=lambda p: p.steps, default=of_shots[0])
 
 
 # What a curve is in each panel: the learner, and what it was given.
@@ -178,7 +194,7 @@ def _draw_curves(axes: Axes, curves: Curves, column: str) -> None:
             marker=MARKERS[j % len(MARKERS)],
             linestyle=DASHES[(i // len(SERIES)) % len(DASHES)],
             markerfacecolor="white" if i // len(SERIES) % 2 else None,  # a single point has no dashes
-            label=f"{_short(learner)}, {its}",
+            label=f"{short(learner)}, {its}",
         )
     ticks = sorted({float(row[column]) for points in curves.values() for row in points})
     smallest = min((tick for tick in ticks if tick > 0), default=1.0)
@@ -196,6 +212,7 @@ def _same(rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any], columns: Se
     return [other for other in rows if all(other[column] == row[column] for column in columns)]
 
 
-def _short(job: str) -> str:
+def short(job: str) -> str:
+    """What tells a job from the others, in a length that leaves room for the axes."""
     words = (job or "defaults").replace("method=", "").replace("algo=", "")
     return textwrap.shorten(words, _LONGEST_NAME, placeholder=" …")

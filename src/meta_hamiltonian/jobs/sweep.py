@@ -22,7 +22,8 @@ from hydra.utils import to_absolute_path
 from omegaconf import DictConfig, OmegaConf
 
 from meta_hamiltonian.basics.files import write_text
-from meta_hamiltonian.evaluation.results import COLUMNS, write_rows
+from meta_hamiltonian.evaluation.results import COLUMNS, USUAL_STEPS, write_rows
+from meta_hamiltonian.jobs.families import by_family, table, without_common_overrides
 from meta_hamiltonian.jobs.job import read_finished
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,6 @@ log = logging.getLogger(__name__)
 _ROOM = 2**16  # bytes that the folder of a job must take at least
 _DRAW_EVERY = 300.0  # seconds
 _INTERRUPTED = 600.0  # seconds without a job: the sweep was stopped and resumed
-_MOST_SHOWN = 12  # jobs whose fields and orbits are drawn side by side
 _SUMMARY_COLUMNS = ("job", "overrides", "status", "error", *COLUMNS)
 
 
@@ -106,19 +106,21 @@ def _finally(sweep: Path) -> None:
 
 
 def _are_old(figures: Path) -> bool:
-    file = figures / "comparison.png"
-    return not file.exists() or time.time() - file.stat().st_mtime > _DRAW_EVERY
+    drawn = [file.stat().st_mtime for file in figures.glob("comparison*.png")]
+    return not drawn or time.time() - max(drawn) > _DRAW_EVERY
 
 
 def summarize(sweep: Path, draw: bool = True) -> None:
-    """Writes `summary.csv`, `summary.md` and `figures/comparison` from what lies in the jobs' folders."""
+    """Writes `summary.csv`, `summary.md` and `figures/` from what lies in the jobs' folders."""
     with filelock.FileLock(sweep / ".summary.lock"):
         rows = [row for job in _jobs(sweep) for row in _rows(job, sweep)]
         write_rows(sweep / "summary.csv", _SUMMARY_COLUMNS, rows)
-        rows = _without_common_overrides(rows)
+        rows = without_common_overrides(rows)
         finished = [row for row in rows if row["status"] == "finished"]
         if finished and draw:
-            _draw(sweep, finished)
+            from meta_hamiltonian.jobs.sweep_figures import draw as draw_figures  # here: Hydra imports this module
+
+            draw_figures(sweep, finished)
         times = time_spent(sweep / row["job"] for row in rows)
         write_text(sweep / "summary.md", _markdown(rows, finished, times, sweep / "figures"))
 
@@ -141,20 +143,6 @@ def time_spent(jobs: Iterable[Path]) -> list[tuple[str, str]]:
     return [*lines, ("jobs at once", f"{inside / wall:.2f}"), ("jobs a minute", f"{60 * len(done) / wall:.1f}")]
 
 
-def _draw(sweep: Path, finished: Sequence[Mapping[str, Any]]) -> None:
-    # Here: Hydra imports this module at every start.
-    from meta_hamiltonian.figures import Shown, comparison, fields_side_by_side, orbits_side_by_side, save
-
-    save(comparison(finished), sweep / "figures" / "comparison")
-    jobs = {row["overrides"]: sweep / row["job"] / "figures" / "shown.npz" for row in finished}
-    shown = {job: Shown.load(path) for job, path in list(jobs.items())[:_MOST_SHOWN] if path.exists()}
-    first = next(iter(shown.values()), None)
-    shown = {job: one for job, one in shown.items() if first is not None and one.is_of_the_same_system(first)}
-    if len(shown) > 1:
-        save(fields_side_by_side(shown), sweep / "figures" / "fields")
-        save(orbits_side_by_side(shown), sweep / "figures" / "orbits")
-
-
 def _jobs(sweep: Path) -> list[Path]:
     jobs = [path.parent.parent for path in sweep.rglob(".hydra/overrides.yaml")]
     return sorted(jobs, key=lambda job: (len(job.name), job.name))  # 2 before 10
@@ -170,16 +158,6 @@ def _rows(job: Path, sweep: Path) -> list[dict[str, Any]]:
         return [row]
     with results.open(newline="") as file:
         return [row | {"status": "finished"} | result for result in csv.DictReader(file)]
-
-
-def _without_common_overrides(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Readers need to see what tells the jobs apart."""
-    of_jobs = [row["overrides"].split() for row in rows]
-    common = set(of_jobs[0]).intersection(*of_jobs) if len({row["job"] for row in rows}) > 1 else set()
-    return [
-        {**row, "overrides": " ".join(word for word in words if word not in common)}
-        for row, words in zip(rows, of_jobs, strict=True)
-    ]
 
 
 def _markdown(
@@ -198,13 +176,38 @@ def _markdown(
         over_seeds = _over_seeds(finished)
         if over_seeds:
             lines += ["", "## Over seeds, mean ± standard deviation", "", *_table(list(over_seeds[0]), over_seeds)]
-        lines += ["", "![Error of the vector field](figures/comparison.png)"]
-        links = [f"[{name}](figures/{name}.png)" for name in ("fields", "orbits") if (figures / f"{name}.png").exists()]
-        lines += ["", f"Jobs that predict the same system, side by side: {', '.join(links)}."] if links else []
+        lines += _of_families(finished)
+        lines += _of_figures(figures)
     if times:
         spent = [{"": name, "time": value} for name, value in times]
         lines += ["", "## How the time was spent", "", *_table(["", "time"], spent)]
     return "\n".join(lines) + "\n"
+
+
+def _of_families(finished: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A table of families and algorithms, where there are several families."""
+    if len(by_family(finished)) < 2:
+        return []
+    lines = table(finished)
+    return [
+        "",
+        "## Families",
+        "",
+        "Relative error of the field (`field_rel_median`, its mean over seeds) from the family's largest K, after at "
+        f"most {USUAL_STEPS} gradient steps.",
+        "",
+        *_table(list(lines[0]), lines),
+    ]
+
+
+def _of_figures(figures: Path) -> list[str]:
+    """Links to the figures that are there."""
+    names = sorted(file.stem for file in figures.glob("*.png"))
+    lines = ["", "![A system of each family](figures/families.png)"] if "families" in names else []
+    for name in (name for name in names if name.startswith("comparison")):
+        lines += ["", f"![Error of the vector field](figures/{name}.png)"]
+    links = [f"[{name}](figures/{name}.png)" for name in names if name.startswith(("fields", "orbits"))]
+    return [*lines, "", f"Jobs that predict the same system, side by side: {', '.join(links)}."] if links else lines
 
 
 def _over_seeds(finished: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

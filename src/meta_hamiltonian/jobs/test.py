@@ -12,6 +12,7 @@ from meta_hamiltonian.basics.devices import rank, share
 from meta_hamiltonian.evaluation import Result, TestSet, evaluate, make_test_set
 from meta_hamiltonian.evaluation.results import COLUMNS, write_rows
 from meta_hamiltonian.figures import Shown, save, streamlines, training, trajectories
+from meta_hamiltonian.figures.spacetime import has_sites, spacetimes
 from meta_hamiltonian.learners.checkpoint import Trained
 from meta_hamiltonian.reports.tables import print_table
 from meta_hamiltonian.systems import SimulatedSystem
@@ -60,11 +61,13 @@ def _rows(config: DictConfig, trained: Trained, results: Sequence[Result]) -> li
 
 
 def draw(results: Sequence[Result], test_set: TestSet, folder: Path) -> list[Path]:
-    """The poster's two figures for each K, and the data in them; returns the PNG files."""
+    """The poster's two figures for each K, a picture of a ring, and the data in them; returns the PNG files."""
     shown = Shown.of(results, test_set, _SHOWN)
+    kinds = {"field": streamlines, "orbit": trajectories}
+    kinds |= {"spacetime": spacetimes} if has_sites(shown.domain) else {}
     files = []
     for shots in dict.fromkeys(result.shots for result in results):
-        for name, figure in (("field", streamlines), ("orbit", trajectories)):
+        for name, figure in kinds.items():
             save(figure(shown, shots), path := folder / f"{name}_k{shots}")
             files.append(path.with_suffix(".png"))
     shown.save(folder / "shown.npz")

@@ -17,10 +17,12 @@ from meta_hamiltonian.figures.adapted import (
     energy_contours,
     field_uncertainty,
     learned_field,
-    phase_portraits,
     predicted_orbit,
     residuals,
 )
+from meta_hamiltonian.figures.projections import phase_portraits, positions
+from meta_hamiltonian.figures.slices import energy_slice, field_slices, uncertainty_slices
+from meta_hamiltonian.figures.spacetime import has_sites, predicted_spacetime
 from meta_hamiltonian.inference import Fit
 from meta_hamiltonian.inference.bands import where_next
 from meta_hamiltonian.inference.remarks import with_error
@@ -83,7 +85,7 @@ def _figures(
     fit: Fit, predicted: Prediction, following: Float[Tensor, " state"] | None
 ) -> dict[str, tuple[Figure, str]]:
     """By name, with captions."""
-    domain, x, dxdt = fit.adapted.systems.net.domain, fit.x.numpy(), fit.dxdt.numpy()
+    domain, dxdt = fit.adapted.systems.net.domain, fit.dxdt.numpy()
     orbit = predicted_orbit(domain, predicted.t, predicted.x, predicted.energy, predicted.bands)
     figures = {
         "orbit": (orbit, "The predicted orbit" + (", with 95 % credible bands." if predicted.bands else ".")),
@@ -93,25 +95,54 @@ def _figures(
         ),
     }
     one = domain.degrees_of_freedom == 1
-    crossed = bool(fit.friction)
-    if one:
-        figures["field"] = (learned_field(fit.adapted, x, dxdt, predicted.x), "Arrows: what was observed.")
-    else:
-        portraits = phase_portraits(fit.adapted, x, dxdt, predicted.x)
-        figures["field"] = (portraits, "Each degree of freedom by itself. Arrows: what was observed.")
+    figures |= (_of_one if one else _of_several)(fit, predicted, following)
+    if predicted.energy is not None and predicted.work:
+        budget = energy_budget(domain, predicted.t, predicted.energy, predicted.work, predicted.power)
+        figures["budget"] = (budget, "H, what friction has taken and inputs have given, and the power of each.")
+    return figures
+
+
+def _of_one(
+    fit: Fit, predicted: Prediction, following: Float[Tensor, " state"] | None
+) -> dict[str, tuple[Figure, str]]:
+    """Those of one degree of freedom, whose states are the points of a plane."""
+    x, dxdt = fit.x.numpy(), fit.dxdt.numpy()
+    figures = {"field": (learned_field(fit.adapted, x, dxdt, predicted.x), "Arrows: what was observed.")}
     if predicted.energy is not None:
-        contours = energy_contours(fit.adapted, x, predicted.x)
-        follow = "Friction carries the orbit across these lines." if crossed else "Orbits follow these lines."
-        about = follow if one else "The learned potential; orbits stay where it is low enough."
-        figures["energy"] = (contours, about)
-        if predicted.work:
-            budget = energy_budget(domain, predicted.t, predicted.energy, predicted.work, predicted.power)
-            figures["budget"] = (budget, "H, what friction has taken and inputs have given, and the power of each.")
-    if one and fit.samples is not None and following is not None:
-        figures["uncertainty"] = (
-            field_uncertainty(fit.samples, x, following.numpy()),
-            "How far dx/dt may be off; the star marks where to measure next.",
-        )
+        follow = "Friction carries the orbit across these lines." if fit.friction else "Orbits follow these lines."
+        figures["energy"] = (energy_contours(fit.adapted, x, predicted.x), follow)
+    if fit.samples is not None and following is not None:
+        known = field_uncertainty(fit.samples, x, following.numpy())
+        figures["uncertainty"] = (known, "How far dx/dt may be off; the star marks where to measure next.")
+    return figures
+
+
+def _of_several(
+    fit: Fit, predicted: Prediction, following: Float[Tensor, " state"] | None
+) -> dict[str, tuple[Figure, str]]:
+    """Those of several degrees of freedom: projections, and slices through the state where the prediction starts."""
+    domain, x, dxdt = fit.adapted.systems.net.domain, fit.x.numpy(), fit.dxdt.numpy()
+    orbit = predicted.x
+    figures = {
+        "positions": (positions(domain, x, orbit), "The orbit in the plane of positions. Points: what was observed."),
+        "portraits": (
+            phase_portraits(domain, x, dxdt, orbit),
+            "Each degree of freedom by itself. Arrows: what was observed.",
+        ),
+        "field": (
+            field_slices(fit.adapted, x, orbit),
+            "The field on slices through the state where the prediction starts; the orbit leaves them at once.",
+        ),
+    }
+    if has_sites(domain):
+        picture = predicted_spacetime(domain, predicted.t, orbit, predicted.bands.get("x"))
+        figures["spacetime"] = (picture, "The positions of all particles against time.")
+    if predicted.energy is not None:
+        contours = energy_slice(fit.adapted, x, orbit)
+        figures["energy"] = (contours, "The energy of other positions, with everything else as where the orbit starts.")
+    if fit.samples is not None and following is not None:
+        known = uncertainty_slices(fit.samples, x, orbit, following.numpy())
+        figures["uncertainty"] = (known, "How far dx/dt may be off on these slices; the star: where to measure next.")
     return figures
 
 
