@@ -150,9 +150,8 @@ class NaturalNetwork(FieldNetwork):
             hessian = (self.body.weight.mT * (c_all * bent).unsqueeze(-2)) @ self.body.weight
             inner = self.coefficients.weight
             p, q = torch.tensor(self._momenta), torch.tensor(self._positions)
-            own = (c * factors.unsqueeze(-2)).sum(-1)
-            qp = (inner.mT * slope.unsqueeze(-2)) @ (c @ rates)
-            of_factors = (value.unsqueeze(-1) * c).sum(-2)
+            own, of_factors = _times(factors, c.mT), _times(value, c)
+            qp = _times(inner.mT * slope.unsqueeze(-2), c) @ rates
             hessian[..., q[:, None], q] += (inner.mT * (own * curved).unsqueeze(-2)) @ inner
             hessian[..., q[:, None], p] += qp
             hessian[..., p[:, None], q] += qp.mT
@@ -234,9 +233,8 @@ class NaturalNetwork(FieldNetwork):
         factors, rates = self._factors(u)
         c = c_positions.unflatten(-1, (-1, factors.shape[-1]))
         value = self.activation.value(a)
-        own = (c * factors.unsqueeze(-2)).sum(-1)
-        of_positions = (own * self.activation.derivative(a, value)) @ self.coefficients.weight
-        of_momenta = (value.unsqueeze(-2) @ (c @ rates))[..., 0, :]
+        of_positions = (_times(factors, c.mT) * self.activation.derivative(a, value)) @ self.coefficients.weight
+        of_momenta = (_times(value, c).unsqueeze(-2) @ rates)[..., 0, :]
         gradient = gradient + torch.cat([of_positions, of_momenta], dim=-1)[..., self._places]
         return (
             gradient
@@ -246,3 +244,11 @@ class NaturalNetwork(FieldNetwork):
 
     def _slope(self, a: Tensor) -> Tensor:
         return self.activation.derivative(a, self.activation.value(a))
+
+
+def _times(rows: Float[Tensor, "*batch inner"], heads: Tensor) -> Float[Tensor, "*batch outer"]:
+    """The product of rows with the matrix of their task, `[tasks, 1, 1, inner, outer]`, or with one for all."""
+    if heads.dim() == 2:
+        return rows @ heads
+    together = torch.bmm(rows.flatten(1, -2), heads.flatten(0, 2))
+    return together.unflatten(1, rows.shape[1:-1])
