@@ -15,7 +15,7 @@ from meta_hamiltonian.dynamics import Signal, Terms
 from meta_hamiltonian.episodes import Episodes, Points
 from meta_hamiltonian.learners.learner import Forced, Learner, Unknowns, check_observations
 from meta_hamiltonian.learners.loss import rescaled
-from meta_hamiltonian.learners.numerics.directions import Directions, find_directions
+from meta_hamiltonian.learners.numerics.directions import ENOUGH, WORTH, Directions, find_directions
 from meta_hamiltonian.learners.numerics.linear_head import (
     head_columns,
     head_problem,
@@ -122,6 +122,10 @@ class Ridge(Learner):
         self.mean = self.mean.new_zeros(rank, self.mean.shape[1])
         self.spread = torch.eye(rank).to(self.spread)
 
+    def _set_columns(self, factor: Float[Tensor, "features columns"]) -> None:
+        self._resize(factor.shape[1])
+        self.prior_factor.copy_(factor)
+
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         kept = state_dict.get(f"{prefix}prior_factor")
         if self.finds_rank and kept is not None:
@@ -129,19 +133,32 @@ class Ridge(Learner):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     @torch.no_grad()
-    def find_rank(self, held_out: Episodes) -> Directions:
+    def find_rank(self, held_out: Episodes, spare: int = 0) -> Directions:
         """Takes as many columns as held-out tasks ask for, where `rank` is auto.
 
-        Where their number changes, L becomes the directions in which the heads of these tasks differ most, and w₀ their
-        mean: of all L with so many columns the best one for the body as it is.
+        Those are as few directions among the columns of L as serve about as well as all of them; or, where heads that
+        are free of L do much better, as few directions as these differ in. Only then is w₀ their mean.
+
+        **Arguments:** `spare`: so many columns more, and none is taken away. Training finds a better body with them,
+        which afterwards serves as well without.
         """
-        episodes = rescaled(held_out) if self.scale == "task" else held_out
-        found = find_directions(self.net, episodes, self.log_noise.exp().item(), _MOST_RANK)
-        if self.finds_rank and found.rank != self.rank:
-            self._resize(found.rank)
-            self.prior_factor.copy_(found.factor[:, : found.rank])
-            for name, value in head_weights(self.net, found.mean).items():
-                self.net.get_parameter(name).copy_(value)
+        episodes, noise = rescaled(held_out) if self.scale == "task" else held_out, self.log_noise.exp().item()
+        found = find_directions(self.net, episodes, noise, _MOST_RANK, self.prior_factor)
+        if not self.finds_rank:
+            return found
+        if spare:
+            free = find_directions(self.net, episodes, noise, _MOST_RANK)
+            if found.losses.min() <= (WORTH * free.losses.min()).clamp_min(ENOUGH):
+                more = free.factor[:, self.rank : found.rank + spare]
+                if more.shape[1]:
+                    self._set_columns(torch.cat([self.prior_factor, more], dim=1))
+                return found
+            found = free
+        elif found.rank == self.rank:
+            return found
+        self._set_columns(found.factor[:, : found.rank + spare])
+        for name, value in head_weights(self.net, found.mean).items():
+            self.net.get_parameter(name).copy_(value)
         return found
 
     def tested_steps(self, steps: Sequence[int]) -> Sequence[int]:

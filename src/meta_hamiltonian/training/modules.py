@@ -19,6 +19,9 @@ from meta_hamiltonian.learners.checkpoint import HISTORY_KEY, SETTINGS_KEY
 from meta_hamiltonian.learners.loss import rescaled
 from meta_hamiltonian.training.levenberg_marquardt import LevenbergMarquardt, VariableProjection, projected_parameters
 
+# Spare columns of L until so much of a training is over; until when their number may fall.
+_SPARE, _HALF, _SETTLED = 3, 0.5, 0.75
+
 
 class MetaModule(LightningModule):
     """What every outer loop does around its steps: logging, validation, saving. Subclasses take the steps."""
@@ -221,8 +224,10 @@ class GaussNewtonLoop(MetaModule):
         return {"loss": loss, "query_loss": loss}
 
     def validation_step(self, batch: Episodes, batch_idx: int) -> None:
-        """The same; in the first half of a training the number of unknowns of a head is found anew before."""
-        if self.solver.finds_rank and 2 * self.trainer.global_step <= self.trainer.max_steps:
-            self.solver.find_rank(batch)
+        """The same; before, the number of unknowns of a head is found anew: in the first half with spare ones, in the
+        third quarter without."""
+        progress = self.trainer.global_step / self.trainer.max_steps
+        if self.solver.finds_rank and progress <= _SETTLED:
+            self.solver.find_rank(batch, spare=_SPARE if progress < _HALF else 0)
         super().validation_step(batch, batch_idx)
         self.log("val/rank", float(self.solver.rank), batch_size=len(batch), sync_dist=True)
