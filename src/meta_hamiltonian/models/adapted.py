@@ -1,5 +1,6 @@
 """What adaptation gives: the dynamics of new systems."""
 
+import copy
 import dataclasses
 import functools
 import math
@@ -51,6 +52,14 @@ class AdaptedSystems:
         own = {name: value[task, None] for name, value in self.parameters.items()}
         forces = None if self.forces is None else self.forces[task]
         return Adapted(AdaptedSystems(self.net, own, self.scale[task, None], forces))
+
+    def to(self, device: torch.device | str) -> "AdaptedSystems":
+        """The same on another device."""
+        if self.scale.device == torch.device(device):
+            return self
+        own = {name: value.to(device) for name, value in self.parameters.items()}
+        forces = None if self.forces is None else self.forces.to(device)
+        return AdaptedSystems(copy.deepcopy(self.net).to(device), own, self.scale.to(device), forces)
 
     @staticmethod
     def joined(parts: "Sequence[AdaptedSystems]") -> "AdaptedSystems":
