@@ -121,7 +121,7 @@ class Inputs(nn.Module):
         slopes = self.straight.expand(*local.shape, -1)  # of the coordinates that are given as they are
         if not self._angles and not self._exclusions:
             return slopes
-        slopes = slopes.clone()
+        slopes = slopes + local.new_zeros(*local.shape, self.size)  # a copy, under vmap too
         m, k = len(self._lengths), len(self._harmonics)
         if self._angles:
             angles = (local[..., self.of_angles] @ self.harmonics.mT).unsqueeze(-2)

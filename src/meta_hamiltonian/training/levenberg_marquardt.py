@@ -172,7 +172,7 @@ class VariableProjection:
 
         tasks, outputs = len(v), v.shape[-1]
         u = torch.cat([torch.eye(outputs, dtype=v.dtype, device=v.device).expand(tasks, -1, -1), v], dim=1)
-        flat = body.view(tasks * body.shape[1] * outputs, -1)
+        flat = body.reshape(tasks * body.shape[1] * outputs, -1)
         by_head = (body.mT @ head).unflatten(1, (outputs, -1))
         along = head.mT @ left  # [tasks, features, outputs]
         body_head = torch.einsum("topf,tro->pfr", by_head, u).flatten(1)
@@ -190,7 +190,7 @@ class VariableProjection:
         tasks, count, _ = points.x.shape
         columns = self.learner.columns(v)[:, None].expand(-1, count, -1, -1)
         rows = net.body_jacobian(points.x.flatten(0, 1), columns.flatten(0, 1))
-        rows = present_rows(points, rows.view(tasks, -1, net.head.out_features * rows.shape[-1]))
+        rows = present_rows(points, rows.reshape(tasks, -1, net.head.out_features * rows.shape[-1]))
         support = rows.shape[1] // count * episodes.support.x.shape[1]
         return rows[:, :support], rows[:, support:]
 
@@ -205,12 +205,13 @@ class VariableProjection:
         sizes = [self.parameters[f"net.{name}"].numel() for name in self._body_names]
         features, outputs = head_columns(own_head(net)).shape
         heads = features * (outputs + self.learner.rank)
-        *body, head = torch.arange(sum(sizes) + heads, device=device).split([*sizes, heads])
+        all_places = torch.arange(sum(sizes) + heads, dtype=torch.float64, device=device)  # as if they were weights
+        *body, head = all_places.split([*sizes, heads])
         places = {f"net.{name}": place for name, place in zip(self._body_names, body, strict=True)}
         w0, factor = head.view(features, -1).split([outputs, self.learner.rank], dim=1)
         places |= {f"net.{name}": place for name, place in head_weights(net, w0).items()}
         places["prior_factor"] = factor
-        return torch.cat([places[name].flatten() for name in self.parameters])
+        return torch.cat([places[name].flatten() for name in self.parameters]).long()
 
 
 def projected_parameters(learner: Ridge) -> dict[str, nn.Parameter]:
