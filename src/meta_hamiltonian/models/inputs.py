@@ -118,10 +118,8 @@ class Inputs(nn.Module):
     def slopes(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch windows local size"]:
         """∂u/∂x of each window, for the coordinates that it sees."""
         local = self._local(x)
-        slopes = self.straight.expand(*local.shape, -1)  # of the coordinates that are given as they are
-        if not self._angles and not self._exclusions:
-            return slopes
-        slopes = slopes + local.new_zeros(*local.shape, self.size)  # a copy, under vmap too
+        # Of the coordinates that are given as they are; a copy, under vmap too.
+        slopes = self.straight + local.new_zeros(*local.shape, self.size)
         m, k = len(self._lengths), len(self._harmonics)
         if self._angles:
             angles = (local[..., self.of_angles] @ self.harmonics.mT).unsqueeze(-2)
