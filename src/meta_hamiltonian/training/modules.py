@@ -116,7 +116,8 @@ class MetaModule(LightningModule):
 
 def _tasks(batch: Episodes) -> Tensor:
     """How many all devices have together."""
-    return sum_over_ranks(torch.tensor(len(batch), device=batch.query.x.device))
+    # Filled on the device: a number that is sent there would wait for it.
+    return sum_over_ranks(torch.full((), len(batch), device=batch.query.x.device))
 
 
 def _mean_over_tasks(loss: Tensor, batch: Episodes) -> Tensor:
