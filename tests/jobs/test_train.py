@@ -375,3 +375,17 @@ def test_a_failing_job_is_named_and_the_others_run(tmp_path):
     assert {row["inner_steps"] for row in table} == {"1", "", "2"}
     assert "3 jobs, 1 failed" in (folder / "summary.md").read_text()
     assert result.stdout.count("Summary of the sweep") == 3, "it is rewritten as each job ends"
+
+
+def test_the_families_of_a_mixture_are_reported_apart_too(tmp_path):
+    """Together they make up the mean over all systems."""
+    family = ("system=mixture", "system.of=[spring,duffing]", "algo=anil", "logger=none", "shots=25")
+    run(tmp_path / "run", *family, "test.n_systems=12", "test.steps=1")
+    (all_of_them,) = results(tmp_path / "run")
+    apart = list(rows(tmp_path / "run" / "families.csv"))
+    assert {row["system"] for row in apart} == {"spring", "duffing"}
+    counts = [int(row["n_systems"]) for row in apart]
+    assert sum(counts) == 12
+    for column in ("field_mse_mean", "state_mse_mean"):
+        mean = sum(n * float(row[column]) for n, row in zip(counts, apart, strict=True)) / 12
+        assert mean == pytest.approx(float(all_of_them[column]), rel=1e-9)

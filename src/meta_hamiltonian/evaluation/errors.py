@@ -26,6 +26,11 @@ class Errors:
         """The same on another device."""
         return Errors(*(getattr(self, field.name).to(device) for field in dataclasses.fields(self)))
 
+    def of(self, systems: Bool[Tensor, " systems"]) -> "Errors":
+        """Those of some of the systems."""
+        values = ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self))
+        return Errors(**{n: value[:, systems] if n == "orbits" else value[systems] for n, value in values})
+
     @staticmethod
     def joined(parts: "Sequence[Errors]") -> "Errors":
         """Those of all systems, from those of parts of them."""

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from meta_hamiltonian.basics.devices import gather
@@ -34,9 +34,9 @@ class Result:
         errors, seconds = [part[0] for part in parts], [part[1] for part in parts]
         return dataclasses.replace(self, errors=Errors.joined(errors), adapt_seconds=max(seconds))
 
-    def figures(self) -> dict[str, float | int]:
-        """The columns that are measured."""
-        e = self.errors
+    def figures(self, systems: Bool[Tensor, " systems"] | None = None) -> dict[str, float | int]:
+        """The columns that are measured, of all systems or of some."""
+        e = self.errors if systems is None else self.errors.of(systems)
         return {
             "shots": self.shots,
             "steps": self.steps,

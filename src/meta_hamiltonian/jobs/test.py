@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch.loggers import Logger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
 
@@ -27,7 +28,10 @@ _SHOWN = 0
 
 
 def test(config: DictConfig, trained: Trained, folder: Path, logger: Logger | None) -> None:
-    """Tests a learner on new systems and leaves `results.csv` and `figures/` in the run's folder."""
+    """Tests a learner on new systems and leaves `results.csv` and `figures/` in the run's folder.
+
+    Where systems come from several families, `families.csv` has the rows of each.
+    """
     system = trained.simulated
     log.info(f"Testing on {config.test.n_systems} new systems.")
     test_set, results = _measure(config, trained, system)
@@ -35,6 +39,15 @@ def test(config: DictConfig, trained: Trained, folder: Path, logger: Logger | No
         return
     rows = _rows(config, trained, results)
     write_rows(folder / "results.csv", COLUMNS, rows)
+    kinds = system.kinds(test_set.parameters)
+    if len(names := dict.fromkeys(kinds)) > 1:
+        own = {name: torch.tensor([kind == name for kind in kinds]) for name in names}
+        of_kinds = [
+            row | result.figures(own[name]) | {"system": name}
+            for row, result in zip(rows, results, strict=True)
+            for name in names
+        ]
+        write_rows(folder / "families.csv", COLUMNS, of_kinds)
     figures = [*draw(results, test_set, folder / "figures"), *_draw_training(trained, folder / "figures")]
     track(logger, rows, figures)
     print_table(rows, system.domain.duration(system.horizon))
