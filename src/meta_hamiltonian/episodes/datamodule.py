@@ -1,15 +1,15 @@
 """Streams meta-batches of episodes to Lightning."""
 
 import functools
-from collections.abc import Iterator
 
 import torch
-from lightning import LightningDataModule, Trainer
-from torch.utils.data import DataLoader, Dataset, Sampler
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader, Dataset
 
 from meta_hamiltonian.basics.devices import share
 from meta_hamiltonian.basics.random import generator
 from meta_hamiltonian.episodes import Episodes, sample_episodes
+from meta_hamiltonian.episodes.outer_steps import OuterSteps
 from meta_hamiltonian.systems import SimulatedSystem
 
 
@@ -44,19 +44,6 @@ class MetaBatches(Dataset[Episodes]):
             len(self.episodes), self.meta_batch, replace=False, shuffle=False
         )
         return self.episodes[torch.from_numpy(picks[mine])]
-
-
-class _OuterSteps(Sampler[int]):
-    """One pass, a meta-batch an outer step; a resumed run goes on where it stopped."""
-
-    def __init__(self, trainer: Trainer):
-        self.trainer = trainer
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.trainer.global_step, self.trainer.max_steps))
-
-    def __len__(self) -> int:
-        return self.trainer.max_steps  # Lightning counts from the first step of the run, not of the process
 
 
 class EpisodeDataModule(LightningDataModule):
@@ -104,7 +91,7 @@ class EpisodeDataModule(LightningDataModule):
         return DataLoader(
             self.make_train(),
             batch_size=None,
-            sampler=_OuterSteps(trainer),
+            sampler=OuterSteps(trainer),
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
         )
@@ -112,3 +99,7 @@ class EpisodeDataModule(LightningDataModule):
     def val_dataloader(self) -> DataLoader[Episodes]:
         """The held-out tasks as a single batch, the same at every validation."""
         return DataLoader([self.make_val()], batch_size=None)  # pyright: ignore[reportArgumentType]
+
+    def calibration(self, held_out: Episodes) -> Episodes:
+        """The tasks that tell what a family is like: the held-out ones."""
+        return held_out

@@ -14,6 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from meta_hamiltonian.basics.devices import from_first, rank
 from meta_hamiltonian.basics.exceptions import ConfigError
+from meta_hamiltonian.episodes.recordings import Recordings
+from meta_hamiltonian.jobs.recorded import data_of
 from meta_hamiltonian.learners.checkpoint import SETTINGS_KEY, build, build_learner, read_checkpoint
 from meta_hamiltonian.systems import SimulatedSystem
 from meta_hamiltonian.training.modules import MetaModule
@@ -23,17 +25,29 @@ from meta_hamiltonian.training.saving import WholeCheckpoints, checkpoints
 log = logging.getLogger(__name__)
 
 
-def train(config: DictConfig, settings: Mapping[str, Any], folder: Path, logger: Logger | None, resume: bool) -> None:
+def train(
+    config: DictConfig,
+    settings: Mapping[str, Any],
+    folder: Path,
+    logger: Logger | None,
+    resume: bool,
+    recordings: Recordings | None = None,
+) -> None:
     """Meta-trains and leaves `checkpoints/best.ckpt` and `checkpoints/last.ckpt` in the folder.
 
     With `resume` it goes on from the last one, if there is one.
+
+    **Arguments:** `recordings`: the members of a family that has no formula.
     """
     seed_everything(config.seed, workers=True, verbose=False)
-    system = build(settings["system"], SimulatedSystem)
     dtype = torch.float64 if config.trainer.precision == "64-true" else torch.float32
     learner = build_learner(settings).to(dtype)  # before Lightning loads a checkpoint: it would be rounded
     module: MetaModule = instantiate(config.optim, _partial_=True)(learner, settings)
-    data = instantiate(config.data, _partial_=True)(system=system, seed=config.seed, dtype=dtype)
+    if recordings is None:
+        system = build(settings["system"], SimulatedSystem)
+        data = instantiate(config.data, _partial_=True)(system=system, seed=config.seed, dtype=dtype)
+    else:
+        data = data_of(config, recordings, config.seed, dtype)
     last = folder / "checkpoints" / "last.ckpt"
     resumed = learner.meta_trained and from_first(_ready(last, settings, resume))
     if config.resume and not resumed:

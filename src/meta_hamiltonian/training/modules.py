@@ -83,10 +83,11 @@ class MetaModule(LightningModule):
         self._clock_step, self._clock_time = self.trainer.global_step, time.perf_counter()
 
     def validation_step(self, batch: Episodes, batch_idx: int) -> None:
-        """Logs the query loss of the held-out tasks, and calibrates the learner on them."""
+        """Logs the query loss of the held-out tasks, and calibrates the learner on what tells the family."""
         mine = batch[share(len(batch))]
         loss = self.learner.meta_loss(mine)
-        self.learner.calibrate(batch)
+        data: Any = getattr(self.trainer, "datamodule", None)
+        self.learner.calibrate(batch if data is None else data.calibration(batch))
         self.log("val/query_loss", _mean_over_tasks(loss, mine), prog_bar=True, batch_size=len(mine))
 
     def on_validation_epoch_end(self) -> None:
