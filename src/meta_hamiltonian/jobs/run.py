@@ -16,15 +16,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from meta_hamiltonian.basics.devices import from_first, rank
 from meta_hamiltonian.config import ConfigError
+from meta_hamiltonian.episodes.recordings import Recordings
 from meta_hamiltonian.jobs.composition import GROUPS, import_classes
 from meta_hamiltonian.jobs.family import AROUND, class_settings, family_name
-from meta_hamiltonian.episodes.recordings import Recordings
+from meta_hamiltonian.jobs.forecasts import test_forecasts
 from meta_hamiltonian.jobs.job import Job
 from meta_hamiltonian.jobs.launch import on_all_devices
 from meta_hamiltonian.jobs.recorded import recordings_of, recordings_of_given
 from meta_hamiltonian.jobs.sharing import train_once
 from meta_hamiltonian.jobs.test import test
-from meta_hamiltonian.jobs.forecasts import test_forecasts
 from meta_hamiltonian.jobs.tracking import close
 from meta_hamiltonian.jobs.train import train
 from meta_hamiltonian.learners.checkpoint import CheckpointError, Trained, build, build_learner, load_trained
