@@ -209,6 +209,10 @@ class RecordedDataConfig:
     split: Any = key(integer_or_name(), "members for training, validation and test: a seed, or a column of members.csv")
     held_out: float = key(part(), "part of the members that is for validation, and as many for the test")
     query: str = key(one_of("random", "later"), "query points of a member: any of its own, or those of its second half")
+    loss: str = key(
+        one_of("derivatives", "orbits"),
+        "what is learned from: smoothed derivatives, or the orbits by multiple shooting",
+    )
     margin: float = key(not_negative(), "of the domain around what was observed, as a part of its width")
     inertia: Any = key(None, "where p was not observed, p = inertia · dq/dt: a number, or one for each coordinate")
     columns: dict[str, str] = key(None, "which column is what, where names do not tell: {q: theta, t: time}")

@@ -1,5 +1,6 @@
 """Meta-batches of recorded members."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import torch
@@ -9,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from meta_hamiltonian.basics.devices import share
 from meta_hamiltonian.basics.random import generator
+from meta_hamiltonian.dynamics import Terms
 from meta_hamiltonian.episodes.outer_steps import OuterSteps
 from meta_hamiltonian.episodes.points import Episodes, Points
 from meta_hamiltonian.episodes.recordings import RecordedMember, Recordings
@@ -16,6 +18,8 @@ from meta_hamiltonian.episodes.recordings import RecordedMember, Recordings
 QUERIES = ("random", "later")
 # Points of a member at validation, and where heads of the family are compared, each in its two sets.
 _MOST = 200
+# Dry friction is smooth below this part of the RMS of the observed velocities.
+_SLOW = 0.01
 
 
 class RecordedBatches(Dataset[Episodes]):
@@ -36,6 +40,7 @@ class RecordedBatches(Dataset[Episodes]):
         dtype: torch.dtype,
     ):
         self.members = members
+        self.points = [one.points for one in members]
         self.shots, self.queries, self.later, self.seed, self.dtype = shots, queries, later, seed, dtype
         self.meta_batch = min(meta_batch, len(members))
         self.share = share(self.meta_batch)
@@ -47,40 +52,56 @@ class RecordedBatches(Dataset[Episodes]):
         mine = list(zip(picks, seeds, strict=True))[self.share]
         pairs = []
         for pick, seed in mine:
-            points = self.members[pick].points
+            points = self.points[pick]
             order = torch.from_numpy(generator(seed, "points").permutation(len(points.x)))
             pairs.append(_halves(points, order, self.later, self.shots, self.queries))
-        return _together(pairs).to(self.dtype)
+        return _together(pairs, [self.members[pick].variance for pick, _ in mine]).to(self.dtype)
 
 
 def _halves(points: Points, order: Tensor, later: bool, shots: int, queries: int) -> tuple[Points, Points]:
     """Support and query of one member, points in this order: at most so many each, and at most half of them."""
-    count = len(points.x)
-    half = max(1, count // 2)
+
+    def chosen(i: Tensor) -> Points:
+        return Points(points.x[i], points.dxdt[i], None, None if points.free is None else points.free[i])
+
+    half = max(1, len(order) // 2)
     if later:  # the same random order inside each part
-        first, rest = order[order < half], order[order >= half]
+        middle = order.sort().values[half] if len(order) > 1 else order[0] + 1
+        first, rest = order[order < middle], order[order >= middle]
     else:
         first, rest = order[:half], order[half:]
     if not len(rest):
         rest = first
-    return tuple(Points(points.x[i], points.dxdt[i]) for i in (first[:shots], rest[:queries]))  # pyright: ignore
+    return chosen(first[:shots]), chosen(rest[:queries])
 
 
-def _together(pairs: Sequence[tuple[Points, Points]]) -> Episodes:
-    return Episodes(Points.of_tasks([s for s, _ in pairs]), Points.of_tasks([q for _, q in pairs]))
+def _together(pairs: Sequence[tuple[Points, Points]], variances: Sequence[float]) -> Episodes:
+    support, query = (Points.of_tasks(list(part)) for part in zip(*pairs, strict=True))
+    return Episodes(support, query, None, support.x.new_tensor(variances))
 
 
-def episodes_of(members: Sequence[RecordedMember], later: bool, dtype: torch.dtype) -> Episodes:
+def episodes_of(
+    members: Sequence[RecordedMember], later: bool, dtype: torch.dtype, friction: Sequence[str] = ()
+) -> Episodes:
     """The same members as fixed tasks, their points evenly chosen: every other one is for the query."""
     pairs = []
     for one in members:
-        points = one.points
+        points = with_friction(one.points, friction)
         count = len(points.x)
         even = torch.arange(0, count, max(1, count // (2 * _MOST)))
         order = even if later else torch.cat([even[::2], even[1::2]])
-        chosen = Points(points.x[order], points.dxdt[order])
-        pairs.append(_halves(chosen, torch.arange(len(order)), later, len(order), len(order)))
-    return _together(pairs).to(dtype)
+        pairs.append(_halves(points, order, later, len(order), len(order)))
+    return _together(pairs, [one.variance for one in members]).to(dtype)
+
+
+def with_friction(points: Points, kinds: Sequence[str]) -> Points:
+    """The points of one member, which has friction of these kinds with coefficients of its own."""
+    if not kinds:
+        return points
+    v = points.dxdt[:, : points.x.shape[1] // 2]
+    width = _SLOW * v.square().mean().sqrt().clamp_min(torch.finfo(v.dtype).tiny).item()
+    forces = Terms(tuple(kinds), width).columns(v)
+    return dataclasses.replace(points, free=torch.cat([torch.zeros_like(forces), forces], dim=1))
 
 
 class RecordedDataModule(LightningDataModule):
@@ -110,11 +131,22 @@ class RecordedDataModule(LightningDataModule):
     ):
         super().__init__()
         self.num_workers = num_workers
-        later = query == "later"
+        self.later = later = query == "later"
+        self.recordings, self.dtype = recordings, dtype
+        self.friction: tuple[str, ...] = ()
         self.batches = RecordedBatches(recordings.train, meta_batch, train_shots, train_queries, later, seed, dtype)
+        self.held_out, self.known = self._fixed(())
+
+    def _fixed(self, kinds: Sequence[str]) -> tuple[Episodes, Episodes]:
+        train, val = self.recordings.train, self.recordings.val
         # With too few members for any to be held out, those of the training have to do.
-        self.held_out = episodes_of(recordings.val or recordings.train, later, dtype)
-        self.known = episodes_of([*recordings.train, *recordings.val], later, dtype)
+        return tuple(episodes_of(some, self.later, self.dtype, kinds) for some in (val or train, [*train, *val]))  # pyright: ignore
+
+    def suppose_friction(self, kinds: tuple[str, ...]) -> None:
+        """Lets each member have friction of these kinds from here on, with coefficients of its own."""
+        self.friction = kinds
+        self.held_out, self.known = self._fixed(kinds)
+        self.batches.points = [with_friction(one.points, kinds) for one in self.recordings.train]
 
     def train_dataloader(self) -> DataLoader[Episodes]:
         """One meta-batch for each outer step; a resumed run gets those that are left."""

@@ -35,12 +35,14 @@ class RecordedMember:
 
     - `observations`: as they were read.
     - `points`: states and rates `[K, 2n]` at the instants where rates are known well.
+    - `variance`: of the errors of these rates, 0 where they were observed.
     - `known`: what `members.csv` says of it.
     """
 
     name: str
     observations: Derivatives | Sequence[Trajectory]
     points: Points
+    variance: float
     known: Mapping[str, str]
 
 
@@ -103,7 +105,7 @@ def load_recordings(
         refused, members = dict(read.refused), []
         for one in read.members:
             try:
-                members.append(RecordedMember(one.name, one.observations, _points(one, masses), one.known))
+                members.append(RecordedMember(one.name, one.observations, *_points(one, masses), one.known))
             except ObservationError as error:
                 refused[one.name] = str(error)
     except ObservationError as error:
@@ -136,18 +138,20 @@ def _masses(inertia: float | Sequence[float], n: int) -> tuple[float, ...]:
     return each
 
 
-def _points(member: Member, inertia: Sequence[float]) -> Points:
-    """States and rates of one member.
+def _points(member: Member, inertia: Sequence[float]) -> tuple[Points, float]:
+    """States and rates of one member, and the mean variance of the errors of these rates.
 
     **Raises:** [`ObservationError`][] for a recording that is driven, since inputs of members are not learned.
     """
     seen = member.observations
     if isinstance(seen, Derivatives):
-        return Points(torch.from_numpy(seen.x), torch.from_numpy(seen.dxdt))
+        return Points(torch.from_numpy(seen.x), torch.from_numpy(seen.dxdt)), 0.0
     if any(one.inputs is not None for one in seen):
         raise ObservationError("it is driven by measured inputs u; a family is learned from free motions")
-    x, dxdt, _, _ = well_known_points([canonical(one, inertia) for one in seen])
-    return Points(x, dxdt)
+    paths = [canonical(one, inertia) for one in seen]
+    x, dxdt, which, row = well_known_points(paths)
+    errors = torch.cat([path.rate_error[row[which == i]] for i, path in enumerate(paths)])
+    return Points(x, dxdt), errors.square().mean().item()
 
 
 def _twice(members: Sequence[RecordedMember]) -> dict[str, str]:

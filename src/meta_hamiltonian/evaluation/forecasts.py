@@ -1,6 +1,7 @@
 """How well the rest of a recording is predicted from its beginning: a test that needs no truth."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -11,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from meta_hamiltonian.episodes.recordings import RecordedMember
-from meta_hamiltonian.evaluation.coverage import LEVELS
+from meta_hamiltonian.evaluation.coverage import LEVELS, Coverage
 from meta_hamiltonian.inference.bands import interval
 from meta_hamiltonian.inference.fit import Fit, fit
 from meta_hamiltonian.learners import Learner, Scratch
@@ -186,6 +187,17 @@ def forecasts(
         except ObservationError as error:
             said(f"{member.name} is not predicted: {error}")
     return found
+
+
+def coverage_of(found: Sequence[Forecast]) -> list[Coverage]:
+    """The part of what was observed later that lies in the bands, for each level."""
+    covered = torch.tensor([one.covered for one in found if one.covered], dtype=torch.float64)
+    if not len(covered):
+        return []
+    means = covered.mean(0).tolist()
+    return [
+        Coverage(0, math.nan, "orbit", level, mean, len(covered)) for level, mean in zip(LEVELS, means, strict=True)
+    ]
 
 
 def figures(found: Sequence[Forecast]) -> dict[str, float | int]:

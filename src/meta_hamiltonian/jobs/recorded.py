@@ -1,16 +1,19 @@
 """The recordings that a configuration names."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from hydra.utils import instantiate
-from lightning import LightningDataModule
+from jaxtyping import Float
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
 from meta_hamiltonian.basics.exceptions import ConfigError
 from meta_hamiltonian.config import says
+from meta_hamiltonian.episodes import Episodes
+from meta_hamiltonian.episodes.recorded import RecordedDataModule, episodes_of
 from meta_hamiltonian.episodes.recordings import Recordings, load_recordings
 from meta_hamiltonian.learners.checkpoint import Trained
 from meta_hamiltonian.observations.shape import Asked
@@ -56,7 +59,27 @@ def read_again(values: Mapping[str, Any]) -> Recordings:
     return load_recordings(**{key: values[key] for key in keys}, asked=asked)
 
 
-def data_of(config: DictConfig, recordings: Recordings, seed: int, dtype: torch.dtype) -> LightningDataModule:
+def data_of(config: DictConfig, recordings: Recordings, seed: int, dtype: torch.dtype) -> RecordedDataModule:
     """The data module of the configuration for these recordings."""
-    own = OmegaConf.masked_copy(config.data, [key for key in config.data if key not in _READING])
+    own = OmegaConf.masked_copy(config.data, [key for key in config.data if key not in (*_READING, "loss")])
     return instantiate(own, _partial_=True)(recordings=recordings, seed=seed, dtype=dtype)
+
+
+def members_of(recordings: Recordings, friction: Sequence[str]) -> Episodes:
+    """All members, with friction of these kinds, in float64."""
+    members = [*recordings.train, *recordings.val, *recordings.test]
+    return episodes_of(members, False, torch.float64, friction)
+
+
+def known_numbers(recordings: Recordings) -> dict[str, Float[Tensor, " members"]]:
+    """What `members.csv` says of all members in numbers that differ, in the order of [`members_of`][]."""
+    members = [*recordings.train, *recordings.val, *recordings.test]
+    found = {}
+    for name in members[0].known:
+        try:
+            values = torch.tensor([float(one.known[name]) for one in members], dtype=torch.float64)
+        except (KeyError, ValueError):
+            continue  # text, or not known of some of them
+        if values.isfinite().all() and values.std() > 0:
+            found[name] = values
+    return found

@@ -16,6 +16,7 @@ from meta_hamiltonian.episodes import Episodes, Points
 from meta_hamiltonian.learners.learner import Forced, Learner, Unknowns, check_observations
 from meta_hamiltonian.learners.loss import rescaled
 from meta_hamiltonian.learners.numerics.directions import Directions, find_directions
+from meta_hamiltonian.learners.numerics.family_heads import FamilyHeads
 from meta_hamiltonian.learners.numerics.linear_head import (
     head_columns,
     head_problem,
@@ -28,8 +29,12 @@ from meta_hamiltonian.learners.numerics.noisy_states import linearise
 from meta_hamiltonian.learners.numerics.posterior import Posterior
 from meta_hamiltonian.models import AdaptedSystems, FieldNetwork
 
-# Columns of L, where they are found: before they are, and at most.
-_FIRST_RANK, _MOST_RANK = 8, 24
+# Columns of L, where they are found: before they are, and at most; and at most for few members.
+_FIRST_RANK, _MOST_RANK, _MOST_OF_FEW = 8, 24, 16
+# Of recorded members: a direction counts where it contributes so many times the noise, and this part of the largest.
+_ABOVE, _SLIGHT = 1.0, 1e-3
+# The covariance of the heads of recorded members counts like so many members with heads that differ in any direction.
+_SUPPOSED = 3.0
 # Noise variances tried on a new system, as factors of the calibrated one: from 1e-16 to 1e16, three a decade.
 _FACTORS = 10.0 ** (torch.arange(-48, 49, dtype=torch.float64) / 3)
 # What the prior's variance may be multiplied by.
@@ -127,6 +132,32 @@ class Ridge(Learner):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     @torch.no_grad()
+    def find_prior(self, known: Episodes) -> FamilyHeads:
+        """Takes w₀, L and σ² from all that recordings tell of a family, for the body as it is.
+
+        Few members each see a part of the domain: heads of the single ones are not known well enough to be compared.
+        What they have in common comes from expectation and maximisation, see [`FamilyHeads`][]. L has as many columns
+        as contribute more than the noise, where `rank` is auto.
+
+        **Returns:** how the heads are distributed on the features.
+        """
+        points = (rescaled(known) if self.scale == "task" else known).points
+        features, targets = head_problem(self.net, points)
+        heads = FamilyHeads(features.shape[-1], targets.shape[-1]).to(features.device)
+        heads.estimate(features, targets, points.counts * features.shape[1] / points.x.shape[1])
+        sizes = (features.double() @ heads.factor).square().mean((0, 1)).sqrt()
+        if self.finds_rank:
+            above = sizes > max(_ABOVE * heads.noise.sqrt().item(), _SLIGHT * sizes[0].item())
+            self._resize(max(1, min(int(above.sum()), _MOST_OF_FEW, len(points.x) - 1)))
+        found = min(self.rank, heads.factor.shape[1])
+        self.prior_factor.zero_()
+        self.prior_factor[:, :found] = heads.factor[:, :found].to(self.prior_factor)
+        for name, value in head_weights(self.net, heads.mean).items():
+            self.net.get_parameter(name).copy_(value)
+        self.log_noise.copy_(heads.noise.log())
+        return heads
+
+    @torch.no_grad()
     def find_rank(self, held_out: Episodes) -> Directions:
         """Takes as many columns as held-out tasks ask for, where `rank` is auto.
 
@@ -192,7 +223,11 @@ class Ridge(Learner):
         v, left, features = self._fit(episodes.query)
         mean = v.mean(0)
         rows = (v - mean).mT.flatten(0, 1)  # one for each task and output
-        values, vectors = torch.linalg.eigh(rows.mT @ rows / len(rows))
+        covariance = rows.mT @ rows / len(rows)
+        if episodes.variance is not None:  # few members: part of it is as large in all directions
+            wide = covariance.diagonal().mean() * torch.eye(len(covariance)).to(covariance)
+            covariance = (len(rows) * covariance + _SUPPOSED * wide) / (len(rows) + _SUPPOSED)
+        values, vectors = torch.linalg.eigh(covariance)
         self.mean.copy_(mean)
         self.spread.copy_(vectors * values.clamp_min(0.0).sqrt())
         _, noisy, _ = self._fit(episodes.support)
@@ -202,6 +237,8 @@ class Ridge(Learner):
         # By a quantile, since its tails are heavier than a Gaussian's: 90 % lie within 1.64 standard deviations.
         present = present_rows(episodes.query, torch.ones_like(left)).bool()
         misfit = left[present].abs().quantile(0.9) / 1.6449
+        if episodes.variance is not None:  # of rates that are not exact, this is no misfit
+            misfit = (misfit.square() - episodes.variance.median()).clamp_min(0.0).sqrt()
         self.misfit_factor.copy_(misfit * _unit_changes(features.double(), left, present[..., 0].sum()))
 
     def _fit(

@@ -86,9 +86,13 @@ class MetaModule(LightningModule):
         """Logs the query loss of the held-out tasks, and calibrates the learner on what tells the family."""
         mine = batch[share(len(batch))]
         loss = self.learner.meta_loss(mine)
-        data: Any = getattr(self.trainer, "datamodule", None)
-        self.learner.calibrate(batch if data is None else data.calibration(batch))
+        self.learner.calibrate(self.known(batch))
         self.log("val/query_loss", _mean_over_tasks(loss, mine), prog_bar=True, batch_size=len(mine))
+
+    def known(self, held_out: Episodes) -> Episodes:
+        """The tasks that tell what the family is like: the held-out ones, or what the data module says."""
+        data: Any = getattr(self.trainer, "datamodule", None)
+        return held_out if data is None else data.calibration(held_out)
 
     def on_validation_epoch_end(self) -> None:
         """Adds the step, the seconds so far and the validation loss to the history."""
@@ -209,6 +213,13 @@ class GaussNewtonLoop(MetaModule):
         cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.trainer.max_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
 
+    def on_train_start(self) -> None:
+        """Begins with what recordings tell for the body as it is, where the members were recorded."""
+        super().on_train_start()
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if self.trainer.global_step == 0 and isinstance(known := getattr(data, "known", None), Episodes):
+            self.solver.find_prior(known.to(self.solver.log_noise.device))
+
     def training_step(self, batch: Episodes, batch_idx: int) -> Mapping[str, Tensor]:
         """Takes one Levenberg-Marquardt step, and counts it as skipped where the loss is not finite."""
         problem = VariableProjection(self.solver, rescaled(batch) if self.learner.scale == "task" else batch)
@@ -223,7 +234,11 @@ class GaussNewtonLoop(MetaModule):
 
     def validation_step(self, batch: Episodes, batch_idx: int) -> None:
         """The same; in the first half of a training the number of unknowns of a head is found anew before."""
-        if self.solver.finds_rank and 2 * self.trainer.global_step <= self.trainer.max_steps:
-            self.solver.find_rank(batch)
+        if 2 * self.trainer.global_step <= self.trainer.max_steps:
+            known = self.known(batch)
+            if known.variance is not None:
+                self.solver.find_prior(known)
+            elif self.solver.finds_rank:
+                self.solver.find_rank(batch)
         super().validation_step(batch, batch_idx)
         self.log("val/rank", float(self.solver.rank), batch_size=len(batch), sync_dist=True)
