@@ -34,14 +34,13 @@ def names(members):
 
 def test_members_are_split_by_seed(springs):
     found = load_recordings(str(springs), held_out=0.2)
-    parts = [names(found.train), names(found.val), names(found.test)]
-    assert [len(part) for part in parts] == [6, 2, 2]
-    assert sorted(sum(parts, [])) == [f"member-{i:02d}" for i in range(1, 11)]
-    assert parts == [
-        names(part) for part in (lambda f: (f.train, f.val, f.test))(load_recordings(str(springs), held_out=0.2))
-    ]
+    assert [len(part) for part in (found.train, found.val, found.test)] == [6, 2, 2]
+    assert sorted(names([*found.train, *found.val, *found.test])) == [f"member-{i:02d}" for i in range(1, 11)]
+    again = load_recordings(str(springs), held_out=0.2)
+    assert again.fingerprint == found.fingerprint
+    assert names(again.test) == names(found.test)
     other = load_recordings(str(springs), held_out=0.2, split=1)
-    assert names(other.test) != parts[2]
+    assert names(other.test) != names(found.test)
     assert other.fingerprint != found.fingerprint
     assert len(load_recordings(str(springs), held_out=0.0).train) == 10
 
@@ -118,24 +117,19 @@ def test_meta_batches_mix_lengths_and_are_functions_of_their_number(copy):
 
 @pytest.mark.parametrize("query", ["random", "later"])
 def test_queries_are_any_points_or_later_ones(springs, query):
-    data = RecordedDataModule(load_recordings(str(springs)), 4, 10, 10, query, 0, 0, torch.float64)
-    places = []
-    for one in data.recordings.train:
-        for batch in (data.known, data.batches[0]):
-            task = (
-                next(i for i in range(len(batch)) if (one.points.x == batch.support.x[i, 0]).all(-1).any())
-                if any((one.points.x == batch.support.x[i, 0]).all(-1).any() for i in range(len(batch)))
-                else None
-            )
-            if task is None:
-                continue
-            support, query_set = (
-                [int((one.points.x == x).all(-1).nonzero()[0]) for x in points.x[task][: int(points.counts[task])]]
-                for points in (batch.support, batch.query)
-            )
-            assert not set(support) & set(query_set)
-            places.append(max(support) < min(query_set))
-    assert all(places) if query == "later" else not any(places)
+    recordings = load_recordings(str(springs))
+    data = RecordedDataModule(recordings, 50, 10, 10, query, 0, 0, torch.float64)
+
+    def places(member, points, task):
+        x = points.x[task][: int(points.counts[task])]
+        return (x[:, None] == member.points.x).all(-1).nonzero()[:, 1]
+
+    later = []
+    for task, member in enumerate([*recordings.train, *recordings.val]):
+        support, queries = (places(member, part, task) for part in (data.known.support, data.known.query))
+        assert not set(support.tolist()) & set(queries.tolist())
+        later.append(bool(support.max() < queries.min()))
+    assert set(later) == {query == "later"}
 
 
 def test_friction_gives_points_a_free_column(springs):

@@ -87,7 +87,7 @@ def test_several_coordinates_and_what_is_said_of_them(tmp_path):
 
 
 def test_x_and_y_are_asked_for(tmp_path):
-    q, p = swing()
+    q, _ = swing()
     write(tmp_path / "a.csv", "t,x,y", T, np.sin(q), -np.cos(q))
     with pytest.raises(ObservationError, match=r"type data\.dofs=2 or data\.dofs=1"):
         read_members(tmp_path, None, Asked())
