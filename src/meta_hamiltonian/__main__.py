@@ -113,8 +113,12 @@ def adapt(
         ),
     ] = "auto",
     inertia: Annotated[
-        str, typer.Option(help="Where p was not observed, p = inertia · dq/dt: a number, or one for each coordinate.")
-    ] = "1",
+        str | None,
+        typer.Option(
+            help="Where p was not observed, p = inertia · dq/dt: a number, or one for each coordinate; else 1, or that "
+            "of the recordings that were learned from."
+        ),
+    ] = None,
     columns: Annotated[
         str | None, typer.Option(help="Which column is what, where names do not tell: q=theta,t=time or q=2,t=1.")
     ] = None,
@@ -148,11 +152,13 @@ def adapt(
         _check_free(out, force)
         if not 0 < horizon < float("inf"):
             raise ValueError(f"--horizon must be a finite number above 0, got {horizon}")
-        masses = _list("--inertia", inertia, 0.0)
+        asked = None if inertia is None else _list("--inertia", inertia, 0.0)
         chosen = {"columns": _pairs("--columns", columns), "units": _pairs("--units", units)}
         began = time.perf_counter()
         trained = _load(run, imports)
         domain = trained.learner.net.domain
+        defined = trained.settings.get("recordings", {}).get("inertia")
+        masses = asked or defined or [1.0]
 
         import torch
 
@@ -173,6 +179,7 @@ def adapt(
                 trained.validation_loss,
                 friction,
                 said,
+                defined is not None and masses == defined,
             )
             found = dataclasses.replace(
                 found, notes=[*reading.notes, *found.notes], warnings=[*_poor(trained), *found.warnings]

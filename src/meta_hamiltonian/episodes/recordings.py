@@ -45,6 +45,11 @@ class RecordedMember:
     variance: float
     known: Mapping[str, str]
 
+    @property
+    def without_momenta(self) -> bool:
+        """Whether p was not observed, but is inertia · dq/dt."""
+        return not isinstance(self.observations, Derivatives) and self.observations[0].p is None
+
 
 @dataclasses.dataclass(frozen=True)
 class Recordings:
@@ -62,6 +67,11 @@ class Recordings:
     test: Sequence[RecordedMember]
     inertia: tuple[float, ...]
     notes: Sequence[str]
+
+    @property
+    def without_momenta(self) -> bool:
+        """Whether the momenta of the family are p = inertia · dq/dt by definition."""
+        return self.train[0].without_momenta
 
     @property
     def fingerprint(self) -> str:
@@ -239,7 +249,7 @@ def _domain(shape: Domain, states: Sequence[Float[Tensor, "points state"]], marg
 def _notes(read: Members, parts: Mapping[str, Sequence[RecordedMember]], masses: Sequence[float]) -> list[str]:
     counts = ", ".join(f"{len(parts[name])} for {words}" for name, words in _WORDS.items())
     notes = [*read.notes, f"members: {counts}"]
-    if any(not isinstance(one.observations, Derivatives) and one.observations[0].p is None for one in read.members):
+    if parts["train"][0].without_momenta:
         m = ", ".join(f"{one:g}" for one in dict.fromkeys(masses))
         notes.append(f"p was not observed: it is {m} · dq/dt, so energies are in units of that inertia")
     return notes

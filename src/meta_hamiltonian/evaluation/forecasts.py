@@ -120,7 +120,13 @@ def forecast(
     """
     halves = cut(member, part, inertia)
     began = time.perf_counter()
-    found = fit(learner, halves.beginnings, inertia=inertia, validation_loss=validation_loss)
+    found = fit(
+        learner,
+        halves.beginnings,
+        inertia=inertia,
+        validation_loss=validation_loss,
+        same_momenta=member.without_momenta,
+    )
     seconds = time.perf_counter() - began
     orbit = found.adapted.orbits(found.start[None], halves.t, _TOLERANCE)
     states = orbit.states[1:, 0]

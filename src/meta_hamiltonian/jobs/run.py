@@ -115,7 +115,8 @@ def training_settings(config: DictConfig, recordings: Recordings | None = None) 
     domain = build(groups["system"], System).domain if recordings is None else recordings.domain
     groups["domain"] = domain.settings()
     if recordings is not None:
-        groups["recordings"] = {"inertia": list(recordings.inertia), "fingerprint": recordings.fingerprint}
+        inertia = list(recordings.inertia) if recordings.without_momenta else None
+        groups["recordings"] = {"inertia": inertia, "fingerprint": recordings.fingerprint}
     if groups["algo"].get("compile") == "auto":
         groups["algo"]["compile"] = False
         learner = build_learner(groups)

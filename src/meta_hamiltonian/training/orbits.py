@@ -108,7 +108,14 @@ class OrbitLoop(MetaModule):
         """Half the mean square of what the orbits miss, and what gaps and heads cost."""
         loss = self.misfit(self._chosen(batch_idx))
         self.count(~loss.detach().isfinite())
-        return {"loss": torch.where(loss.isfinite(), loss, 0.0), "query_loss": loss.detach()}
+        return {"loss": loss, "query_loss": loss.detach()}
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """A step whose orbits ran away moves nothing."""
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.grad.nan_to_num_(0.0, 0.0, 0.0)
 
     def misfit(self, chosen: Tensor) -> Float[Tensor, ""]:
         """The same for some of the windows, by their numbers."""
