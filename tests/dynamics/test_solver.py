@@ -87,7 +87,7 @@ LAWS = {
     "cube": lambda x: x**3,
     "infinite": lambda x: x / 0,
     "not a number": lambda x: x * math.nan,
-    "root": lambda x: (2 - x).sqrt(),
+    "root": lambda x: 1 + (2 - x).sqrt(),
     "sliding": lambda x: -torch.sign(x - 0.25),
     "fast": lambda x: 1e7 * torch.stack([x[:, 1], -x[:, 0]], dim=-1),
     "enormous": lambda x: 1e300 * x,

@@ -68,10 +68,12 @@ def test_rates_with_respect_to_the_body_are_those_of_automatic_differentiation(n
 
 
 def test_the_jacobian_of_the_field_is_that_of_automatic_differentiation(net, x):
-    head = torch.randn(net.head.in_features, 1, dtype=torch.float64)
-    (a, b), (c, d) = net.features_and_jacobian(x[0], head), FieldNetwork.features_and_jacobian(net, x[0], head)
-    torch.testing.assert_close(a, c, rtol=1e-10, atol=1e-12)
-    torch.testing.assert_close(b, d, rtol=1e-10, atol=1e-11)
+    heads = {"head.weight": torch.randn(3, 1, net.head.in_features, dtype=torch.float64)}
+    found = net.jacobian_with(heads, x)
+    torch.testing.assert_close(found, FieldNetwork.jacobian_with(net, heads, x), rtol=1e-10, atol=1e-11)
+    features, alone = net.features_and_jacobian(x[1], heads["head.weight"][1].mT)
+    torch.testing.assert_close(features, net.field_features(x[1]))
+    torch.testing.assert_close(alone, found[1])
 
 
 @pytest.mark.parametrize("kind", NETWORKS)

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from meta_hamiltonian.dynamics.dop853 import DOP853, first_steps
+
 _SAFETY, _SHRINK, _GROW = 0.9, 0.2, 10.0
 _EXPONENT = -1 / 8
 # Steps shorter than this part of the time asked for are at the end of what float64 resolves.
@@ -21,8 +23,7 @@ def reference_orbits(
 ) -> Float[Tensor, "instants systems state"]:
     """Solves dx/dt = field(x) for a batch of systems, each with steps of its own that end at the instants.
 
-    None is ever stopped, however short its steps: these orbits are the reference. The method is of order eight, with
-    SciPy's coefficients.
+    None is ever stopped, however short its steps: these orbits are the reference.
 
     **Arguments:**
 
@@ -33,22 +34,14 @@ def reference_orbits(
     - `sizes`: of the coordinates, such as [`Domain.sizes`][]; None is 1 for all.
 
     **Raises:** `ValueError` where the field has a singularity that float64 cannot pass.
-
-    ??? cite "Reference"
-
-        Hairer, Nørsett, Wanner: Solving ordinary differential equations I. Springer 1993, section II.5 (DOP853).
     """
-    from scipy.integrate import DOP853  # here: it takes a third of a second, and few commands need true orbits
-
     with torch.no_grad():
-        stages = torch.as_tensor(DOP853.A).to(x0)
-        weights, third, fifth = (torch.as_tensor(v).to(x0) for v in (DOP853.B, DOP853.E3, DOP853.E5))
+        method = DOP853(field, x0)
         t, x, rate = t.to(x0), x0.clone(), field(x0)
         least = torch.ones_like(x0[0]) if sizes is None else x0.new_tensor(sizes)
         time, states = t[0].expand(len(x0)).clone(), x0.expand(len(t), *x0.shape).clone()
         following = torch.ones(len(x0), dtype=torch.long, device=x0.device)
-        dt = _first_steps(x, rate, tolerance * (least + x.abs()), t[-1] - t[0])
-        k = x.new_empty(len(stages) + 1, *x.shape)
+        dt = first_steps(x, rate, tolerance * (least + x.abs())).minimum(t[-1] - t[0])
         shortest = _RESOLVED * (t[-1] - t[0])
         while (active := following < len(t)).any():
             goal = t[following.clamp(max=len(t) - 1)]
@@ -58,13 +51,9 @@ def reference_orbits(
                     "a true orbit runs into a singularity of its field; give initial states whose orbits stay away "
                     "from it, as `sample_initial_states` should"
                 )
-            k[0] = rate
-            for i, row in enumerate(stages[1:], 1):
-                k[i] = field(x + h[:, None] * _combined(row[:i], k[:i]))
-            new = x + h[:, None] * _combined(weights, k[:-1])
-            k[-1] = field(new)
+            new, k = method.step(x, rate, h)
             scale = tolerance * (least + torch.maximum(x.abs(), new.abs()))
-            error = _error(k, third, fifth, scale, h)
+            error = method.error(k, scale, h)
             good = active & (error <= 1)  # not so where it is not a number
             whole = h == goal - time
             time = torch.where(good, torch.where(whole, goal, time + h), time)
@@ -79,23 +68,3 @@ def reference_orbits(
             )
             dt = torch.where(active, proposed, dt)
         return states
-
-
-def _combined(weights: Float[Tensor, " stages"], k: Float[Tensor, "stages systems state"]) -> Tensor:
-    """The weighted sum of the stages."""
-    return (weights @ k.flatten(1)).view(k.shape[1:])
-
-
-def _error(k: Tensor, third: Tensor, fifth: Tensor, scale: Tensor, h: Tensor) -> Float[Tensor, " systems"]:
-    """Hairer's combination of the errors of orders three and five."""
-    low = (_combined(third, k) / scale).square().sum(-1)
-    high = (_combined(fifth, k) / scale).square().sum(-1)
-    both = (high + 0.01 * low) * scale.shape[-1]
-    return torch.where(both == 0, 0.0, h * high / both.sqrt())
-
-
-def _first_steps(x: Tensor, rate: Tensor, scale: Tensor, span: Tensor) -> Float[Tensor, " systems"]:
-    """A hundredth of the time in which a state would change by its size."""
-    size, speed = (x / scale).norm(dim=-1), (rate / scale).norm(dim=-1)
-    guess = torch.where((size > 1e-5) & (speed > 1e-5), 0.01 * size / speed, 1e-6)
-    return guess.nan_to_num(nan=1e-6).minimum(span)

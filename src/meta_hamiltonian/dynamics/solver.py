@@ -6,22 +6,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from meta_hamiltonian.dynamics.dormand_prince import ERROR, STAGES
+from meta_hamiltonian.dynamics.dop853 import DOP853, between, first_steps
 from meta_hamiltonian.dynamics.orbits import Orbits, Outside, reason
 
-# Shampine's interpolant of order 4: the coefficients of s, s², s³ and s⁴ for each stage.
-_DENSE = (
-    (1.0, -8048581381 / 2820520608, 8663915743 / 2820520608, -12715105075 / 11282082432),
-    (0.0, 0.0, 0.0, 0.0),
-    (0.0, 131558114200 / 32700410799, -68118460800 / 10900136933, 87487479700 / 32700410799),
-    (0.0, -1754552775 / 470086768, 14199869525 / 1410260304, -10690763975 / 1880347072),
-    (0.0, 127303824393 / 49829197408, -318862633887 / 49829197408, 701980252875 / 199316789632),
-    (0.0, -282668133 / 205662961, 2019193451 / 616988883, -1453857185 / 822651844),
-    (0.0, 40617522 / 29380423, -110615467 / 29380423, 69997945 / 29380423),
-)
-_SAFETY, _SHRINK, _GROW = 0.9, 0.2, 5.0
+_SAFETY, _SHRINK, _GROW = 0.9, 0.2, 10.0
+_EXPONENT = -1 / 8
 # After so many steps the pace of an orbit is looked at.
-_WINDOW = 1000
+_WINDOW = 400
 # Steps shorter than this part of the time asked for are at the end of what float64 resolves.
 _RESOLVED = 1e-13
 
@@ -46,7 +37,7 @@ def solve(
 
     - `field`: the vector fields, row by row: system i's state is row i.
     - `x0`: the states at `t[0]`, in float64.
-    - `t`: increasing times. Between steps, states are interpolated to fourth order.
+    - `t`: increasing times. Between steps, states are interpolated to seventh order.
     - `outside`: which states lie outside the region; an orbit ends there. It ends as well where the field is not
         finite, and where the rest of the time would take it more than `most_steps`.
     - `tolerance`: error of a step, relative to the state, and to `sizes` where a coordinate is near 0.
@@ -56,11 +47,6 @@ def solve(
     **Returns:**
 
     The [`Orbits`][], always finite.
-
-    ??? cite "Reference"
-
-        Dormand, Prince: A family of embedded Runge-Kutta formulae. Journal of Computational and Applied Mathematics 6,
-        1980. The interpolant: Shampine: Some practical Runge-Kutta formulas. Mathematics of Computation 46, 1986.
     """
     with torch.no_grad():
         orbits = _Orbits(field, x0, t.to(x0).contiguous(), outside, tolerance, most_steps, sizes, corners)
@@ -86,7 +72,8 @@ class _Orbits:
         self.corners = None if corners is None else torch.cat([corners, corners.new_tensor([torch.inf])])
         self.sizes = 1.0 if sizes is None else x0.new_tensor(sizes)
         self.most_steps = most_steps
-        self.field, self.outside, self.tolerance = field, outside, tolerance
+        self.method = DOP853(field, x0)
+        self.outside, self.tolerance = outside, tolerance
         self.instants, self.end = t, t[-1]
         self.x, self.time = x0.clone(), t[0].expand(len(x0)).clone()
         self.rate = field(x0)
@@ -95,24 +82,16 @@ class _Orbits:
         self.left = outside(x0)
         self.broken = ~self.rate.isfinite().all(-1)
         self.slow = torch.zeros_like(self.left)
-        self.dt = self._first_step()
+        scale = tolerance * (self.sizes + self.x.abs())
+        self.dt = first_steps(self.x, self.rate, scale).minimum(self.end - self.time)
         self.steps = torch.zeros_like(self.next)
         self.since = self.time.clone()
         self.error = torch.zeros_like(self.time)
-        self.weights = [x0.new_tensor(row) for row in STAGES]
-        self.of_error, self.dense = x0.new_tensor(ERROR), x0.new_tensor(_DENSE)
 
     @property
     def active(self) -> Bool[Tensor, " systems"]:
         """Which orbits go on."""
         return (self.time < self.end) & ~self.left & ~self.broken & ~self.slow
-
-    def _first_step(self) -> Tensor:
-        """Hairer's guess: a hundredth of the time in which a state would change by its size."""
-        scale = self.tolerance * (self.sizes + self.x.abs())
-        size, speed = _norm(self.x / scale), _norm(self.rate / scale)
-        guess = torch.where((size > 1e-5) & (speed > 1e-5), 0.01 * size / speed, 1e-6)
-        return guess.nan_to_num(nan=1e-6).minimum(self.end - self.time)
 
     def step(self) -> None:
         """Tries one step of every orbit."""
@@ -125,21 +104,15 @@ class _Orbits:
             left = self.corners[following] - self.time
             short = active & (left < dt)
             dt = torch.where(short, left, dt)
-        k = self.rate.new_empty(len(STAGES) + 1, *self.rate.shape)
-        k[0] = self.rate
-        rows, x = k.flatten(1), self.x
-        for i, weights in enumerate(self.weights, 1):
-            x = self.x + dt[:, None] * (weights @ rows[:i]).view_as(x)
-            k[i] = self.field(x)
-        error = dt[:, None] * (self.of_error @ rows).view_as(x)
+        x, k = self.method.step(self.x, self.rate, dt)
         scale = self.tolerance * (self.sizes + torch.maximum(self.x.abs(), x.abs()))
-        self.error = _norm(error / scale)
+        self.error = self.method.error(k, scale, dt)
         good = active & (self.error <= 1)  # not so where it is not a number
         self._fill_in(good, dt, x, k)
         self.time = torch.where(good, self.time + dt, self.time)
         self.x = torch.where(good[:, None], x, self.x)
         self.rate = torch.where(good[:, None], k[-1], self.rate)
-        factor = (_SAFETY * self.error.clamp_min(1e-10) ** -0.2).clamp(_SHRINK, _GROW).nan_to_num(nan=_SHRINK)
+        factor = (_SAFETY * self.error.clamp_min(1e-16) ** _EXPONENT).clamp(_SHRINK, _GROW).nan_to_num(nan=_SHRINK)
         following = self.dt.minimum(dt) * torch.where(good, factor, factor.clamp(max=1.0))
         # A step that was cut at a corner says nothing against longer ones.
         following = torch.where(good & short, following.maximum(self.dt), following)
@@ -157,14 +130,13 @@ class _Orbits:
             rows = torch.repeat_interleave(counts)
             place = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
             which = self.next[rows] + place
-            part = ((self.instants[which] - self.time[rows]) / dt[rows].clamp_min(1e-300))[:, None]
-            powers = torch.cat([part, part**2, part**3, part**4], dim=-1)
-            between = self.x[rows] + dt[rows, None] * torch.einsum("np,ip,ins->ns", powers, self.dense, k[:, rows])
+            part = (self.instants[which] - self.time[rows]) / dt[rows].clamp_min(1e-300)
+            states = between(self.x[rows], self.method.interpolant(self.x, x, k, dt)[:, rows], part)
             # An orbit that leaves is known at the instants before it does.
-            beyond = torch.where(gone[rows] & self.outside(between), place, last)
+            beyond = torch.where(gone[rows] & self.outside(states), place, last)
             first = torch.full_like(counts, last).scatter_reduce(0, rows, beyond, "amin")
             kept = place < first[rows]
-            self.states[which[kept], rows[kept]] = between[kept]
+            self.states[which[kept], rows[kept]] = states[kept]
             self.next += torch.minimum(counts, first)
         self.left = self.left | gone
 
@@ -192,7 +164,3 @@ class _Orbits:
             self.instants[last],
             [reason(*flags) for flags in zip(*(f.tolist() for f in (diverged, self.left, self.slow)), strict=True)],
         )
-
-
-def _norm(values: Float[Tensor, "systems state"]) -> Float[Tensor, " systems"]:
-    return values.square().mean(-1).sqrt()

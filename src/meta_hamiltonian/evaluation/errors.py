@@ -49,7 +49,8 @@ def measure(adapted: AdaptedSystems, test: TestSet) -> Errors:
     finite = field_mse.isfinite()  # of a field whose square overflows no error can be given either
     field_mse = torch.where(finite, field_mse, power)
 
-    follow = adapted.rollout if test.system.turns else adapted.rollout_in_box
+    bounded_angles = any(c.kind == "angle" for c in test.system.domain.coordinates) and not test.system.turns
+    follow = adapted.rollout_in_box if bounded_angles else adapted.rollout
     orbits = follow(test.orbit[0], test.t)
     diverged = orbits.diverged | ~finite
     state_mse = (orbits.states - test.orbit).square().sum(-1).mean(0)

@@ -43,6 +43,8 @@ _WIDER = 10.0 ** torch.arange(9, dtype=torch.float64)
 _RATIOS = 10.0 ** (torch.arange(-6, 7, dtype=torch.float64) / 2)
 # Gauss-Newton steps of the observed states.
 _ROUNDS = 2
+# Numbers that the features of the tasks that are adapted at once have.
+_NUMBERS = 2**22
 # Errors of coefficients are widened by 1 + so much over the number of observed rates of momenta.
 _WIDENED = 3.0
 _TINY = torch.finfo(torch.float64).tiny
@@ -258,7 +260,10 @@ class Ridge(Learner):
         with torch.no_grad():
             prior = self.columns(self.mean).expand(len(support.x), -1, -1)
             yield head_weights(self.net, prior)
-            v = self.mean + self.spread @ self.posterior(support).mean
+            each = support.x[0].numel() * self.prior_factor.shape[0]
+            at_once = max(1, _NUMBERS // each)
+            parts = [self.posterior(support[i : i + at_once]).mean for i in range(0, len(support.x), at_once)]
+            v = self.mean + self.spread @ torch.cat(parts)
             for _ in range(steps):  # the first step has converged
                 yield head_weights(self.net, self.columns(v))
 
@@ -278,16 +283,14 @@ class Ridge(Learner):
             columns = self.columns(self.mean + self.spread @ posterior.mean)
             found = None if forces is None else posterior.free(posterior.mean)
 
-            def field(x: Tensor, w: Tensor = columns, d: Tensor | None = found) -> Tensor:
-                rates = (head_rows(self.net, x) @ w).reshape(x.shape)
-                if forces is None or d is None:
-                    return rates
-                added = (forces(rates[..., :n]) @ d[:, None, :, None])[..., 0]
-                return torch.cat([rates[..., :n], rates[..., n:] + added], dim=-1)
+            def law(x: Tensor, w: Tensor = columns, d: Tensor | None = found) -> tuple[Tensor, Tensor]:
+                head = head_weights(self.net, w)
+                rates, jacobian = self.net.linear_field_with(head, x), self.net.jacobian_with(head, x)
+                return (rates, jacobian) if forces is None or d is None else _with_forces(rates, jacobian, forces, d)
 
-            points, whiten = linearise(support, points.x, field, self.net.state_box)
+            points, whiten = linearise(support, points.x, law, self.net.state_box)
             # The velocities of the law have less noise than those that were observed.
-            posterior = self._posterior(points, whiten, None if forces is None else forces(field(points.x)[..., :n]))
+            posterior = self._posterior(points, whiten, None if forces is None else forces(law(points.x)[0][..., :n]))
         return posterior
 
     def _posterior(
@@ -405,6 +408,21 @@ class Ridge(Learner):
         forces = terms.forces(drawn, n, signal)
         sampled = AdaptedSystems(learner.net, head_weights(learner.net, columns), scale.expand(samples), forces)
         return Forced(adapted, sampled, evidence)
+
+
+def _with_forces(
+    rates: Float[Tensor, "tasks points state"],
+    jacobian: Float[Tensor, "tasks points state state"],
+    forces: Acting,
+    d: Float[Tensor, "tasks terms"],
+) -> tuple[Float[Tensor, "tasks points state"], Float[Tensor, "tasks points state state"]]:
+    """A conservative field and its Jacobian, with what forces add to them: each depends on its own velocity alone."""
+    v, _ = rates.chunk(2, dim=-1)
+    own, by_v = jacobian.chunk(2, dim=-2)
+    acting = lambda v: (forces(v) @ d[:, None, :, None])[..., 0]  # noqa: E731
+    added, slope = torch.func.jvp(acting, (v,), (torch.ones_like(v),))[:2]
+    rates = rates + torch.cat([torch.zeros_like(added), added], dim=-1)
+    return rates, torch.cat([own, by_v + slope.unsqueeze(-1) * own], dim=-2)
 
 
 def _unit_changes(

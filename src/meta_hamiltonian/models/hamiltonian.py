@@ -133,7 +133,9 @@ class HamiltonianNetwork(FieldNetwork):
             features = hamiltonian_field((first.unsqueeze(-2) * inner).mT).mT
             hessian = (inner * (second * head[:, 0]).unsqueeze(-2)) @ inner.mT
             if not self.inputs.scaled:
-                hessian = hessian + self.inputs.curvature(x, (first * head[:, 0]) @ weight)
+                hessian = (
+                    hessian + self.inputs.curvature(x, ((first * head[:, 0]) @ weight).unsqueeze(-2))[..., 0, :, :]
+                )
             return features, hamiltonian_field(hessian.mT).mT
 
     def body_jacobian(

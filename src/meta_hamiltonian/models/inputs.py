@@ -127,21 +127,30 @@ class Inputs(nn.Module):
         total = rows.new_zeros(*rows.shape[:-3], self._state_dim, rows.shape[-1])
         return total.index_add(-2, self.chosen.flatten(), rows.flatten(-3, -2))
 
+    def gathered_pairs(self, pairs: Float[Tensor, "*batch windows local local"]) -> Float[Tensor, "*batch state state"]:
+        """The sum over the windows of what each says of pairs of its own coordinates, for pairs of all coordinates."""
+        if self._chosen is None:
+            return pairs.squeeze(-3)
+        total = pairs.new_zeros(*pairs.shape[:-3], self._state_dim**2)
+        places = (self._state_dim * self.chosen.unsqueeze(-1) + self.chosen.unsqueeze(-2)).flatten()
+        return total.index_add(-1, places, pairs.flatten(-3)).unflatten(-1, (self._state_dim, -1))
+
     def curvature(
-        self, x: Float[Tensor, "*batch state"], gradient: Float[Tensor, "*batch size"]
-    ) -> Float[Tensor, "*batch state state"]:
-        """Σ gᵢ ∂²uᵢ/∂x², where there is one window."""
+        self, x: Float[Tensor, "*batch state"], gradient: Float[Tensor, "*batch windows size"]
+    ) -> Float[Tensor, "*batch windows local local"]:
+        """Σ gᵢ ∂²uᵢ/∂x² of each window, for the coordinates that it sees."""
+        local = self._local(x)
         m, k = len(self._lengths), len(self._harmonics)
-        curvature = x.new_zeros(*x.shape, x.shape[-1])
+        curvature = local.new_zeros(*local.shape, local.shape[-1])
         if self._angles:
-            angles = x[..., self._angles] @ self.harmonics.mT
+            angles = local[..., self._angles] @ self.harmonics.mT
             bent = -angles.cos() * gradient[..., m : m + k] - angles.sin() * gradient[..., m + k : m + 2 * k]
             own = self.harmonics.mT @ (bent.unsqueeze(-1) * self.harmonics)
             places = torch.tensor(self._angles)
             curvature[..., places[:, None], places] = own
         for i in range(len(self._exclusions)):
             matrix, (low, high) = self.get_buffer(f"matrix_{i}"), self.get_buffer(f"ends_{i}").unbind()
-            away = self._away(i, x)
+            away = self._away(i, local)
             square = away.square().sum(-1)[..., None, None]
             along = (away @ matrix).unsqueeze(-1) / square
             own = 2 * gradient[..., m + 2 * k + i, None, None] / (high - low)

@@ -56,6 +56,8 @@ class NaturalNetwork(FieldNetwork):
         self.inputs = Inputs(self.domain, inputs)
         size, momenta = self.inputs.size, self.inputs.momenta
         self._momenta, self._positions = momenta, [i for i in range(size) if i not in momenta]
+        order = [*self._positions, *momenta]
+        self._places = [order.index(i) for i in range(size)]
         pairs = list(itertools.combinations_with_replacement(range(len(momenta)), 2))
         few = len(momenta) <= _FEW_MOMENTA
         factors = [(), *((i,) for i in range(len(momenta))), *pairs] if few else [()]
@@ -82,11 +84,15 @@ class NaturalNetwork(FieldNetwork):
         self.bilinear: Tensor
         self.first: Tensor
         self.second: Tensor
+        self.firsts: Tensor
+        self.seconds: Tensor
         self.register_buffer("constant", torch.tensor([float(not f) for f in factors]), persistent=False)
         self.register_buffer("linear", linear, persistent=False)
         self.register_buffer("bilinear", bilinear, persistent=False)
-        self.register_buffer("first", torch.tensor([i for i, _ in products]), persistent=False)
-        self.register_buffer("second", torch.tensor([j for _, j in products]), persistent=False)
+        # The products uᵢ uⱼ: which they are, and a row for each that says where its factors stand.
+        for places, name in zip(zip(*products, strict=True), ("first", "second"), strict=True):
+            self.register_buffer(name, torch.tensor(places), persistent=False)
+            self.register_buffer(f"{name}s", torch.eye(size)[list(places)], persistent=False)
 
     def forward(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch"]:
         """The learned energy H_θ(x), known up to a constant."""
@@ -129,36 +135,33 @@ class NaturalNetwork(FieldNetwork):
         ]
         return hamiltonian_field(self.inputs.gathered(torch.cat(parts, dim=-1)).mT).mT
 
-    def features_and_jacobian(
-        self, x: Float[Tensor, "points state"], head: Float[Tensor, "features outputs"]
-    ) -> tuple[Float[Tensor, "points state width"], Float[Tensor, "points state state"]]:
-        """A(x), and Ω ∇²H(x), written out where there is one window."""
-        if self.inputs.windows > 1:
-            return super().features_and_jacobian(x, head)
+    def jacobian_with(
+        self, parameters: Mapping[str, Tensor], x: Float[Tensor, "tasks points state"]
+    ) -> Float[Tensor, "tasks points state state"]:
+        """Ω ∇²H(x) of many tasks, each with its own head; written out window by window."""
+        self._check_head(parameters)
         with torch.no_grad():
-            u, slopes = self.inputs(x)[..., 0, :], self.inputs.slopes(x)[..., 0, :, :]
-            w = head[:, 0]
-            c_all, c_positions, _, c_products = w.split(self._parts)
+            u, slopes, head = self.inputs(x), self.inputs.slopes(x), self._head(parameters)
+            c_all, c_positions, _, c_products = head.split(self._parts, dim=-1)
             _, _, bent, _ = self.activation.derivatives(self.body(u))
             value, slope, curved, _ = self.activation.derivatives(self.coefficients(u[..., self._positions]))
             factors, rates = self._factors(u)
-            c = c_positions.unflatten(0, (-1, factors.shape[-1]))
+            c = c_positions.unflatten(-1, (-1, factors.shape[-1]))
             hessian = (self.body.weight.mT * (c_all * bent).unsqueeze(-2)) @ self.body.weight
             inner = self.coefficients.weight
             p, q = torch.tensor(self._momenta), torch.tensor(self._positions)
-            qq = (inner.mT * ((factors @ c.mT) * curved).unsqueeze(-2)) @ inner
-            qp = (inner.mT * slope.unsqueeze(-2)) @ (c @ rates)
-            pp = torch.einsum("...k,km,mij->...ij", value, c, self.bilinear)
-            hessian[..., q[:, None], q] += qq
+            own, of_factors = _times(factors, c.mT), _times(value, c)
+            qp = _times(inner.mT * slope.unsqueeze(-2), c) @ rates
+            hessian[..., q[:, None], q] += (inner.mT * (own * curved).unsqueeze(-2)) @ inner
             hessian[..., q[:, None], p] += qp
             hessian[..., p[:, None], q] += qp.mT
-            hessian[..., p[:, None], p] += pp
-            second = torch.zeros_like(hessian[0])
-            second.index_put_((self.first, self.second), c_products, accumulate=True)
+            hessian[..., p[:, None], p] += (of_factors @ self.bilinear.flatten(1)).unflatten(-1, (len(p), len(p)))
+            second = c_products.new_zeros(*c_products.shape[:-1], *hessian.shape[-2:])
+            second[..., self.first, self.second] = c_products
             hessian = slopes @ (hessian + second + second.mT) @ slopes.mT
             if not self.inputs.scaled:
-                hessian = hessian + self.inputs.curvature(x, self._gradient(self.inputs(x), w)[..., 0, :])
-            return self.field_features(x), hamiltonian_field(hessian.mT).mT
+                hessian = hessian + self.inputs.curvature(x, self._gradient(u, head))
+            return hamiltonian_field(self.inputs.gathered_pairs(hessian).mT).mT
 
     def body_jacobian(
         self, x: Float[Tensor, "points state"], columns: Float[Tensor, "points features outputs"]
@@ -230,12 +233,22 @@ class NaturalNetwork(FieldNetwork):
         factors, rates = self._factors(u)
         c = c_positions.unflatten(-1, (-1, factors.shape[-1]))
         value = self.activation.value(a)
-        own = (c * factors.unsqueeze(-2)).sum(-1)
-        added = torch.zeros_like(gradient)
-        added[..., self._positions] = (own * self.activation.derivative(a, value)) @ self.coefficients.weight
-        added[..., self._momenta] = (value.unsqueeze(-2) @ (c @ rates))[..., 0, :]
-        added = added.index_add(-1, self.first, c_products * u[..., self.second])
-        return gradient + added.index_add(-1, self.second, c_products * u[..., self.first])
+        of_positions = (_times(factors, c.mT) * self.activation.derivative(a, value)) @ self.coefficients.weight
+        of_momenta = (_times(value, c).unsqueeze(-2) @ rates)[..., 0, :]
+        gradient = gradient + torch.cat([of_positions, of_momenta], dim=-1)[..., self._places]
+        return (
+            gradient
+            + (c_products * u[..., self.second]) @ self.firsts
+            + (c_products * u[..., self.first]) @ self.seconds
+        )
 
     def _slope(self, a: Tensor) -> Tensor:
         return self.activation.derivative(a, self.activation.value(a))
+
+
+def _times(rows: Float[Tensor, "*batch inner"], heads: Tensor) -> Float[Tensor, "*batch outer"]:
+    """The product of rows with the matrix of their task, `[tasks, 1, 1, inner, outer]`, or with one for all."""
+    if heads.dim() == 2:
+        return rows @ heads
+    together = torch.bmm(rows.flatten(1, -2), heads.flatten(0, 2))
+    return together.unflatten(1, rows.shape[1:-1])

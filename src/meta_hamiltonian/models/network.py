@@ -100,16 +100,27 @@ class FieldNetwork(nn.Module, abc.ABC):
     def features_and_jacobian(
         self, x: Float[Tensor, "points state"], head: Float[Tensor, "features outputs"]
     ) -> tuple[Float[Tensor, "points ..."], Float[Tensor, "points state state"]]:
-        """`field_features`, and ∂f/∂x of the field with this head, where it has no bias.
+        """`field_features`, and ∂f/∂x of the field with this head.
+
+        A network that finds both at once for less overrides it.
+        """
+        with torch.no_grad():
+            features = self.field_features(x)
+        weight = head[: self.head.in_features].mT  # a bias does not matter
+        return features, self.jacobian_with({"head.weight": weight[None]}, x[None])[0]
+
+    def jacobian_with(
+        self, parameters: Mapping[str, Tensor], x: Float[Tensor, "tasks points state"]
+    ) -> Float[Tensor, "tasks points state state"]:
+        """∂f/∂x of the linear field of many tasks; arguments as for `field_with`.
 
         By automatic differentiation; a network that knows better overrides it.
         """
         with torch.enable_grad():
             x = x.detach().requires_grad_()
-            features = self.field_features(x)
-            field = (features @ head[: self.head.in_features]).reshape(x.shape)  # a bias does not matter
+            field = self.linear_field_with(parameters, x)
             rows = [torch.autograd.grad(rate.sum(), x, retain_graph=True)[0] for rate in field.unbind(-1)]
-        return features.detach(), torch.stack(rows, dim=-2)
+        return torch.stack(rows, dim=-2)
 
     def body_jacobian(
         self, x: Float[Tensor, "points state"], columns: Float[Tensor, "points features outputs"]

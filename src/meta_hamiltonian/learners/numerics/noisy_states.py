@@ -28,7 +28,10 @@ class Linearised(NamedTuple):
 def linearise(
     observed: Points,
     x: Float[Tensor, "tasks points state"],
-    field: Callable[[Float[Tensor, "tasks points state"]], Float[Tensor, "tasks points state"]],
+    law: Callable[
+        [Float[Tensor, "tasks points state"]],
+        tuple[Float[Tensor, "tasks points state"], Float[Tensor, "tasks points state state"]],
+    ],
     box: Float[Tensor, " state"],
 ) -> Linearised:
     """One Gauss-Newton step of the states, given a field.
@@ -42,7 +45,7 @@ def linearise(
 
     - `observed`: the points.
     - `x`: the states found so far, at first the observed ones.
-    - `field`: found so far.
+    - `law`: the field f found so far, and ∂f/∂x.
     - `box`: half-widths of the state box.
 
     ??? cite "Reference"
@@ -54,14 +57,14 @@ def linearise(
     rates = _rms(observed, observed.dxdt)
     rates = rates.maximum(_SMALLEST * rates.amax(-1, keepdim=True)).clamp_min(torch.finfo(rates.dtype).tiny)
     for last in (False, True):
-        jacobian = _jacobian(field, x)
+        field, jacobian = law(x)
         back = jacobian * sizes.unsqueeze(-2).square()  # J Σₓ
         covariance = back @ jacobian.mT + rates.square().diag_embed()
         # The rates as they would be at x, to first order.
         here = observed.dxdt - _times(jacobian, observed.x - x)
         if last:
             break
-        x = observed.x + _times(back.mT, torch.linalg.solve(covariance, here - field(x)))
+        x = observed.x + _times(back.mT, torch.linalg.solve(covariance, here - field))
     size = observed.mean(covariance.diagonal(dim1=-2, dim2=-1).mean(-1))  # the noise keeps its units
     factor, failed = torch.linalg.cholesky_ex(covariance / size[:, None, None, None])
     eye = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
@@ -74,17 +77,6 @@ def linearise(
 
 def _rms(points: Points, values: Float[Tensor, "tasks points state"]) -> Float[Tensor, "tasks 1 state"]:
     return (points.rows(values).square().sum(1, keepdim=True) / points.counts[:, None, None]).sqrt()
-
-
-def _jacobian(
-    field: Callable[[Tensor], Tensor], x: Float[Tensor, "tasks points state"]
-) -> Float[Tensor, "tasks points state state"]:
-    """∂f/∂x; each point's field depends on that point alone."""
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        rates = field(x)
-        rows = [torch.autograd.grad(rate.sum(), x, retain_graph=True)[0] for rate in rates.unbind(-1)]
-    return torch.stack(rows, dim=-2)
 
 
 def _times(matrix: Tensor, vector: Tensor) -> Tensor:
