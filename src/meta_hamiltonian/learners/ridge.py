@@ -33,6 +33,8 @@ from meta_hamiltonian.models import AdaptedSystems, FieldNetwork
 _FIRST_RANK, _MOST_RANK, _MOST_OF_FEW = 8, 24, 16
 # Of recorded members: a direction counts where it contributes so many times the noise, and this part of the largest.
 _ABOVE, _SLIGHT = 1.0, 1e-3
+# Few features are as good as all where they leave at most so many times the variance.
+_AS_GOOD = 1.5
 # The covariance of the heads of recorded members counts like so many members with heads that differ in any direction.
 _SUPPOSED = 3.0
 # Noise variances tried on a new system, as factors of the calibrated one: from 1e-16 to 1e16, three a decade.
@@ -103,6 +105,7 @@ class Ridge(Learner):
         features, outputs = head_columns(own_head(net)).shape
         check_arguments(type(self), rank=rank, noise=noise)
         self.finds_rank = rank == "auto"
+        self.estimates_prior = False  # w₀ and L by their distribution over recorded members, and not by steps
         rank = min(_FIRST_RANK, features) if rank == "auto" else features if rank is None else int(rank)
         self.prior_factor = nn.Parameter(torch.randn(features, rank) / math.sqrt(features))  # L
         self.log_noise = nn.Parameter(torch.tensor(math.log(noise)))  # log σ²
@@ -121,6 +124,12 @@ class Ridge(Learner):
         """Columns of L: in how many directions the heads of the family differ."""
         return self.prior_factor.shape[1]
 
+    @property
+    def uses_body(self) -> bool:
+        """Whether heads have features with hidden units."""
+        plain = self.net.plain_features
+        return plain is None or bool(self.prior_factor[: plain.start].any())
+
     def _resize(self, rank: int) -> None:
         """Gives L another number of columns, in place: an optimizer goes on with the same parameter."""
         self.prior_factor.data = self.prior_factor.new_zeros(len(self.prior_factor), rank)
@@ -137,26 +146,43 @@ class Ridge(Learner):
     def find_prior(self, known: Episodes) -> FamilyHeads:
         """Takes w₀, L and σ² from all that recordings tell of a family, for the body as it is.
 
-        Few members each see a part of the domain: heads of the single ones are not known well enough to be compared.
-        What they have in common comes from expectation and maximisation, see [`FamilyHeads`][]. L has as many columns
-        as contribute more than the noise, where `rank` is auto.
+        Few members each see a part of the domain: heads of the single ones are not known well enough to be compared,
+        and L learned by steps on them would fit each of them. What they have in common comes from expectation and
+        maximisation, see [`FamilyHeads`][]; L has as many columns as contribute more than the noise, where `rank` is
+        auto. Where features without hidden units explain as much as all of them, within the errors of the rates, heads
+        are made of these alone: few members cannot overfit so few features.
 
-        **Returns:** how the heads are distributed on the features.
+        **Returns:** how the heads are distributed on the features that were taken.
         """
-        points = (rescaled(known) if self.scale == "task" else known).points
+        episodes = rescaled(known) if self.scale == "task" else known
+        points, errors = episodes.points, 0.0 if episodes.variance is None else episodes.variance.median().item()
         features, targets = head_problem(self.net, points)
-        heads = FamilyHeads(features.shape[-1], targets.shape[-1]).to(features.device)
-        heads.estimate(features, targets, points.counts * features.shape[1] / points.x.shape[1])
-        sizes = (features.double() @ heads.factor).square().mean((0, 1)).sqrt()
+        rows = points.counts * features.shape[1] / points.x.shape[1]
+
+        def estimated(which: slice) -> FamilyHeads:
+            heads = FamilyHeads(features[..., which].shape[-1], targets.shape[-1]).to(features.device)
+            heads.estimate(features[..., which], targets, rows)
+            return heads
+
+        which = slice(None)
+        heads = estimated(which)
+        if (plain := self.net.plain_features) is not None:
+            few = estimated(plain)
+            if few.noise <= _AS_GOOD * max(heads.noise.item(), errors):
+                which, heads = plain, few
+        sizes = (features[..., which].double() @ heads.factor).square().mean((0, 1)).sqrt()
         if self.finds_rank:
             above = sizes > max(_ABOVE * heads.noise.sqrt().item(), _SLIGHT * sizes[0].item())
             self._resize(max(1, min(int(above.sum()), _MOST_OF_FEW, len(points.x) - 1)))
         found = min(self.rank, heads.factor.shape[1])
         self.prior_factor.zero_()
-        self.prior_factor[:, :found] = heads.factor[:, :found].to(self.prior_factor)
-        for name, value in head_weights(self.net, heads.mean).items():
+        self.prior_factor[which, :found] = heads.factor[:, :found].to(self.prior_factor)
+        mean = self.prior_factor.new_zeros(len(self.prior_factor), targets.shape[-1])
+        mean[which] = heads.mean.to(mean)
+        for name, value in head_weights(self.net, mean).items():
             self.net.get_parameter(name).copy_(value)
         self.log_noise.copy_(heads.noise.log())
+        self.estimates_prior = True
         return heads
 
     @torch.no_grad()

@@ -65,6 +65,8 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         if not before.isfinite():
             return before
         matrix, descent = problem.normal_equations()
+        if not matrix.any():  # nothing depends on the parameters, where heads are made of plain features
+            return before
         scale = matrix.diagonal().clone()
         scale += 1e-12 * scale.max()
         start = nn.utils.parameters_to_vector(parameters)
@@ -113,12 +115,14 @@ class VariableProjection:
 
     def normal_equations(self) -> tuple[Float[Tensor, "size size"], Float[Tensor, " size"]]:
         """JᵀJ and −Jᵀr, summed over the tasks of all devices."""
+        if self.learner.estimates_prior and not self.learner.uses_body:
+            size = sum(value.numel() for value in self.parameters.values())
+            some = next(iter(self.parameters.values()))
+            return some.new_zeros(size, size), some.new_zeros(size)
         points = self.episodes.support.x.shape[1] + self.episodes.query.x.shape[1]
         at_once = max(1, _CHUNK // points)
-        size = sum(value.numel() for value in self.parameters.values())
-        some = next(iter(self.parameters.values()))
-        matrix, descent = some.new_zeros(size, size), some.new_zeros(size)
-        for start in range(0, len(self.episodes), at_once):
+        matrix, descent = self._of_tasks(self.episodes[:at_once])
+        for start in range(at_once, len(self.episodes), at_once):
             of_these = self._of_tasks(self.episodes[start : start + at_once])
             matrix += of_these[0]
             descent += of_these[1]
@@ -209,5 +213,6 @@ class VariableProjection:
 
 
 def projected_parameters(learner: Ridge) -> dict[str, nn.Parameter]:
-    """What the outer loop changes: all but σ², which is estimated."""
-    return {name: value for name, value in learner.named_parameters() if name != "log_noise"}
+    """What the outer loop changes: all but σ², which is estimated, and but w₀ and L, where these are estimated too."""
+    estimated = ("log_noise", "prior_factor", "net.head.") if learner.estimates_prior else ("log_noise",)
+    return {name: value for name, value in learner.named_parameters() if not name.startswith(estimated)}

@@ -233,12 +233,12 @@ class GaussNewtonLoop(MetaModule):
         return {"loss": loss, "query_loss": loss}
 
     def validation_step(self, batch: Episodes, batch_idx: int) -> None:
-        """The same; in the first half of a training the number of unknowns of a head is found anew before."""
-        if 2 * self.trainer.global_step <= self.trainer.max_steps:
-            known = self.known(batch)
-            if known.variance is not None:
-                self.solver.find_prior(known)
-            elif self.solver.finds_rank:
-                self.solver.find_rank(batch)
+        """The same; before, the prior of recorded members is found anew, and of simulated ones in the first half of a
+        training the number of unknowns of a head."""
+        known = self.known(batch)
+        if known.variance is not None:
+            self.solver.find_prior(known)
+        elif self.solver.finds_rank and 2 * self.trainer.global_step <= self.trainer.max_steps:
+            self.solver.find_rank(batch)
         super().validation_step(batch, batch_idx)
         self.log("val/rank", float(self.solver.rank), batch_size=len(batch), sync_dist=True)
