@@ -67,7 +67,7 @@ def test_rates_are_those_of_the_recordings(springs):
     """Of a spring dp/dt is proportional to q, whatever its parameters."""
     for one in load_recordings(str(springs)).train:
         q, rate = one.points.x[:, 0], one.points.dxdt[:, 1]
-        assert np.corrcoef(q, rate)[0, 1] < -0.99
+        assert np.corrcoef(q, rate)[0, 1] < -0.97
         assert 0 < one.variance < 0.1 * one.points.dxdt.square().mean()
 
 
@@ -82,7 +82,7 @@ def test_two_members_alike_are_refused_or_left_out(copy):
 def test_a_member_that_is_none_is_said_with_a_number(copy, caplog):
     lines = (copy / "member-02.csv").read_text().splitlines()
     rows = [line.split(",") for line in lines[1:]]
-    scaled = [f"{t},{57.3 * float(q):.6g},{57.3 * float(p):.6g}" for t, q, p in rows]
+    scaled = [f"{t},{1000 * float(q):.6g},{1000 * float(p):.6g}" for t, q, p in rows]
     (copy / "member-02.csv").write_text("\n".join([lines[0], *scaled]))
     with caplog.at_level(logging.WARNING):
         found = load_recordings(str(copy))

@@ -41,7 +41,7 @@ def test_a_folder_with_a_file_a_member(folder):
 
 
 def test_units_of_some_members_are_converted(folder):
-    write(folder / "run4.csv", "t (ms),q (deg),p", 1000 * T, 180 / np.pi * swing()[0], swing()[1])
+    write(folder / "run4.csv", "t (ms),q (deg),p (1)", 1000 * T, 180 / np.pi * swing()[0], swing()[1])
     found = read_members(folder, None, Asked())
     (last,) = found.members[-1].observations
     assert np.allclose(last.t, T, atol=1e-6)
@@ -100,7 +100,7 @@ def test_x_and_y_are_asked_for(tmp_path):
     ("header", "columns", "why"),
     [
         ("t (s),q (rad),p", [T[:1], *(part[:1] for part in swing())], "ends after 1 instant"),
-        ("t (s),a,b", [T, *swing()], "lacks column"),
+        ("t (s),a,b", [T, *swing()], "unknown columns 'a', 'b'"),
         ("t (s),q1,q2,p1,p2", [T, *swing(), *swing()], "it has 2 coordinates, and most members have 1"),
         ("t (s),q (rad)", [T, swing()[0]], "it has no momenta p, and most members have"),
         ("t (s),q (m),p", [T, *swing()], "its position is a length, and that of most members an angle"),

@@ -1,7 +1,8 @@
 """Meta-batches of recorded members."""
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Collection, Sequence
 
 import torch
 from lightning import LightningDataModule
@@ -133,20 +134,39 @@ class RecordedDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.later = later = query == "later"
         self.recordings, self.dtype = recordings, dtype
-        self.friction: tuple[str, ...] = ()
-        self.batches = RecordedBatches(recordings.train, meta_batch, train_shots, train_queries, later, seed, dtype)
-        self.held_out, self.known = self._fixed(())
-
-    def _fixed(self, kinds: Sequence[str]) -> tuple[Episodes, Episodes]:
-        train, val = self.recordings.train, self.recordings.val
-        # With too few members for any to be held out, those of the training have to do.
-        return tuple(episodes_of(some, self.later, self.dtype, kinds) for some in (val or train, [*train, *val]))  # pyright: ignore
+        self.make_batches = functools.partial(
+            RecordedBatches,
+            meta_batch=meta_batch,
+            shots=train_shots,
+            queries=train_queries,
+            later=later,
+            seed=seed,
+            dtype=dtype,
+        )
+        self.suppose_friction(())
 
     def suppose_friction(self, kinds: tuple[str, ...]) -> None:
         """Lets each member have friction of these kinds from here on, with coefficients of its own."""
         self.friction = kinds
-        self.held_out, self.known = self._fixed(kinds)
-        self.batches.points = [with_friction(one.points, kinds) for one in self.recordings.train]
+        train, val = self.recordings.train, self.recordings.val
+        # With too few members for any to be held out, those of the training have to do.
+        self.held_out = episodes_of(val or train, self.later, self.dtype, kinds)
+        self.known = episodes_of([*train, *val], self.later, self.dtype, kinds)
+        self.batches = self.make_batches(train)
+        self.batches.points = [with_friction(one.points, kinds) for one in train]
+
+    @property
+    def known_names(self) -> list[str]:
+        """The names of the members of `known`."""
+        return [one.name for one in (*self.recordings.train, *self.recordings.val)]
+
+    def leave_out(self, names: Collection[str]) -> None:
+        """Goes on without these members."""
+        train, val = (
+            [one for one in part if one.name not in names] for part in (self.recordings.train, self.recordings.val)
+        )
+        self.recordings = dataclasses.replace(self.recordings, train=train, val=val)
+        self.suppose_friction(self.friction)
 
     def train_dataloader(self) -> DataLoader[Episodes]:
         """One meta-batch for each outer step; a resumed run gets those that are left."""

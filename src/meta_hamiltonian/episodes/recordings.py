@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
 # A member is unlike the others from so many of their own deviations on, and by this factor at least.
-_UNLIKE, _FACTOR = 6.0, 3.0
+_UNLIKE, _FACTOR = 4.5, 3.0
 # A logarithm of sizes, such as of two members alike, has a deviation of at least so much.
 _LEAST_DEVIATION = 0.2
 

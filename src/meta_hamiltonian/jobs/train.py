@@ -24,7 +24,7 @@ from meta_hamiltonian.training.modules import MetaModule
 from meta_hamiltonian.training.orbits import OrbitLoop
 from meta_hamiltonian.training.progress import ProgressBar
 from meta_hamiltonian.training.saving import WholeCheckpoints, checkpoints
-from meta_hamiltonian.training.surroundings import find_friction
+from meta_hamiltonian.training.surroundings import find_friction, find_strangers
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def train(
     else:
         data = data_of(config, recordings, config.seed, dtype)
         if isinstance(learner, Ridge) and learner.net.has_energy:
-            friction = find_friction(learner, data)
+            friction = _looked_at(learner, data, config.data.skip_bad)
             settings = {**settings, "recordings": {**settings["recordings"], "friction": list(friction)}}
     if recordings is not None and config.data.loss == "orbits":
         module = _on_orbits(config, learner, settings, data)
@@ -88,6 +88,22 @@ def train(
         trainer.save_checkpoint(last)
         return
     trainer.fit(module, data, ckpt_path=last if resumed else None, weights_only=True)
+
+
+def _looked_at(learner: Ridge, data: RecordedDataModule, skip_bad: bool) -> tuple[str, ...]:
+    """The friction that the members have together; those that are none of the family are said, or left out."""
+    friction = find_friction(learner, data)
+    strangers = find_strangers(learner, data)
+    for name, ratio in strangers.items():
+        log.warning(
+            f"{name} is unlike the other members: the best law of the family misses its rates by {ratio:.2g} times what "
+            f"it misses those of the median member by; it may be driven, or of another family"
+            f"{', and is left out' if skip_bad else ''}."
+        )
+    if not strangers or not skip_bad:
+        return friction
+    data.leave_out(strangers)
+    return find_friction(learner, data)
 
 
 def _on_orbits(

@@ -1,11 +1,14 @@
-"""What slows recorded members down: found, not assumed."""
+"""What the members of a recorded family have in common: friction, found and not assumed, and a law at all."""
 
 import logging
 import math
 
+import torch
+
 from meta_hamiltonian.dynamics import FRICTION
 from meta_hamiltonian.episodes.recorded import RecordedDataModule
 from meta_hamiltonian.learners import Ridge
+from meta_hamiltonian.learners.loss import rescaled
 
 log = logging.getLogger(__name__)
 
@@ -13,6 +16,8 @@ log = logging.getLogger(__name__)
 _STRONG, _USUAL = 6.0, "viscous"
 # Neighbours on smoothed curves say the same: so many points of a member count.
 _INDEPENDENT = 40
+# A member is a stranger from so many times the error of the median member on, where that is this part of its rates.
+_STRANGE, _MATTERS = 5.0, 0.03
 
 
 def find_friction(learner: Ridge, data: RecordedDataModule) -> tuple[str, ...]:
@@ -43,3 +48,21 @@ def find_friction(learner: Ridge, data: RecordedDataModule) -> tuple[str, ...]:
     data.suppose_friction(best)
     log.info("The members conserve energy." if not best else f"The members have friction: {'+'.join(best)}.")
     return best
+
+
+def find_strangers(learner: Ridge, data: RecordedDataModule) -> dict[str, float]:
+    """Members that the best law of the family fits far worse than the others, such as a driven one among free ones.
+
+    **Returns:** by name, how many times the error of the median member theirs is.
+    """
+    learner.find_prior(data.known)
+    with torch.no_grad():
+        losses = learner.task_losses(rescaled(data.known) if learner.scale == "task" else data.known)
+    errors = (losses / learner.net.state_dim).sqrt()
+    typical = errors.median().item()
+    times = (errors / max(typical, torch.finfo(errors.dtype).tiny)).tolist()
+    return {
+        name: ratio
+        for name, ratio, error in zip(data.known_names, times, errors.tolist(), strict=True)
+        if ratio > _STRANGE and error > _MATTERS
+    }
