@@ -96,8 +96,8 @@ def _looked_at(learner: Ridge, data: RecordedDataModule, skip_bad: bool) -> tupl
     strangers = find_strangers(learner, data)
     for name, ratio in strangers.items():
         log.warning(
-            f"{name} is unlike the other members: the best law of the family misses its rates {ratio:.2g} times as much "
-            f"as those of the median member; it may be driven, or of another family"
+            f"{name} is unlike the other members: the best law of the family misses its rates {ratio:.2g} times as "
+            f"much as those of the median member; it may be driven, or of another family"
             f"{', and is left out' if skip_bad else ''}."
         )
     if not strangers or not skip_bad:
