@@ -24,9 +24,9 @@ log = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
 # A member is unlike the others from so many of their own deviations on, and by this factor at least.
-_UNLIKE, _FACTOR = 4.5, 3.0
+_UNLIKE, _FACTOR = 5.0, 4.0
 # A logarithm of sizes, such as of two members alike, has a deviation of at least so much.
-_LEAST_DEVIATION = 0.2
+_LEAST_DEVIATION = 0.3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -237,7 +237,7 @@ def _by_column(members: Sequence[RecordedMember], column: str) -> dict[str, list
     return parts
 
 
-def _domain(shape: Domain, states: Sequence[Float[Tensor, "points state"]], margin: float) -> Domain:
+def _domain(shape: Domain, states: Sequence[Float[Tensor, "_ state"]], margin: float) -> Domain:
     """The box around the states, with a margin."""
     x = torch.cat(list(states))
     low, high = x.amin(0), x.amax(0)

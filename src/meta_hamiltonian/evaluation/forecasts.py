@@ -228,7 +228,7 @@ def _bands(found: Fit, t: Float[Tensor, " instants"]) -> list[tuple[Tensor, Tens
     """Of what will be observed, which has errors too."""
     if found.samples is None or found.start_samples is None:
         return []
-    orbits = found.samples.rollout(found.start_samples, t, _TOLERANCE, _STEPS * len(t)).states[1:].transpose(0, 1)
+    orbits = found.samples.rollout(found.start_samples, t, _TOLERANCE, float(_STEPS * len(t))).states[1:].transpose(0, 1)
     unit = torch.randn(orbits.shape, dtype=orbits.dtype, generator=torch.Generator().manual_seed(2))
     return [interval(orbits + found.noise * unit, level) for level in LEVELS]
 

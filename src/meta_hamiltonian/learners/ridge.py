@@ -31,10 +31,13 @@ from meta_hamiltonian.models import AdaptedSystems, FieldNetwork
 
 # Columns of L, where they are found: before they are, and at most; and at most for few members.
 _FIRST_RANK, _MOST_RANK, _MOST_OF_FEW = 8, 24, 16
-# Of recorded members: a direction counts where it contributes so many times the noise, and this part of the largest.
-_ABOVE, _SLIGHT = 1.0, 1e-3
-# Few features are as good as all where they leave at most so many times the variance.
-_AS_GOOD = 1.5
+# Of recorded members: a direction counts where it contributes this part of the noise, and this part of the largest.
+_ABOVE, _SLIGHT = 0.25, 1e-4
+# Of expectation and maximisation, on all features and on few of them.
+_ROUNDS_OF_PRIOR, _MANY_ROUNDS = 8, 200
+# Few features are as good as all where they leave at most so many times the variance, or so many times that which the
+# errors of the rates alone make one expect: those of the states add to it.
+_AS_GOOD, _EXPLAINED = 1.5, 3.0
 # The covariance of the heads of recorded members counts like so many members with heads that differ in any direction.
 _SUPPOSED = 3.0
 # Noise variances tried on a new system, as factors of the calibrated one: from 1e-16 to 1e16, three a decade.
@@ -155,20 +158,20 @@ class Ridge(Learner):
         **Returns:** how the heads are distributed on the features that were taken.
         """
         episodes = rescaled(known) if self.scale == "task" else known
-        points, errors = episodes.points, 0.0 if episodes.variance is None else episodes.variance.median().item()
+        points, errors = episodes.points, 0.0 if episodes.variance is None else episodes.variance.mean().item()
         features, targets = head_problem(self.net, points)
         rows = points.counts * features.shape[1] / points.x.shape[1]
 
-        def estimated(which: slice) -> FamilyHeads:
+        def estimated(which: slice, rounds: int) -> FamilyHeads:
             heads = FamilyHeads(features[..., which].shape[-1], targets.shape[-1]).to(features.device)
-            heads.estimate(features[..., which], targets, rows)
+            heads.estimate(features[..., which], targets, rows, rounds)
             return heads
 
         which = slice(None)
-        heads = estimated(which)
+        heads = estimated(which, _ROUNDS_OF_PRIOR)
         if (plain := self.net.plain_features) is not None:
-            few = estimated(plain)
-            if few.noise <= _AS_GOOD * max(heads.noise.item(), errors):
+            few = estimated(plain, _MANY_ROUNDS)
+            if few.noise <= max(_AS_GOOD * heads.noise.item(), _EXPLAINED * errors):
                 which, heads = plain, few
         sizes = (features[..., which].double() @ heads.factor).square().mean((0, 1)).sqrt()
         if self.finds_rank:

@@ -64,6 +64,7 @@ class FamilyHeads(nn.Module):
         features: Float[Tensor, "tasks rows features"],
         targets: Float[Tensor, "tasks rows outputs"],
         rows: Float[Tensor, " tasks"],
+        rounds: int = _ROUNDS,
     ) -> None:
         """Expectation and maximisation: the heads of each task given what is known of all, and again.
 
@@ -71,6 +72,7 @@ class FamilyHeads(nn.Module):
 
         - `features`, `targets`: A and y of held-out tasks; rows that a task does not have are 0.
         - `rows`: how many it has.
+        - `rounds`: of expectation and maximisation; directions that heads do not differ in vanish slowly.
 
         ??? cite "Reference"
 
@@ -91,7 +93,7 @@ class FamilyHeads(nn.Module):
         noise = (_FIRST * squares / numbers).clamp_min(_LEAST)
         eye = torch.eye(heads.shape[1]).to(design)
         spread = eye * squares / numbers / len(eye)
-        for _ in range(_ROUNDS):
+        for _ in range(rounds):
             values, vectors = torch.linalg.eigh(spread)
             root = vectors * values.clamp_min(0.0).sqrt()
             inner = torch.linalg.cholesky(root.mT @ gram @ root / noise + eye)
