@@ -28,7 +28,7 @@ LEARNED = "learned"
 # Fewer instants are no beginning to fit, or no rest to compare with.
 _FEWEST = 4
 # Errors of a step of the forecasts, and steps that an orbit of a sample may take for each instant.
-_TOLERANCE, _STEPS = 1e-7, 20
+_TOLERANCE, _STEPS = 1e-7, 20.0
 # Of the Hamiltonian network that is fitted to one member alone.
 _WIDTH, _DEPTH, _ITERATIONS, _RATE = 64, 3, 500, 0.01
 
@@ -228,7 +228,7 @@ def _bands(found: Fit, t: Float[Tensor, " instants"]) -> list[tuple[Tensor, Tens
     """Of what will be observed, which has errors too."""
     if found.samples is None or found.start_samples is None:
         return []
-    orbits = found.samples.rollout(found.start_samples, t, _TOLERANCE, float(_STEPS * len(t))).states[1:].transpose(0, 1)
+    orbits = found.samples.rollout(found.start_samples, t, _TOLERANCE, _STEPS * len(t)).states[1:].transpose(0, 1)
     unit = torch.randn(orbits.shape, dtype=orbits.dtype, generator=torch.Generator().manual_seed(2))
     return [interval(orbits + found.noise * unit, level) for level in LEVELS]
 

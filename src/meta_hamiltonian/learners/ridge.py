@@ -38,8 +38,6 @@ _ROUNDS_OF_PRIOR, _MANY_ROUNDS = 8, 200
 # Few features are as good as all where they leave at most so many times the variance, or so many times that which the
 # errors of the rates alone make one expect: those of the states add to it.
 _AS_GOOD, _EXPLAINED = 1.5, 3.0
-# The covariance of the heads of recorded members counts like so many members with heads that differ in any direction.
-_SUPPOSED = 3.0
 # Noise variances tried on a new system, as factors of the calibrated one: from 1e-16 to 1e16, three a decade.
 _FACTORS = 10.0 ** (torch.arange(-48, 49, dtype=torch.float64) / 3)
 # What the prior's variance may be multiplied by.
@@ -164,7 +162,7 @@ class Ridge(Learner):
 
         def estimated(which: slice, rounds: int) -> FamilyHeads:
             heads = FamilyHeads(features[..., which].shape[-1], targets.shape[-1]).to(features.device)
-            heads.estimate(features[..., which], targets, rows, rounds)
+            heads.estimate(features[..., which], targets, rows, rounds, _EXPLAINED * errors)
             return heads
 
         which = slice(None)
@@ -254,11 +252,7 @@ class Ridge(Learner):
         v, left, features = self._fit(episodes.query)
         mean = v.mean(0)
         rows = (v - mean).mT.flatten(0, 1)  # one for each task and output
-        covariance = rows.mT @ rows / len(rows)
-        if episodes.variance is not None:  # few members: part of it is as large in all directions
-            wide = covariance.diagonal().mean() * torch.eye(len(covariance)).to(covariance)
-            covariance = (len(rows) * covariance + _SUPPOSED * wide) / (len(rows) + _SUPPOSED)
-        values, vectors = torch.linalg.eigh(covariance)
+        values, vectors = torch.linalg.eigh(rows.mT @ rows / len(rows))
         self.mean.copy_(mean)
         self.spread.copy_(vectors * values.clamp_min(0.0).sqrt())
         _, noisy, _ = self._fit(episodes.support)
