@@ -17,6 +17,17 @@ import pytest  # noqa: E402
 jaxtyping.install_import_hook("meta_hamiltonian", "beartype.beartype")
 
 
+def pytest_collection_modifyitems(items):
+    on_cuda = [item for item in items if item.get_closest_marker("cuda")]
+    if not on_cuda:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in on_cuda:
+            item.add_marker(pytest.mark.skip(reason="there is no CUDA device"))
+
+
 @pytest.fixture
 def no_shape_checks():
     """The package as users have it, where a wrong shape meets the code's own checks."""

@@ -30,6 +30,7 @@ Imports = Annotated[
     list[str] | None,
     typer.Option("--import", help="A module of yours to import first, in which the family is registered."),
 ]
+Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, or auto, a GPU where there is one.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
 
 
@@ -212,6 +213,7 @@ def bands(
     shots: Annotated[str, typer.Option(help="Numbers of observed points.")] = "5,25",
     noise: Annotated[str, typer.Option(help="Relative noise of the observations.")] = "0,0.05",
     seed: Annotated[int, typer.Option(min=0, help="Of the systems.")] = 0,
+    device: Device = "cpu",
     imports: Imports = None,
     force: Force = False,
 ) -> None:
@@ -235,6 +237,7 @@ def bands(
             kind = type(trained.learner).__name__
             raise ValueError(f"{run} holds a {kind}, which has no bands; train one with algo=ridge")
         _warn(_poor(trained))
+        trained.learner.to(_device(device))
         orbits = max(1, n_systems // 10)
         if trained.system.domain_from_data:
             found = _bands_of_recordings(trained)
@@ -355,6 +358,17 @@ def _load(run: Path, imports: list[str] | None) -> "Trained":
     from meta_hamiltonian.learners.checkpoint import load_trained
 
     return load_trained(run)
+
+
+def _device(name: str) -> str:
+    """The device that an option names."""
+    import torch
+
+    if name not in ("cpu", "cuda", "auto"):
+        raise ValueError(f"--device must be cpu, cuda or auto, got {name!r}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda is not allowed: no CUDA device was found; use cpu")
+    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def _poor(trained: "Trained") -> list[str]:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor, distributed
 
 
@@ -13,6 +14,11 @@ def rank() -> int:
 def world_size() -> int:
     """How many there are."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def device_of(accelerator: str) -> torch.device:
+    """This process's device of a kind, `cpu` or `gpu`."""
+    return torch.device("cuda", rank() % torch.cuda.device_count()) if accelerator == "gpu" else torch.device("cpu")
 
 
 def share(count: int) -> slice:

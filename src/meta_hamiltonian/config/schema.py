@@ -274,7 +274,7 @@ class TrainerConfig:
     task_chunk: int | None = key(
         integer(1).or_null(), "tasks whose gradient is taken at once; null: as many as stay in the cache"
     )
-    accelerator: str = key(one_of("cpu", "gpu"), "what the devices are")
+    accelerator: str = key(one_of("cpu", "gpu", "auto"), "what the devices are; auto: a GPU where there is one")
     devices: int = key(integer(1), "how many processes share the tasks")
     strategy: str = key(one_of("auto", "ddp"), "ddp: on several devices")
     precision: str = key(one_of("32-true", "64-true"), "of weights and tasks")

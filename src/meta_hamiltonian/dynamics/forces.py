@@ -58,6 +58,12 @@ class Forces:
         own = slice(tasks, tasks + 1) if isinstance(tasks, int) else tasks
         return dataclasses.replace(self, coefficients=self.coefficients[own], gains=self.gains[own])
 
+    def to(self, device: torch.device | str) -> "Forces":
+        """The same on another device."""
+        signal = None if self.signal is None else Signal(self.signal.t.to(device), self.signal.u.to(device))
+        own, gains = self.coefficients.to(device), self.gains.to(device)
+        return dataclasses.replace(self, coefficients=own, gains=gains, signal=signal)
+
     @staticmethod
     def joined(parts: "Sequence[Forces]") -> "Forces":
         """The forces of all systems, from those of parts of them, whose kinds of friction may differ."""

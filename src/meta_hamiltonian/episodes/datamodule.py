@@ -26,7 +26,9 @@ class MetaBatches(Dataset[Episodes]):
         seed: int,
         noise: float = 0.0,
         dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
     ):
+        """**Arguments** beside those of [`EpisodeDataModule`][]: `device`, where the fixed set and its batches lie."""
         self.sample = functools.partial(
             sample_episodes, system, support=shots, query=queries, seed=seed, noise=noise, dtype=dtype
         )
@@ -34,7 +36,7 @@ class MetaBatches(Dataset[Episodes]):
         self.seed = seed
         self.share = share(meta_batch)  # here: a worker process knows nothing of devices
         # The fixed set is small (16 MB for the protocol's 10,000 tasks): it is drawn once.
-        self.episodes = None if tasks is None else self.sample(tasks)
+        self.episodes = None if tasks is None else self.sample(tasks).to(device)
 
     def __getitem__(self, index: int) -> Episodes:
         mine = self.share
@@ -43,7 +45,9 @@ class MetaBatches(Dataset[Episodes]):
         picks = generator(self.seed, "train", "meta-batch", index).choice(
             len(self.episodes), self.meta_batch, replace=False, shuffle=False
         )
-        return self.episodes[torch.from_numpy(picks[mine])]
+        # From pageable memory the few numbers are staged at once, and nothing waits for the device.
+        chosen = torch.from_numpy(picks[mine]).to(self.episodes.support.x.device, non_blocking=True)
+        return self.episodes[chosen]
 
 
 class EpisodeDataModule(LightningDataModule):
@@ -88,8 +92,10 @@ class EpisodeDataModule(LightningDataModule):
         """One meta-batch for each outer step; a resumed run gets those that are left."""
         trainer = self.trainer
         assert trainer is not None, "a Trainer asks for this"
+        # Drawn once, the fixed set stays where it is used; worker processes have no device.
+        device = "cpu" if self.num_workers else trainer.strategy.root_device
         return DataLoader(
-            self.make_train(),
+            self.make_train(device=device),
             batch_size=None,
             sampler=OuterSteps(trainer),
             num_workers=self.num_workers,

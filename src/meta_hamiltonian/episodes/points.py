@@ -63,6 +63,15 @@ class Points:
         return values if self.mask is None else torch.where(self.mask.unsqueeze(-1), values, 0.0)
 
     @staticmethod
+    def joined(first: "Points", second: "Points") -> "Points":
+        """The points of each task, and its others after them."""
+        x, dxdt = (torch.cat(parts, dim=-2) for parts in ((first.x, second.x), (first.dxdt, second.dxdt)))
+        if first.mask is None and second.mask is None:
+            return Points(x, dxdt)
+        there = [torch.ones_like(p.x[..., 0], dtype=torch.bool) if p.mask is None else p.mask for p in (first, second)]
+        return Points(x, dxdt, torch.cat(there, dim=-1))
+
+    @staticmethod
     def of_tasks(tasks: "list[Points]") -> "Points":
         """A batch of tasks that may have different numbers of points, filled up with their first ones."""
         most = max(len(task.x) for task in tasks)

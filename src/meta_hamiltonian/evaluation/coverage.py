@@ -55,13 +55,15 @@ def coverage(
     - `shots`, `noises`: numbers of observed points and relative noises of them.
     - `n_systems`, `n_orbits`, `seed`: how many members, and which.
     """
+    device = learner.net.state_box.device
     for k, noise in itertools.product(shots, noises):
         tasks = sample_episodes(system, n_systems, k, _STATES, seed, "coverage", torch.float64, noise)
         parameters = tasks.parameters
         assert parameters is not None
         starts = system.sample_initial_states(parameters, seed, "coverage")
         t = torch.linspace(0, system.horizon, _INSTANTS, dtype=torch.float64)
-        orbits = system.orbit(starts, parameters, t)
+        orbits = system.orbit(starts, parameters, t).to(device)
+        tasks, parameters, starts, t = tasks.to(device), parameters.to(device), starts.to(device), t.to(device)
         inside: dict[str, list[list[float]]] = {"field": [], "energy": [], "orbit": []}
         for i, samples in enumerate(learner.sample_tasks(tasks.support, SAMPLES, seed)):
             x = tasks.query.x[i]

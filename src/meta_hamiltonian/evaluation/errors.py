@@ -22,6 +22,10 @@ class Errors:
     diverged: Bool[Tensor, " systems"]
     orbits: Float[Tensor, "instants systems state"]
 
+    def to(self, device: torch.device | str) -> "Errors":
+        """The same on another device."""
+        return Errors(*(getattr(self, field.name).to(device) for field in dataclasses.fields(self)))
+
     @staticmethod
     def joined(parts: "Sequence[Errors]") -> "Errors":
         """Those of all systems, from those of parts of them."""

@@ -4,6 +4,7 @@ import dataclasses
 import time
 from collections.abc import Iterator, Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -59,6 +60,8 @@ def _median(values: Float[Tensor, " systems"]) -> float:
 def evaluate(learner: Learner, test: TestSet, shots: Sequence[int], steps: Sequence[int]) -> Iterator[Result]:
     """Adapts the learner to all test systems at once, for every K and number of steps, and measures the errors.
 
+    All is computed where the learner is; the results are on the CPU.
+
     **Arguments:**
 
     - `learner`: a trained learner.
@@ -66,11 +69,15 @@ def evaluate(learner: Learner, test: TestSet, shots: Sequence[int], steps: Seque
     - `shots`, `steps`: the values of K and the numbers of gradient steps, each in increasing order.
     """
     steps = learner.tested_steps(steps)
+    device = learner.net.state_box.device
+    test = test.to(device)
     for k in shots:
         adapted = learner.adapt_tasks(test.support.first(k), steps)
         seconds = 0.0
         for count in steps:
             start = time.perf_counter()
             systems = next(adapted)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
             seconds += time.perf_counter() - start
-            yield Result(k, count, measure(systems, test), systems, seconds)
+            yield Result(k, count, measure(systems, test).to("cpu"), systems.to("cpu"), seconds)

@@ -48,6 +48,19 @@ class TestSet:
             admitted=None if self.admitted is None else self.admitted[systems],
         )
 
+    def to(self, device: torch.device) -> "TestSet":
+        """The same on another device."""
+        return dataclasses.replace(
+            self,
+            parameters=self.parameters.to(device),
+            support=self.support.to(device),
+            grid=self.grid.to(device),
+            grid_field=self.grid_field.to(device),
+            t=self.t.to(device),
+            orbit=self.orbit.to(device),
+            admitted=None if self.admitted is None else self.admitted.to(device),
+        )
+
     def grid_mean(self, values: Float[Tensor, "systems points"]) -> Float[Tensor, " systems"]:
         """The mean over the states of the grid that each member admits."""
         if self.admitted is None:

@@ -66,8 +66,8 @@ def _planes(shown: Shown, panels: Sequence[tuple[str, str, np.ndarray]], shots: 
                 axes.set_title(title, fontsize=9)
         row[0].set_ylabel(broken(labels[n + dof], 1.9, 8), fontsize=8)
     some = f" of {rows} of {n} degrees of freedom" if n > rows else ""
-    through = f"on the planes{some} through {state_words(shown.planes[0].through)}, the circle"
-    add_title(figure, f"Vector field from K = {shots} observations,\n{through}")
+    through = f"on the planes{some} through the circle,\n{state_words(shown.planes[0].through)}"
+    add_title(figure, f"Vector field from K = {shots} observations\n{through}")
     return figure
 
 

@@ -105,7 +105,7 @@ def fields_side_by_side(jobs: Mapping[str, Shown]) -> Figure:
     if n > 1:
         for axes in all_axes[: len(jobs) + 1]:
             draw_state(axes, plane.point)
-        add_title(figure, f"Vector field on the plane through {state_words(plane.through)}, the circle")
+        add_title(figure, f"Vector field on the plane through the circle, {state_words(plane.through)}")
     return figure
 
 

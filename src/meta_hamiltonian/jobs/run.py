@@ -46,6 +46,7 @@ def run(config: DictConfig) -> float | None:
 
     **Raises:** [`ConfigError`][] before any work begins, for what this machine or the checkpoint does not allow.
     """
+    _choose_accelerator(config)
     _check_devices(config)
     quiet_lightning()
     return on_all_devices(_run, config)
@@ -155,6 +156,14 @@ def quiet_lightning() -> None:
     # It goes on with the meta-batch of the step where it stopped.
     warnings.filterwarnings("ignore", ".*your dataloader is not resumable")
     warnings.filterwarnings("ignore", ".*LeafSpec")  # Lightning 2.6 on a newer torch
+
+
+def _choose_accelerator(config: DictConfig) -> None:
+    """Of `auto` makes what there is."""
+    if config.trainer.accelerator == "auto":
+        found = torch.cuda.is_available()
+        config.trainer.accelerator = "gpu" if found else "cpu"
+        log.info(f"Running on {torch.cuda.get_device_name() if found else 'the CPU: no CUDA device was found'}.")
 
 
 def _check_devices(config: DictConfig) -> None:

@@ -1,5 +1,6 @@
 """The meta-test of a run: from a trained learner to `results.csv`, figures and what is tracked."""
 
+import copy
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
 
-from meta_hamiltonian.basics.devices import rank, share
+from meta_hamiltonian.basics.devices import device_of, rank, share
 from meta_hamiltonian.evaluation import Result, TestSet, evaluate, make_test_set
 from meta_hamiltonian.evaluation.results import COLUMNS, write_rows
 from meta_hamiltonian.figures import Shown, save, streamlines, training, trajectories
@@ -49,7 +50,8 @@ def _measure(config: DictConfig, trained: Trained, system: SimulatedSystem) -> t
     steps = _numbers(config.test.steps)
     n_systems = config.test.n_systems
     test_set = make_test_set(system, n_systems, max(shots), config.test.seed, config.data.noise)
-    mine = evaluate(trained.learner, test_set[share(n_systems)], shots, steps)
+    learner = copy.deepcopy(trained.learner).to(device_of(config.trainer.accelerator))
+    mine = evaluate(learner, test_set[share(n_systems)], shots, steps)
     return test_set, [result.of_all() for result in mine]
 
 

@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -15,8 +15,9 @@ from meta_hamiltonian.dynamics import Signal, Terms
 from meta_hamiltonian.episodes import Episodes, Points
 from meta_hamiltonian.learners.learner import Forced, Learner, Unknowns, check_observations
 from meta_hamiltonian.learners.loss import rescaled
-from meta_hamiltonian.learners.numerics.directions import Directions, find_directions
+from meta_hamiltonian.learners.numerics.directions import ENOUGH, WORTH, Directions, find_directions
 from meta_hamiltonian.learners.numerics.family_heads import FamilyHeads
+from meta_hamiltonian.learners.numerics.gram import cholesky_solve, ridge_factor
 from meta_hamiltonian.learners.numerics.linear_head import (
     head_columns,
     head_problem,
@@ -30,7 +31,7 @@ from meta_hamiltonian.learners.numerics.posterior import Posterior
 from meta_hamiltonian.models import AdaptedSystems, FieldNetwork
 
 # Columns of L, where they are found: before they are, and at most; and at most for few members.
-_FIRST_RANK, _MOST_RANK, _MOST_OF_FEW = 8, 24, 16
+_FIRST_RANK, _MOST_RANK, _MOST_OF_FEW = 6, 24, 16
 # Of recorded members: a direction counts where it contributes this part of the noise, and this part of the largest.
 _ABOVE, _SLIGHT = 0.25, 1e-4
 # Of expectation and maximisation, on all features and on few of them.
@@ -59,6 +60,17 @@ _RESOLVED, _SHRINKAGE = 1e-12, 0.1
 _MATTERS = 1e-6
 # States that tell how large a field is over the domain, and what it may be in units of the rates that were observed.
 _STATES, _SIZES = 512, (0.3, 30.0)
+
+
+class Rows(NamedTuple):
+    """The rows of many tasks.
+
+    - `features`: A.
+    - `residual`: what the prior mean leaves of the observations, y − A w₀.
+    """
+
+    features: Float[Tensor, "tasks rows features"]
+    residual: Float[Tensor, "tasks rows outputs"]
 
 
 @register
@@ -137,6 +149,10 @@ class Ridge(Learner):
         self.mean = self.mean.new_zeros(rank, self.mean.shape[1])
         self.spread = torch.eye(rank).to(self.spread)
 
+    def _set_columns(self, factor: Float[Tensor, "features columns"]) -> None:
+        self._resize(factor.shape[1])
+        self.prior_factor.copy_(factor)
+
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         kept = state_dict.get(f"{prefix}prior_factor")
         if self.finds_rank and kept is not None:
@@ -187,19 +203,32 @@ class Ridge(Learner):
         return heads
 
     @torch.no_grad()
-    def find_rank(self, held_out: Episodes) -> Directions:
+    def find_rank(self, held_out: Episodes, spare: int = 0) -> Directions:
         """Takes as many columns as held-out tasks ask for, where `rank` is auto.
 
-        Where their number changes, L becomes the directions in which the heads of these tasks differ most, and w₀ their
-        mean: of all L with so many columns the best one for the body as it is.
+        Those are as few directions among the columns of L as serve about as well as all of them; or, where heads that
+        are free of L do much better, as few directions as these differ in. Only then is w₀ their mean.
+
+        **Arguments:** `spare`: so many columns more, and none is taken away. Training finds a better body with them,
+        which afterwards serves as well without.
         """
-        episodes = rescaled(held_out) if self.scale == "task" else held_out
-        found = find_directions(self.net, episodes, self.log_noise.exp().item(), _MOST_RANK)
-        if self.finds_rank and found.rank != self.rank:
-            self._resize(found.rank)
-            self.prior_factor.copy_(found.factor[:, : found.rank])
-            for name, value in head_weights(self.net, found.mean).items():
-                self.net.get_parameter(name).copy_(value)
+        episodes, noise = rescaled(held_out) if self.scale == "task" else held_out, self.log_noise.exp().item()
+        found = find_directions(self.net, episodes, noise, _MOST_RANK, self.prior_factor)
+        if not self.finds_rank:
+            return found
+        if spare:
+            free = find_directions(self.net, episodes, noise, _MOST_RANK)
+            if found.losses.min() <= (WORTH * free.losses.min()).clamp_min(ENOUGH):
+                more = free.factor[:, self.rank : found.rank + spare]
+                if more.shape[1]:
+                    self._set_columns(torch.cat([self.prior_factor, more], dim=1))
+                return found
+            found = free
+        elif found.rank == self.rank:
+            return found
+        self._set_columns(found.factor[:, : found.rank + spare])
+        for name, value in head_weights(self.net, found.mean).items():
+            self.net.get_parameter(name).copy_(value)
         return found
 
     def tested_steps(self, steps: Sequence[int]) -> Sequence[int]:
@@ -208,35 +237,47 @@ class Ridge(Learner):
 
     def task_losses(self, episodes: Episodes) -> Float[Tensor, " tasks"]:
         """Each task's query loss with the head that [`solve`][] finds on its support set; differentiable."""
-        columns = self.solve(episodes.support)
-        features, targets = head_problem(self.net, episodes.query)
-        return (features @ columns - targets).square().sum((-2, -1)) / episodes.query.counts
+        support, query = self.both_centred(episodes)
+        v = self.solution(support.features @ self.prior_factor, support.residual)
+        left = query.residual - query.features @ (self.prior_factor @ v)
+        return left.square().sum((-2, -1)) / episodes.query.counts
 
     def solve(self, support: Points) -> Float[Tensor, "tasks features outputs"]:
-        """The heads' posterior means, differentiable, at the meta-learned σ².
+        """The heads' posterior means, differentiable, at the meta-learned σ²."""
+        features, residual = self.centred(support)
+        return self.columns(self.solution(features @ self.prior_factor, residual))
+
+    def solution(
+        self, design: Float[Tensor, "tasks rows rank"], residual: Float[Tensor, "tasks rows outputs"]
+    ) -> Float[Tensor, "tasks rank outputs"]:
+        """v = (BᵀB + σ²)⁻¹ Bᵀ y.
 
         The small system is solved in float64, and in its dual form where it has fewer equations than unknowns:
         single precision loses up to 0.1 of the solution at small ridges.
         """
-        features, residual = self.centred(support)
-        noise = self.log_noise.double().exp()
-        design = (features @ self.prior_factor).double()
+        dtype, noise = design.dtype, self.log_noise.double().exp()
+        design, residual = design.double(), residual.double()
         rows, rank = design.shape[-2:]
-        eye = torch.eye(min(rows, rank), dtype=design.dtype, device=design.device)
         if rows < rank:
-            dual = _cholesky(design @ design.mT + noise * eye)
-            v = design.mT @ torch.cholesky_solve(residual.double(), dual)
-        else:
-            primal = _cholesky(design.mT @ design + noise * eye)
-            v = torch.cholesky_solve(design.mT @ residual.double(), primal)
-        return self.columns(v.to(features.dtype))
+            dual = ridge_factor(design @ design.mT, noise)
+            return (design.mT @ cholesky_solve(dual, residual)).to(dtype)
+        primal = ridge_factor(design.mT @ design, noise)
+        return cholesky_solve(primal, design.mT @ residual).to(dtype)
 
-    def centred(
-        self, points: Points
-    ) -> tuple[Float[Tensor, "tasks rows features"], Float[Tensor, "tasks rows outputs"]]:
+    def centred(self, points: Points) -> Rows:
         """A, and what the prior mean leaves of the observations, y − A w₀."""
         features, targets = head_problem(self.net, points)
-        return features, targets - features @ head_columns(own_head(self.net))
+        return Rows(features, targets - features @ head_columns(own_head(self.net)))
+
+    def both_centred(self, episodes: Episodes) -> tuple[Rows, Rows]:
+        """The same of the support and of the query sets; on a GPU, which calls keep waiting, in one pass."""
+        if not episodes.query.x.is_cuda:
+            return self.centred(episodes.support), self.centred(episodes.query)
+        features, residual = self.centred(Points.joined(episodes.support, episodes.query))
+        each = features.shape[1] // (episodes.support.x.shape[1] + episodes.query.x.shape[1])
+        sizes = [each * points.x.shape[1] for points in (episodes.support, episodes.query)]
+        support, query = zip(features.split(sizes, dim=1), residual.split(sizes, dim=1), strict=True)
+        return Rows(*support), Rows(*query)
 
     def columns(self, v: Float[Tensor, "*tasks rank outputs"]) -> Float[Tensor, "*tasks features outputs"]:
         """w = w₀ + L v."""
@@ -464,9 +505,3 @@ def _unit_changes(
     _, sizes, directions = torch.linalg.svd(changes.mT.flatten(0, 1), full_matrices=False)
     factor = heads @ directions.mT * (sizes / sizes.square().sum().sqrt().clamp_min(torch.finfo(sizes.dtype).tiny))
     return torch.nn.functional.pad(factor, (0, len(heads) - factor.shape[-1]))
-
-
-def _cholesky(matrix: Float[Tensor, "tasks size size"]) -> Float[Tensor, "tasks size size"]:
-    """Not a number for a task whose matrix has no factor, so that one of them does not end the run."""
-    factor, failed = torch.linalg.cholesky_ex(matrix)
-    return factor.masked_fill((failed != 0)[:, None, None], math.nan)

@@ -1,5 +1,6 @@
 """What adaptation gives: the dynamics of new systems."""
 
+import copy
 import dataclasses
 import functools
 import math
@@ -23,8 +24,8 @@ REACH = 2.0
 _BATCH_TOLERANCE, _USER_TOLERANCE = 1e-8, 1e-10
 # An orbit of many that takes more steps is no orbit of a system worth the name.
 _BATCH_STEPS, _USER_STEPS = 2e4, 1e5
-# States evaluated at once: few enough that a layer's values stay in the cache.
-_CHUNK = 4096
+# States evaluated at once: few enough that a layer's values stay in the cache of a CPU, or in the memory of a GPU.
+_CHUNK, _ON_GPU = 4096, 2**20
 
 
 class StoppedOrbitWarning(UserWarning):
@@ -51,6 +52,14 @@ class AdaptedSystems:
         own = {name: value[task, None] for name, value in self.parameters.items()}
         forces = None if self.forces is None else self.forces[task]
         return Adapted(AdaptedSystems(self.net, own, self.scale[task, None], forces))
+
+    def to(self, device: torch.device | str) -> "AdaptedSystems":
+        """The same on another device."""
+        if self.scale.device == torch.device(device):
+            return self
+        own = {name: value.to(device) for name, value in self.parameters.items()}
+        forces = None if self.forces is None else self.forces.to(device)
+        return AdaptedSystems(copy.deepcopy(self.net).to(device), own, self.scale.to(device), forces)
 
     @staticmethod
     def joined(parts: "Sequence[AdaptedSystems]") -> "AdaptedSystems":
@@ -79,7 +88,7 @@ class AdaptedSystems:
 
     def _field(self, x: Tensor, t: Tensor | None = None) -> Tensor:
         with torch.no_grad():
-            size = max(1, _CHUNK // x.shape[1])
+            size = max(1, (_ON_GPU if x.is_cuda else _CHUNK) // x.shape[1])
             fields = [self._unscaled_field(x, slice(i, i + size)) for i in range(0, len(x), size)]
             field = self.scale[:, None, None] * torch.cat(fields)
             if self.forces is None:

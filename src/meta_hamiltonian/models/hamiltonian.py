@@ -140,25 +140,48 @@ class HamiltonianNetwork(FieldNetwork):
 
     def body_jacobian(
         self, x: Float[Tensor, "points state"], columns: Float[Tensor, "points features outputs"]
-    ) -> dict[str, Float[Tensor, "points state _"]]:
-        """∂f/∂θ of the body, written out where there is one hidden layer: with H = c · σ(W u + b), the rates of
+    ) -> Float[Tensor, "points state weights"]:
+        """∂f/∂θ of the body, written out layer by layer.
 
-        - b: those of σ″(a) Wᵀ times c,
-        - W: those of σ′(a) and of σ″(a) Wᵀ times c u.
+        With δ = ∂H/∂a at a layer's inputs a = W h + b, and a dot for the rate along a coordinate, ∂H/∂W = δ hᵀ gives
+
+        - ∂(∂H/∂x)/∂W = δ̇ hᵀ + δ ḣᵀ, and δ̇ for b,
+
+        where ḣ is carried forward through the layers, and δ and δ̇ back.
         """
-        if len(self.body) > 1 or columns.shape[-2] != self.body[-1].out_features:
+        if columns.shape[-2] != self.body[-1].out_features:
             return super().body_jacobian(x, columns)
-        ((matrix, bias),), _ = self.layers(dict(self.named_parameters()))
-        u, slopes = self.inputs(x), self.inputs.slopes(x)
-        _, first, second, _ = self.activation.derivatives(F.linear(u, matrix, bias))
-        c = columns[:, None, None, :, 0]
-        bent = (slopes @ matrix.mT) * (c * second.unsqueeze(-2))  # [points, windows, local, width]
-        weight = bent.unsqueeze(-1) * u[..., None, None, :]
-        weight = weight + (c * first.unsqueeze(-2)).unsqueeze(-1) * slopes.unsqueeze(-2)
-        rows = self.inputs.gathered(torch.cat([weight.flatten(-2), bent], dim=-1))
-        rates = hamiltonian_field(rows.mT).mT
-        size = matrix.numel()
-        return {"body.0.weight": rates[..., :size], "body.0.bias": rates[..., size:]}
+        with torch.no_grad():
+            layers, _ = self.layers(dict(self.named_parameters()))
+            u, slopes = self.inputs(x), self.inputs.slopes(x)
+            alone = self.inputs.windows == 1
+            if alone:  # all is linear in these rates, so that Ω is applied to the few of them
+                slopes = hamiltonian_field(slopes.mT).mT
+            inputs, rates, bends = [u], [slopes], []
+            for weight, bias in layers:
+                value, first, second, _ = self.activation.derivatives(F.linear(inputs[-1], weight, bias))
+                along = rates[-1] @ weight.mT  # ȧ, [points, windows, local, width]
+                inputs.append(value)
+                rates.append(along * first.unsqueeze(-2))
+                bends.append((first, second.unsqueeze(-2) * along))
+            sizes = [part.numel() for layer in layers for part in layer]
+            rows = x.new_empty(*slopes.shape[:-1], sum(sizes))
+            parts = rows.split(sizes, dim=-1)
+            of_value, of_rate = columns[:, None, :, 0], None  # ∂H/∂h, and its rates; those of the head are 0
+            for i in range(len(layers) - 1, -1, -1):
+                weight, (first, bent) = layers[i][0], bends[i]
+                own = of_value * first
+                rate = of_value.unsqueeze(-2) * bent
+                if of_rate is not None:
+                    rate.addcmul_(of_rate, first.unsqueeze(-2))
+                products = parts[2 * i].unflatten(-1, weight.shape)
+                torch.mul(rate.unsqueeze(-1), inputs[i][..., None, None, :], out=products)
+                products.addcmul_(own[..., None, :, None], rates[i].unsqueeze(-2))
+                parts[2 * i + 1].copy_(rate)
+                if i:
+                    of_value, of_rate = own @ weight, rate @ weight
+            rows = self.inputs.gathered(rows)
+            return rows if alone else hamiltonian_field(rows.mT).mT
 
     def layers(self, parameters: Mapping[str, Tensor]) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
         """(weight, bias) of each hidden layer, and the head as a row; `parameters` before the network's own."""

@@ -35,6 +35,9 @@ class Inputs(nn.Module):
     half_widths: Tensor
     centre: Tensor
     harmonics: Tensor
+    straight: Tensor
+    of_lengths: Tensor
+    of_angles: Tensor
     chosen: Tensor
 
     def __init__(self, domain: Domain, kind: str | None = None):
@@ -66,6 +69,7 @@ class Inputs(nn.Module):
         self.size = len(lengths) + 2 * len(self._harmonics) + len(self._exclusions)
         self.scaled = not angles and not self._exclusions and self._chosen is None
         self._state_dim = domain.state_dim
+        self._local_dim = len(coordinates)
         self._set_constants(torch.get_default_dtype(), None)
 
     def _set_constants(self, dtype: torch.dtype, device: torch.device | None) -> None:
@@ -74,6 +78,13 @@ class Inputs(nn.Module):
 
         constant("half_widths", [(high - low) / 2 for low, high in self._scales])
         constant("centre", [(high + low) / 2 for low, high in self._scales])
+        straight = torch.zeros(self._local_dim, self.size, dtype=dtype, device=device)
+        for i, (place, half) in enumerate(zip(self._lengths, self.half_widths, strict=True)):
+            straight[place, i] = 1 / half
+        self.register_buffer("straight", straight, persistent=False)
+        # Buffers too, since an index that is a list is sent to the device each time.
+        self.register_buffer("of_lengths", torch.tensor(self._lengths, dtype=torch.long).to(device), persistent=False)
+        self.register_buffer("of_angles", torch.tensor(self._angles, dtype=torch.long).to(device), persistent=False)
         if self._angles:
             constant("harmonics", self._harmonics)
         for i, (exclusion, (low, high)) in enumerate(zip(self._exclusions, self._balls, strict=True)):
@@ -94,9 +105,9 @@ class Inputs(nn.Module):
         if self.scaled:
             return ((x - self.centre) / self.half_widths).unsqueeze(-2)
         local = self._local(x)
-        parts = [(local[..., self._lengths] - self.centre) / self.half_widths]
+        parts = [(local[..., self.of_lengths] - self.centre) / self.half_widths]
         if self._angles:
-            angles = local[..., self._angles] @ self.harmonics.mT
+            angles = local[..., self.of_angles] @ self.harmonics.mT
             parts += [angles.cos(), angles.sin()]
         for i in range(len(self._exclusions)):
             away, (low, high) = self._away(i, local), self.get_buffer(f"ends_{i}").unbind()
@@ -107,13 +118,13 @@ class Inputs(nn.Module):
     def slopes(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch windows local size"]:
         """∂u/∂x of each window, for the coordinates that it sees."""
         local = self._local(x)
-        slopes = local.new_zeros(*local.shape, self.size)
+        # Of the coordinates that are given as they are; a copy, under vmap too.
+        slopes = self.straight + local.new_zeros(*local.shape, self.size)
         m, k = len(self._lengths), len(self._harmonics)
-        slopes[..., self._lengths, range(m)] = 1 / self.half_widths
         if self._angles:
-            angles = (local[..., self._angles] @ self.harmonics.mT).unsqueeze(-2)
+            angles = (local[..., self.of_angles] @ self.harmonics.mT).unsqueeze(-2)
             bent = torch.cat([-angles.sin() * self.harmonics.mT, angles.cos() * self.harmonics.mT], dim=-1)
-            slopes[..., self._angles, m : m + 2 * k] = bent
+            slopes[..., self.of_angles, m : m + 2 * k] = bent
         for i in range(len(self._exclusions)):
             away, (low, high) = self._away(i, local), self.get_buffer(f"ends_{i}").unbind()
             along = away @ self.get_buffer(f"matrix_{i}") / away.square().sum(-1, keepdim=True)
@@ -143,10 +154,10 @@ class Inputs(nn.Module):
         m, k = len(self._lengths), len(self._harmonics)
         curvature = local.new_zeros(*local.shape, local.shape[-1])
         if self._angles:
-            angles = local[..., self._angles] @ self.harmonics.mT
+            angles = local[..., self.of_angles] @ self.harmonics.mT
             bent = -angles.cos() * gradient[..., m : m + k] - angles.sin() * gradient[..., m + k : m + 2 * k]
             own = self.harmonics.mT @ (bent.unsqueeze(-1) * self.harmonics)
-            places = torch.tensor(self._angles)
+            places = self.of_angles
             curvature[..., places[:, None], places] = own
         for i in range(len(self._exclusions)):
             matrix, (low, high) = self.get_buffer(f"matrix_{i}"), self.get_buffer(f"ends_{i}").unbind()

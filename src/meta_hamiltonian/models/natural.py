@@ -55,9 +55,7 @@ class NaturalNetwork(FieldNetwork):
         self.activation = ACTIVATIONS["tanh"]
         self.inputs = Inputs(self.domain, inputs)
         size, momenta = self.inputs.size, self.inputs.momenta
-        self._momenta, self._positions = momenta, [i for i in range(size) if i not in momenta]
-        order = [*self._positions, *momenta]
-        self._places = [order.index(i) for i in range(size)]
+        positions = [i for i in range(size) if i not in momenta]
         pairs = list(itertools.combinations_with_replacement(range(len(momenta)), 2))
         few = len(momenta) <= _FEW_MOMENTA
         factors = [(), *((i,) for i in range(len(momenta))), *pairs] if few else [()]
@@ -66,7 +64,7 @@ class NaturalNetwork(FieldNetwork):
         if len(products) > _MOST_PRODUCTS:
             products = [(i, i) for i in lengths]
         self.body = nn.Linear(size, max(1, width // 2))
-        self.coefficients = nn.Linear(len(self._positions), max(1, width // 3))
+        self.coefficients = nn.Linear(len(positions), max(1, width // 3))
         with torch.no_grad():
             for value in (*self.body.parameters(), *self.coefficients.parameters()):
                 value *= _BENT
@@ -86,6 +84,15 @@ class NaturalNetwork(FieldNetwork):
         self.second: Tensor
         self.firsts: Tensor
         self.seconds: Tensor
+        self.momenta: Tensor
+        self.positions: Tensor
+        self.places: Tensor
+        # Buffers, since an index that is a list is sent to the device each time; the places are those of all inputs
+        # among the positions and then the momenta.
+        order = [*positions, *momenta]
+        self.register_buffer("momenta", torch.tensor(momenta), persistent=False)
+        self.register_buffer("positions", torch.tensor(positions), persistent=False)
+        self.register_buffer("places", torch.tensor([order.index(i) for i in range(size)]), persistent=False)
         self.register_buffer("constant", torch.tensor([float(not f) for f in factors]), persistent=False)
         self.register_buffer("linear", linear, persistent=False)
         self.register_buffer("bilinear", bilinear, persistent=False)
@@ -126,11 +133,11 @@ class NaturalNetwork(FieldNetwork):
         """A(x) = Ω (∂φ/∂x)ᵀ, so that the field is A(x) w: linear in the head."""
         u, slopes = self.inputs(x), self.inputs.slopes(x)
         of_all = self.activation.derivatives(self.body(u))
-        of_positions = self.activation.derivatives(self.coefficients(u[..., self._positions]))
+        of_positions = self.activation.derivatives(self.coefficients(u[..., self.positions]))
         factors, rates = self._factors(u)
-        both = (slopes[..., self._positions] @ self.coefficients.weight.mT) * of_positions[1].unsqueeze(-2)
+        both = (slopes[..., self.positions] @ self.coefficients.weight.mT) * of_positions[1].unsqueeze(-2)
         both = both.unsqueeze(-1) * factors[..., None, None, :]
-        along = slopes[..., self._momenta] @ rates.mT  # of the factors
+        along = slopes[..., self.momenta] @ rates.mT  # of the factors
         both = both + of_positions[0][..., None, :, None] * along.unsqueeze(-2)
         parts = [
             (slopes @ self.body.weight.mT) * of_all[1].unsqueeze(-2),
@@ -149,12 +156,12 @@ class NaturalNetwork(FieldNetwork):
             u, slopes, head = self.inputs(x), self.inputs.slopes(x), self._head(parameters)
             c_all, c_positions, _, c_products = head.split(self._parts, dim=-1)
             _, _, bent, _ = self.activation.derivatives(self.body(u))
-            value, slope, curved, _ = self.activation.derivatives(self.coefficients(u[..., self._positions]))
+            value, slope, curved, _ = self.activation.derivatives(self.coefficients(u[..., self.positions]))
             factors, rates = self._factors(u)
             c = c_positions.unflatten(-1, (-1, factors.shape[-1]))
             hessian = (self.body.weight.mT * (c_all * bent).unsqueeze(-2)) @ self.body.weight
             inner = self.coefficients.weight
-            p, q = torch.tensor(self._momenta), torch.tensor(self._positions)
+            p, q = self.momenta, self.positions
             own, of_factors = _times(factors, c.mT), _times(value, c)
             qp = _times(inner.mT * slope.unsqueeze(-2), c) @ rates
             hessian[..., q[:, None], q] += (inner.mT * (own * curved).unsqueeze(-2)) @ inner
@@ -170,35 +177,38 @@ class NaturalNetwork(FieldNetwork):
 
     def body_jacobian(
         self, x: Float[Tensor, "points state"], columns: Float[Tensor, "points features outputs"]
-    ) -> dict[str, Float[Tensor, "points state _"]]:
+    ) -> Float[Tensor, "points state weights"]:
         """∂f/∂θ of both kinds of units."""
-        u, slopes = self.inputs(x), self.inputs.slopes(x)
-        c_all, c_positions, _, _ = columns[:, None, :, 0].split(self._parts, dim=-1)
-        _, first, second, _ = self.activation.derivatives(self.body(u))
-        bent = (slopes @ self.body.weight.mT) * (c_all * second).unsqueeze(-2)  # [points, windows, local, units]
-        weight = bent.unsqueeze(-1) * u[..., None, None, :]
-        weight = weight + (c_all * first)[..., None, :, None] * slopes.unsqueeze(-2)
+        with torch.no_grad():
+            u, slopes = self.inputs(x), self.inputs.slopes(x)
+            alone = self.inputs.windows == 1
+            if alone:  # all is linear in these rates, so that Ω is applied to the few of them
+                slopes = hamiltonian_field(slopes.mT).mT
+            c_all, c_positions, _, _ = columns[:, None, :, 0].split(self._parts, dim=-1)
+            inner, outer = self.coefficients.weight, self.body.weight
+            sizes = [outer.numel(), len(outer), inner.numel(), len(inner)]
+            rows = x.new_empty(*slopes.shape[:-1], sum(sizes))  # [points, windows, local, weights]
+            of_all, bent_all, of_positions, bent_positions = rows.split(sizes, dim=-1)
 
-        q, slopes_q = u[..., self._positions], slopes[..., self._positions]
-        _, first, second, _ = self.activation.derivatives(self.coefficients(q))
-        factors, rates = self._factors(u)
-        c = c_positions.unflatten(-1, (-1, factors.shape[-1]))
-        own = (c * factors.unsqueeze(-2)).sum(-1)  # the coefficient of each unit, a polynomial of the momenta
-        of_momenta = slopes[..., self._momenta] @ (c @ rates).mT
-        turned = (slopes_q @ self.coefficients.weight.mT) * (own * second).unsqueeze(-2)
-        turned = turned + of_momenta * first.unsqueeze(-2)
-        inner = turned.unsqueeze(-1) * q[..., None, None, :]
-        inner = inner + (own * first)[..., None, :, None] * slopes_q.unsqueeze(-2)
+            _, first, second, _ = self.activation.derivatives(self.body(u))
+            torch.mul(slopes @ outer.mT, (c_all * second).unsqueeze(-2), out=bent_all)
+            products = of_all.unflatten(-1, outer.shape)
+            torch.mul(bent_all.unsqueeze(-1), u[..., None, None, :], out=products)
+            products.addcmul_((c_all * first)[..., None, :, None], slopes.unsqueeze(-2))
 
-        parts = {
-            "body.weight": weight.flatten(-2),
-            "body.bias": bent,
-            "coefficients.weight": inner.flatten(-2),
-            "coefficients.bias": turned,
-        }
-        rows = hamiltonian_field(self.inputs.gathered(torch.cat(list(parts.values()), dim=-1)).mT).mT
-        sizes = [part.shape[-1] for part in parts.values()]
-        return dict(zip(parts, rows.split(sizes, dim=-1), strict=True))
+            q, slopes_q = u[..., self.positions], slopes[..., self.positions]
+            _, first, second, _ = self.activation.derivatives(self.coefficients(q))
+            factors, rates = self._factors(u)
+            c = c_positions.unflatten(-1, (-1, factors.shape[-1]))
+            own = (c * factors.unsqueeze(-2)).sum(-1)  # the coefficient of each unit, a polynomial of the momenta
+            of_momenta = slopes[..., self.momenta] @ (c @ rates).mT
+            torch.mul(slopes_q @ inner.mT, (own * second).unsqueeze(-2), out=bent_positions)
+            bent_positions.addcmul_(of_momenta, first.unsqueeze(-2))
+            products = of_positions.unflatten(-1, inner.shape)
+            torch.mul(bent_positions.unsqueeze(-1), q[..., None, None, :], out=products)
+            products.addcmul_((own * first)[..., None, :, None], slopes_q.unsqueeze(-2))
+            rows = self.inputs.gathered(rows)
+            return rows if alone else hamiltonian_field(rows.mT).mT
 
     def _check_head(self, parameters: Mapping[str, Tensor]) -> None:
         if others := set(parameters) - {"head.weight"}:
@@ -211,7 +221,7 @@ class NaturalNetwork(FieldNetwork):
 
     def _factors(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """1, pᵢ and pᵢ pⱼ, and their derivatives with respect to p, `[..., factors, momenta]`."""
-        p = u[..., self._momenta]
+        p = u[..., self.momenta]
         curved = torch.einsum("mij,...j->...mi", self.bilinear, p)
         values = self.constant + p @ self.linear.mT + (curved @ p.unsqueeze(-1))[..., 0] / 2
         return values, self.linear + curved
@@ -219,7 +229,7 @@ class NaturalNetwork(FieldNetwork):
     def _energy(self, x: Tensor, head: Tensor) -> Tensor:
         u = self.inputs(x)
         of_all = self.activation.value(self.body(u))
-        of_positions = self.activation.value(self.coefficients(u[..., self._positions]))
+        of_positions = self.activation.value(self.coefficients(u[..., self.positions]))
         factors, _ = self._factors(u)
         both = (of_positions.unsqueeze(-1) * factors.unsqueeze(-2)).flatten(-2)
         products = u[..., self.first] * u[..., self.second]
@@ -234,13 +244,13 @@ class NaturalNetwork(FieldNetwork):
         """∂H/∂u in each window."""
         c_all, c_positions, c_inputs, c_products = head.split(self._parts, dim=-1)
         gradient = (c_all * self._slope(self.body(u))) @ self.body.weight + c_inputs
-        a = self.coefficients(u[..., self._positions])
+        a = self.coefficients(u[..., self.positions])
         factors, rates = self._factors(u)
         c = c_positions.unflatten(-1, (-1, factors.shape[-1]))
         value = self.activation.value(a)
         of_positions = (_times(factors, c.mT) * self.activation.derivative(a, value)) @ self.coefficients.weight
         of_momenta = (_times(value, c).unsqueeze(-2) @ rates)[..., 0, :]
-        gradient = gradient + torch.cat([of_positions, of_momenta], dim=-1)[..., self._places]
+        gradient = gradient + torch.cat([of_positions, of_momenta], dim=-1)[..., self.places]
         return (
             gradient
             + (c_products * u[..., self.second]) @ self.firsts

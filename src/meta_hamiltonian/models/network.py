@@ -130,10 +130,11 @@ class FieldNetwork(nn.Module, abc.ABC):
 
     def body_jacobian(
         self, x: Float[Tensor, "points state"], columns: Float[Tensor, "points features outputs"]
-    ) -> dict[str, Float[Tensor, "points state _"]]:
-        """∂f/∂θ of the field for all shared weights θ but the head, by name, each flat; every point has its own head.
+    ) -> Float[Tensor, "points state weights"]:
+        """∂f/∂θ of the field for all shared weights θ but the head, in the order of `named_parameters`.
 
-        By automatic differentiation; a network that knows better overrides it.
+        Every point has its own head. By automatic differentiation, point by point; a network that knows better
+        overrides it.
         """
         own = {name: value for name, value in self.named_parameters() if not name.startswith("head.")}
         field = FieldOf(self)
@@ -145,7 +146,7 @@ class FieldNetwork(nn.Module, abc.ABC):
             return torch.func.functional_call(field, {f"net.{n}": value for n, value in own.items()} | head, (x,))
 
         parts = torch.vmap(torch.func.jacrev(at_point), in_dims=(None, 0, 0))(own, x, columns)
-        return {name: part.flatten(2) for name, part in parts.items()}
+        return torch.cat([parts[name].flatten(2) for name in own], dim=-1)
 
     def energy_with(
         self, parameters: Mapping[str, Tensor], x: Float[Tensor, "*batch state"]

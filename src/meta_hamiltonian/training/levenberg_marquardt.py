@@ -1,6 +1,7 @@
 """Second-order outer loop: Levenberg-Marquardt on the heads' variable projection."""
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import torch
@@ -10,14 +11,17 @@ from torch import Tensor, nn
 from meta_hamiltonian.basics.devices import sum_over_ranks
 from meta_hamiltonian.episodes import Episodes, Points
 from meta_hamiltonian.learners import Ridge
+from meta_hamiltonian.learners.numerics.gram import cholesky_solve, gram_of, ridge_factor
 from meta_hamiltonian.learners.numerics.linear_head import head_columns, head_weights, own_head, present_rows
 
 # After so many rises of the damping a meta-batch is given up: its step would be too small to matter.
 _TRIALS = 10
 _LESS, _MORE = 1 / 3, 4.0
 _SMALLEST, _LARGEST = 1e-15, 1e6
-# Points whose Jacobians are held at once.
+# Points whose Jacobians are held at once on a CPU; of a GPU's memory, the part that they may take, and how many numbers
+# are held for each of theirs.
 _CHUNK = 1024
+_PART_OF_MEMORY, _ARRAYS = 0.25, 3
 
 
 class LeastSquares(Protocol):
@@ -62,25 +66,33 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         (group,) = self.param_groups
         parameters: list[nn.Parameter] = group["params"]
         before = problem.loss()
-        if not before.isfinite():
-            return before
         matrix, descent = problem.normal_equations()
-        if not matrix.any():  # nothing depends on the parameters, where heads are made of plain features
-            return before
         scale = matrix.diagonal().clone()
         scale += 1e-12 * scale.max()
         start = nn.utils.parameters_to_vector(parameters)
         for _ in range(_TRIALS):
-            factor, failed = torch.linalg.cholesky_ex(matrix + torch.diag(group["damping"] * scale))
-            if not failed:
-                change = torch.cholesky_solve(descent[:, None], factor)[:, 0]
-                nn.utils.vector_to_parameters(start + group["lr"] * change, parameters)
-                if problem.loss() < before:
-                    group["damping"] = max(_LESS * group["damping"], _SMALLEST)
-                    return before
+            damped = matrix.clone()
+            damped.diagonal().add_(scale, alpha=group["damping"])
+            factor, failed = torch.linalg.cholesky_ex(damped)
+            change = torch.cholesky_solve(descent[:, None], factor)[:, 0]
+            _set(parameters, start.add(change, alpha=group["lr"]))
+            lower = (failed == 0) & (problem.loss() < before)
+            # The one moment of a step at which it waits for the device.
+            lower, finite = torch.stack([lower, before.isfinite()]).tolist()
+            if lower:
+                group["damping"] = max(_LESS * group["damping"], _SMALLEST)
+                return before
+            if not finite:
+                break
             group["damping"] = min(_MORE * group["damping"], _LARGEST)
-        nn.utils.vector_to_parameters(start, parameters)
+        _set(parameters, start)
         return before
+
+
+def _set(parameters: Sequence[nn.Parameter], values: Float[Tensor, " size"]) -> None:
+    """Gives the parameters these values, in place."""
+    for parameter, part in zip(parameters, values.split([value.numel() for value in parameters]), strict=True):
+        parameter.copy_(part.view_as(parameter))
 
 
 class VariableProjection:
@@ -110,7 +122,7 @@ class VariableProjection:
     def loss(self) -> Float[Tensor, ""]:
         """The mean over the tasks of all devices."""
         losses = self.learner.task_losses(self.episodes)
-        total, tasks = sum_over_ranks(torch.stack([losses.sum(), losses.new_tensor(len(losses))]))
+        total, tasks = sum_over_ranks(torch.stack([losses.sum(), losses.new_full((), len(losses))]))
         return total / tasks
 
     def normal_equations(self) -> tuple[Float[Tensor, "size size"], Float[Tensor, " size"]]:
@@ -119,97 +131,97 @@ class VariableProjection:
             size = sum(value.numel() for value in self.parameters.values())
             some = next(iter(self.parameters.values()))
             return some.new_zeros(size, size), some.new_zeros(size)
-        points = self.episodes.support.x.shape[1] + self.episodes.query.x.shape[1]
-        at_once = max(1, _CHUNK // points)
+        at_once = self._tasks_at_once()
         matrix, descent = self._of_tasks(self.episodes[:at_once])
         for start in range(at_once, len(self.episodes), at_once):
             of_these = self._of_tasks(self.episodes[start : start + at_once])
             matrix += of_these[0]
             descent += of_these[1]
-        order = self._order()
-        return sum_over_ranks(matrix[order][:, order]), sum_over_ranks(descent[order])
+        order = self._order(matrix.device)
+        return sum_over_ranks(matrix[order[:, None], order]), sum_over_ranks(descent[order])
+
+    def _tasks_at_once(self) -> int:
+        """As many as stay in a CPU's cache; on a GPU as many as fit into a part of its memory."""
+        points = self.episodes.support.x.shape[1] + self.episodes.query.x.shape[1]
+        x, net = self.episodes.query.x, self.learner.net
+        if not x.is_cuda:
+            return max(1, _CHUNK // points)
+        body = sum(self.parameters[f"net.{name}"].numel() for name in self._body_names)
+        products = _ARRAYS * points * net.state_dim + net.head.weight.numel()
+        memory = torch.cuda.get_device_properties(x.device).total_memory
+        most = max(1, int(_PART_OF_MEMORY * memory) // (x.element_size() * body * products))
+        return math.ceil(len(self.episodes) / math.ceil(len(self.episodes) / most))  # of about the same size
 
     def _of_tasks(self, episodes: Episodes) -> tuple[Float[Tensor, "size size"], Float[Tensor, " size"]]:
-        """Both for some of the tasks; the shared weights are those of the body, w₀ (output by output) and L.
+        """Both for some of the tasks; the weights are those of the body, and then those of [w₀ L], row by row.
 
-        The field is A w with w = w₀ + L v, so that its rates along L are those along w₀ times v: products with A and
-        with the body's Jacobian are all that is needed, whatever the number of columns of L.
+        The field is A w with w = [w₀ L] u and u = (1, v), so that its rates along [w₀ L] are those along w times u:
+        products with A and with the body's Jacobian are all that is needed, whatever the number of columns of L.
         """
-        learner, support, query = self.learner, episodes.support, episodes.query
-        factor, noise = learner.prior_factor, learner.log_noise.exp()
-        features, support_residual = learner.centred(support)
-        design = features @ factor
-        query_features, query_residual = learner.centred(query)
-        query_design = query_features @ factor
-        gram = design.mT @ design + noise * torch.eye(design.shape[-1], dtype=design.dtype, device=design.device)
-        v = torch.linalg.solve(gram, design.mT @ support_residual)
-        solved = torch.linalg.solve(gram, design.mT)
+        learner, query = self.learner, episodes.query
+        (features, residual), (query_features, query_residual) = learner.both_centred(episodes)
+        design, query_design = features @ learner.prior_factor, query_features @ learner.prior_factor
+        gram = ridge_factor(design.mT @ design, learner.log_noise.exp())
+        solved = cholesky_solve(gram, torch.cat([design.mT, design.mT @ residual], dim=-1))
+        solved, v = solved.split([design.shape[1], residual.shape[2]], dim=-1)
 
         # What a change of the shared weights changes, less what the heads make good of it.
-        head = query_features - query_design @ (solved @ features)
-        body = self._body(query, v) - torch.einsum(
-            "tqk,tkop->tqop", query_design, torch.einsum("tks,tsop->tkop", solved, self._body(support, v))
-        )
-        residual = query_residual - query_design @ v
+        support_body, query_body = self._body(episodes, v)
+        head = torch.baddbmm(query_features, query_design, solved @ features, alpha=-1)
+        body = torch.baddbmm(query_body, query_design, solved @ support_body, alpha=-1)
+        left = query_residual - query_design @ v
         if query.mask is not None:  # the loss is a mean over each task's own points
             weights = (query.x.shape[1] / query.counts).sqrt()[:, None, None]
-            head, body, residual = weights * head, weights[..., None] * body, weights * residual
+            head, body, left = weights * head, weights * body, weights * left
 
-        flat = body.flatten(0, 2)
-        by_head = torch.einsum("tqop,tqf->topf", body, head)
-        of_head = head.mT @ head
-        eye = torch.eye(v.shape[-1], dtype=v.dtype, device=v.device)
-        body_head = by_head.sum(0).permute(1, 0, 2).flatten(1)
-        body_factor = torch.einsum("topf,tro->pfr", by_head, v).flatten(1)
-        head_head = torch.einsum("tfg,op->ofpg", of_head, eye).flatten(2).flatten(0, 1)
-        head_factor = torch.einsum("tfg,tro->ofgr", of_head, v).flatten(2).flatten(0, 1)
-        factor_factor = torch.einsum("tfg,trs->frgs", of_head, v @ v.mT).flatten(2).flatten(0, 1)
-        matrix = torch.cat(
-            [
-                torch.cat([flat.mT @ flat, body_head, body_factor], dim=1),
-                torch.cat([body_head.mT, head_head, head_factor], dim=1),
-                torch.cat([body_factor.mT, head_factor.mT, factor_factor], dim=1),
-            ]
-        )
-        left = head.mT @ residual  # [tasks, features, outputs]
-        descent = torch.cat(
-            [
-                flat.mT @ residual.flatten(),
-                left.sum(0).mT.flatten(),
-                torch.einsum("tfo,tro->fr", left, v).flatten(),
-            ]
-        )
+        tasks, outputs = len(v), v.shape[-1]
+        u = torch.cat([torch.eye(outputs, dtype=v.dtype, device=v.device).expand(tasks, -1, -1), v], dim=1)
+        flat = body.reshape(tasks * body.shape[1] * outputs, -1)
+        by_head = (body.mT @ head).unflatten(1, (outputs, -1))
+        along = head.mT @ left  # [tasks, features, outputs]
+        body_head = torch.einsum("topf,tro->pfr", by_head, u).flatten(1)
+        head_head = torch.einsum("tfg,trs->frgs", head.mT @ head, u @ u.mT).flatten(2).flatten(0, 1)
+        matrix = torch.cat([torch.cat([gram_of(flat), body_head], dim=1), torch.cat([body_head.mT, head_head], dim=1)])
+        descent = torch.cat([flat.mT @ left.flatten(), torch.einsum("tfo,tro->fr", along, u).flatten()])
         return matrix, descent
 
     def _body(
-        self, points: Points, v: Float[Tensor, "tasks rank outputs"]
-    ) -> Float[Tensor, "tasks rows outputs weights"]:
-        """∂f/∂θ of the body at fixed v; rows and outputs in the order of [`head_rows`][]."""
+        self, episodes: Episodes, v: Float[Tensor, "tasks rank outputs"]
+    ) -> tuple[Float[Tensor, "tasks rows weights"], Float[Tensor, "tasks query_rows weights"]]:
+        """∂f/∂θ of the body at fixed v on both sets."""
+        support, query = episodes.support, episodes.query
+        if not query.x.is_cuda:
+            return self._body_rows(support, v), self._body_rows(query, v)
+        rows = self._body_rows(Points.joined(support, query), v)
+        each = rows.shape[1] // (support.x.shape[1] + query.x.shape[1])
+        return rows[:, : each * support.x.shape[1]], rows[:, each * support.x.shape[1] :]
+
+    def _body_rows(self, points: Points, v: Float[Tensor, "tasks rank outputs"]) -> Float[Tensor, "tasks rows weights"]:
+        """Rows as those of [`head_rows`][], the weights of each output."""
         net = self.learner.net
         tasks, count, _ = points.x.shape
         columns = self.learner.columns(v)[:, None].expand(-1, count, -1, -1)
-        parts = net.body_jacobian(points.x.flatten(0, 1), columns.flatten(0, 1))
-        rows = torch.cat([parts[name] for name in self._body_names], dim=-1)
-        rows = present_rows(points, rows.reshape(tasks, -1, net.head.out_features * rows.shape[-1]))
-        return rows.unflatten(2, (net.head.out_features, -1))
+        rows = net.body_jacobian(points.x.flatten(0, 1), columns.flatten(0, 1))
+        return present_rows(points, rows.reshape(tasks, -1, net.head.out_features * rows.shape[-1]))
 
     @property
     def _body_names(self) -> list[str]:
         names = [name.removeprefix("net.") for name in self.parameters if name.startswith("net.")]
         return [name for name in names if not name.startswith("head.")]
 
-    def _order(self) -> Int[Tensor, " size"]:
+    def _order(self, device: torch.device) -> Int[Tensor, " size"]:
         """Where each of the parameters stands in the matrix of [`_of_tasks`][]."""
         net = self.learner.net
-        places: dict[str, Tensor] = {}
-        start = 0
-        for name in self._body_names:
-            places[f"net.{name}"] = torch.arange(start, start := start + net.get_parameter(name).numel())
-        heads = head_columns(own_head(net)).mT
-        place = torch.arange(start, start := start + heads.numel(), dtype=heads.dtype).reshape(heads.shape)
-        places |= {f"net.{name}": value for name, value in head_weights(net, place.mT).items()}
-        places["prior_factor"] = torch.arange(start, start + self.learner.prior_factor.numel())
-        return torch.cat([places[name].flatten().long() for name in self.parameters]).to(heads.device)
+        sizes = [self.parameters[f"net.{name}"].numel() for name in self._body_names]
+        features, outputs = head_columns(own_head(net)).shape
+        heads = features * (outputs + self.learner.rank)
+        all_places = torch.arange(sum(sizes) + heads, dtype=torch.float64, device=device)  # as if they were weights
+        *body, head = all_places.split([*sizes, heads])
+        places = {f"net.{name}": place for name, place in zip(self._body_names, body, strict=True)}
+        w0, factor = head.view(features, -1).split([outputs, self.learner.rank], dim=1)
+        places |= {f"net.{name}": place for name, place in head_weights(net, w0).items()}
+        places["prior_factor"] = factor
+        return torch.cat([places[name].flatten() for name in self.parameters]).long()
 
 
 def projected_parameters(learner: Ridge) -> dict[str, nn.Parameter]:

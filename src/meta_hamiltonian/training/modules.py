@@ -19,6 +19,9 @@ from meta_hamiltonian.learners.checkpoint import HISTORY_KEY, SETTINGS_KEY
 from meta_hamiltonian.learners.loss import rescaled
 from meta_hamiltonian.training.levenberg_marquardt import LevenbergMarquardt, VariableProjection, projected_parameters
 
+# Spare columns of L until so much of a training is over; until when their number may fall.
+_SPARE, _HALF, _SETTLED = 3, 0.5, 0.75
+
 
 class MetaModule(LightningModule):
     """What every outer loop does around its steps: logging, validation, saving. Subclasses take the steps."""
@@ -118,7 +121,8 @@ class MetaModule(LightningModule):
 
 def _tasks(batch: Episodes) -> Tensor:
     """How many all devices have together."""
-    return sum_over_ranks(torch.tensor(len(batch), device=batch.query.x.device))
+    # Filled on the device: a number that is sent there would wait for it.
+    return sum_over_ranks(torch.full((), len(batch), device=batch.query.x.device))
 
 
 def _mean_over_tasks(loss: Tensor, batch: Episodes) -> Tensor:
@@ -233,12 +237,13 @@ class GaussNewtonLoop(MetaModule):
         return {"loss": loss, "query_loss": loss}
 
     def validation_step(self, batch: Episodes, batch_idx: int) -> None:
-        """The same; before, the prior of recorded members is found anew, and of simulated ones in the first half of a
-        training the number of unknowns of a head."""
+        """The same; before, the prior of recorded members is found anew, and of simulated ones the number of unknowns of
+        a head: in the first half with spare ones, in the third quarter without."""
+        progress = self.trainer.global_step / self.trainer.max_steps
         known = self.known(batch)
         if known.variance is not None:
             self.solver.find_prior(known)
-        elif self.solver.finds_rank and 2 * self.trainer.global_step <= self.trainer.max_steps:
-            self.solver.find_rank(batch)
+        elif self.solver.finds_rank and progress <= _SETTLED:
+            self.solver.find_rank(batch, spare=_SPARE if progress < _HALF else 0)
         super().validation_step(batch, batch_idx)
         self.log("val/rank", float(self.solver.rank), batch_size=len(batch), sync_dist=True)

@@ -7,11 +7,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from meta_hamiltonian.episodes import Episodes
-from meta_hamiltonian.learners.numerics.linear_head import head_problem
+from meta_hamiltonian.learners.numerics.linear_head import head_columns, head_problem, own_head
 from meta_hamiltonian.models import FieldNetwork
 
-# More directions are taken only while they make the held-out loss smaller by this factor in all.
-_WORTH = 3.0
+# More directions are taken only while they make the held-out loss smaller by this factor in all ...
+WORTH = 3.0
+# ... and while it is larger than this: nobody measures a field to three parts in a million.
+ENOUGH = 1e-11
+# The smallest variance around the field: far above what rounding leaves, far below what any body reaches.
+_RESOLVED = 1e-20
+# The ridge of heads that differ by anything, as a part of the noise: one as large as it would bend them.
+_SMALLER = 1e-4
 
 
 class Directions(NamedTuple):
@@ -22,7 +28,7 @@ class Directions(NamedTuple):
     - `singular_values`: root mean squares of what each direction contributes to the scaled fields, all of them.
     - `losses`: the mean query loss of heads that are fitted to the support sets in the first r directions alone, for
         r = 1, 2, …
-    - `rank`: the smallest r whose loss is not much larger than the least one.
+    - `rank`: the smallest r whose loss is not much larger than the least one, or small enough.
     """
 
     mean: Float[Tensor, "features outputs"]
@@ -32,7 +38,13 @@ class Directions(NamedTuple):
     rank: int
 
 
-def find_directions(net: FieldNetwork, tasks: Episodes, noise: float, most: int) -> Directions:
+def find_directions(
+    net: FieldNetwork,
+    tasks: Episodes,
+    noise: float,
+    most: int,
+    among: Float[Tensor, "features columns"] | None = None,
+) -> Directions:
     """Fits a head to all points of every task, and looks at how these heads differ.
 
     Heads are compared by their fields, so that directions that change no field count for nothing. Few directions are
@@ -42,38 +54,49 @@ def find_directions(net: FieldNetwork, tasks: Episodes, noise: float, most: int)
 
     - `net`: whose head is solved for.
     - `tasks`: held-out ones, scaled as in training.
-    - `noise`: variance of the observations: the ridge.
+    - `noise`: variance of the observations.
     - `most`: directions to look at.
+    - `among`: heads differ from the network's own by combinations of these columns; None is by anything.
     """
+    own, columns = head_columns(own_head(net)).double(), None if among is None else among.double()
     (support, y), (query, target) = (
         tuple(part.double() for part in head_problem(net, points)) for points in (tasks.support, tasks.query)
     )
     design, targets = torch.cat([support, query], dim=1), torch.cat([y, target], dim=1)
-    heads = _ridge(design, targets, noise)
+    if columns is None:
+        heads = _ridge(design, targets, _SMALLER * noise)
+    else:
+        heads = own + columns @ _ridge(design @ columns, targets - design @ own, _RESOLVED)
     misfit = (targets - design @ heads).square().mean().item()
     mean = heads.mean(0)
     each = (heads - mean).mT.flatten(0, 1) / (len(heads) * heads.shape[-1]) ** 0.5
     triangle = torch.linalg.qr(design.flatten(0, 1), mode="r").R / design[..., 0].numel() ** 0.5
     weights, values, _ = torch.linalg.svd(each @ triangle.mT, full_matrices=False)
     factor = each.mT @ weights
-    most = min(most, factor.shape[-1])
+    most = min(most, factor.shape[-1] if columns is None else columns.shape[-1])
     design, held_out = support @ factor[:, :most], query @ factor[:, :most]
     left, wanted = y - support @ mean, target - query @ mean
     losses = torch.stack(
         [
-            (held_out[..., :r] @ _ridge(design[..., :r], left, max(noise, misfit)) - wanted).square().mean()
+            (held_out[..., :r] @ _ridge(design[..., :r], left, max(_RESOLVED, misfit)) - wanted).square().mean()
             for r in range(1, most + 1)
         ]
     )
-    rank = 1 + int((losses <= _WORTH * losses.min()).long().argmax())
+    rank = 1 + int((losses <= (WORTH * losses.min()).clamp_min(ENOUGH)).long().argmax())
     return Directions(mean, factor[:, :most], values, losses, rank)
 
 
 def _ridge(
     design: Float[Tensor, "tasks rows columns"], targets: Float[Tensor, "tasks rows outputs"], noise: float
 ) -> Float[Tensor, "tasks columns outputs"]:
-    """Means of coefficients that are N(0, 1) before, by QR: normal equations would lose half of the digits."""
+    """Means of coefficients that are N(0, 1) before, by QR: normal equations would lose half of the digits.
+
+    The targets stand beside the design, so that R alone tells the solution: Q costs a GPU a call for each task.
+    """
     tasks, _, columns = design.shape
     eye = (noise**0.5 * torch.eye(columns, dtype=design.dtype, device=design.device)).expand(tasks, -1, -1)
-    q, r = torch.linalg.qr(torch.cat([design, eye], dim=1))
-    return torch.linalg.solve_triangular(r, q[:, : design.shape[1]].mT @ targets, upper=True)
+    both = torch.cat(
+        [torch.cat([design, targets], dim=-1), torch.nn.functional.pad(eye, (0, targets.shape[-1]))], dim=1
+    )
+    triangle = torch.linalg.qr(both, mode="r").R[:, :columns]
+    return torch.linalg.solve_triangular(triangle[..., :columns], triangle[..., columns:], upper=True)

@@ -1,0 +1,338 @@
+"""What a GPU gives: `python tests/benchmarks/gpu_steps.py [PART ...] [--seconds 180] [--out FOLDER]`.
+
+Run it from the top of a clone, on a machine with a CUDA device; it needs no network. Parts, in the order in which they
+are taken, all of them by default; one that would not end within `--seconds` is left out:
+
+- `equal`: Levenberg-Marquardt steps on the GPU against those on the CPU: the relative distance of the weights.
+- `lm`: tasks per second of whole Levenberg-Marquardt steps, and where their time goes. A profile of kernels: `lm.txt`.
+- `graph`: the same computations as CUDA graphs, which shows what launching one kernel at a time costs.
+- `best`: `train.py experiment=best trainer=gpu`, its seconds of training and of testing, and its results.
+- `evaluation`: the test of 1,000 systems by itself.
+- `anil`, `maml`: an outer step by itself, and the same step in `train.py`; `many`: ANIL's with 10,000 tasks.
+
+What is printed last is a table: what was predicted before it was ever measured, and what came out. Times are medians
+after a warm-up, with the device waited for. A part that fails prints the end of its error, and the next one goes on.
+"""
+
+import argparse
+import csv
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+import torch
+
+from meta_hamiltonian.episodes import Episodes, Points, sample_episodes
+from meta_hamiltonian.evaluation import evaluate, make_test_set
+from meta_hamiltonian.learners import ANIL, MAML, Ridge
+from meta_hamiltonian.learners.checkpoint import load_trained
+from meta_hamiltonian.learners.loss import rescaled
+from meta_hamiltonian.learners.numerics.gram import gram_of
+from meta_hamiltonian.models import HamiltonianNetwork, NaturalNetwork
+from meta_hamiltonian.systems import HenonHeiles, Pendulum
+from meta_hamiltonian.training.levenberg_marquardt import LevenbergMarquardt, VariableProjection, projected_parameters
+
+ROOT = Path(__file__).parents[2]
+ROWS: list[tuple[str, str, str]] = []
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # which shows only whether the script runs
+TRAINER = "gpu" if DEVICE == "cuda" else "cpu"
+RUNS = Path(tempfile.mkdtemp())
+
+
+def row(what, predicted, measured):
+    ROWS.append((what, predicted, measured))
+    print(f"  {what}: {measured} (predicted: {predicted})", flush=True)
+
+
+def wait():
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def seconds(run, least=5, most=1.5):
+    """The median time of a call."""
+    for _ in range(3):
+        run()
+    wait()
+    times = []
+    while len(times) < least or sum(times) < most:
+        start = time.perf_counter()
+        run()
+        wait()
+        times.append(time.perf_counter() - start)
+        if len(times) >= 200:
+            break
+    return statistics.median(times)
+
+
+def problem(name, tasks, device):
+    """A learner, and tasks for it, the same on every device."""
+    torch.manual_seed(0)
+    system = HenonHeiles() if name == "henon_heiles" else Pendulum()
+    if name == "henon_heiles":
+        net = NaturalNetwork(width=48, domain=system.domain)
+    else:
+        width, depth = {"default": (48, 1), "masks": (48, 1), "deep": (24, 2), "wide": (64, 2)}[name]
+        net = HamiltonianNetwork(width=width, depth=depth, activation="sin", domain=system.domain, inputs="raw")
+    learner = Ridge(net, rank=6, noise=1e-10, scale="task").double()
+    episodes = sample_episodes(system, tasks, 50, 50, 0, dtype=torch.float64)
+    if name == "masks":
+
+        def some(points, least):
+            counts = least + torch.arange(tasks) % (points.x.shape[1] - least)
+            return Points(points.x, points.dxdt, torch.arange(points.x.shape[1]) < counts[:, None])
+
+        episodes = Episodes(some(episodes.support, 20), some(episodes.query, 10))
+    return learner.to(device), rescaled(episodes.to(device))
+
+
+def lm_steps(name, tasks, device):
+    """A function that takes one whole step, and the learner."""
+    learner, episodes = problem(name, tasks, device)
+    optimizer = LevenbergMarquardt(projected_parameters(learner).values())
+    return lambda: optimizer.step(lambda: VariableProjection(learner, episodes)), learner
+
+
+def equal():
+    for name, tasks in (("default", 50), ("henon_heiles", 20), ("deep", 10), ("masks", 30)):
+        found = []
+        for device in ("cpu", DEVICE):
+            step, learner = lm_steps(name, tasks, device)
+            weights = projected_parameters(learner).values()
+            after = []
+            for taken in range(1, 4):
+                loss = step().item()
+                if taken != 2:
+                    after.append(torch.cat([value.detach().flatten().cpu() for value in weights]))
+            found.append((loss, *after))
+        (loss, *one), (other_loss, *other) = found
+        distances = [((b - a).norm() / a.norm()).item() for a, b in zip(one, other, strict=True)]
+        off = abs(other_loss / loss - 1)
+        row(
+            f"equal, {name}: weights after 1 and 3 steps, third loss",
+            "1e-11, 1e-10, 1e-10",
+            ", ".join(f"{value:.1e}" for value in (*distances, off)),
+        )
+
+
+def lm():
+    predicted = {("default", 50): "12,000", ("default", 500): "90,000", ("wide", 500): "8,500"}
+    for (name, tasks), expected in predicted.items():
+        step, _ = lm_steps(name, tasks, DEVICE)
+        took = seconds(step)
+        row(f"lm, {name}, {tasks} tasks: tasks/s (ms a step)", expected, f"{tasks / took:,.0f} ({1e3 * took:.2f})")
+        breakdown(name, tasks)
+        used = torch.cuda.max_memory_allocated() / 2**30 if DEVICE == "cuda" else math.nan
+        print(f"    {used:.1f} GiB at most; {count_kernels(step)} kernels a step", flush=True)
+
+
+@torch.no_grad()
+def breakdown(name, tasks):
+    of = VariableProjection(*problem(name, tasks, DEVICE))
+    matrix, descent = of.normal_equations()
+    matrix.diagonal().mul_(1.01)
+    body = sum(value.numel() for key, value in of.parameters.items() if key.startswith("net.body"))
+    flat = torch.randn(100 * tasks, body, dtype=torch.float64, device=DEVICE)
+    parts = {
+        "loss": of.loss,
+        "normal equations": of.normal_equations,
+        "of these, the product of the body's rows": lambda: gram_of(flat),
+        "the same as one product": lambda: flat.mT @ flat,
+        "Cholesky": lambda: torch.linalg.cholesky_ex(matrix),
+        "solve": lambda: torch.cholesky_solve(descent[:, None], matrix),
+    }
+    print(f"    P = {len(descent)}, {body} of them of the body")
+    for part, run in parts.items():
+        print(f"    {part}: {1e3 * seconds(run, most=0.3):.3f} ms", flush=True)
+
+
+def count_kernels(step):
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
+        step()
+        wait()
+    table = profiler.key_averages().table(sort_by="cuda_time_total", row_limit=40, max_name_column_width=90)
+    with (OUT / "lm.txt").open("a") as file:
+        file.write(table + "\n")
+    return sum(event.device_type == torch.autograd.DeviceType.CUDA for event in profiler.events())
+
+
+def recorded(run):
+    """A replay of what a function without arguments does on the device."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream), torch.no_grad():
+        for _ in range(3):
+            run()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.no_grad(), torch.cuda.graph(graph):
+        outputs = run()
+    return graph, outputs
+
+
+def graph():
+    for name, tasks, predicted in (("default", 50, "0.3 and 0.5"), ("default", 500, "0.4 and 1.2")):
+        of = VariableProjection(*problem(name, tasks, DEVICE))
+        with torch.no_grad():
+            expected = [of.loss(), *of.normal_equations()]
+        losses, loss = recorded(of.loss)
+        equations, (matrix, descent) = recorded(of.normal_equations)
+        losses.replay()
+        equations.replay()
+        wait()
+        off = max(((a - b).norm() / b.norm()).item() for a, b in zip([loss, matrix, descent], expected, strict=True))
+        times = [1e3 * seconds(each.replay, most=0.3) for each in (losses, equations)]
+        what = f"graph, {name}, {tasks} tasks: ms of the loss and of the normal equations"
+        row(what, predicted, f"{times[0]:.3f} and {times[1]:.3f}; off by {off:.0e}")
+        solve = recorded(lambda m=matrix, d=descent: torch.cholesky_solve(d[:, None], torch.linalg.cholesky_ex(m)[0]))
+        row(f"graph, {name}, {tasks} tasks: ms of Cholesky", "0.6", f"{1e3 * seconds(solve[0].replay, most=0.3):.3f}")
+
+
+def train(folder, *arguments, limit):
+    """Runs train.py; the folder of its run and the wall time."""
+    command = [
+        sys.executable,
+        "train.py",
+        f"trainer={TRAINER}",
+        "logger=csv",
+        "trainer.enable_progress_bar=false",
+        *arguments,
+    ]
+    start = time.perf_counter()
+    done = subprocess.run(
+        [*command, f"hydra.run.dir={folder}"],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, ("src", os.environ.get("PYTHONPATH"))))},
+        capture_output=True,
+        text=True,
+        timeout=limit,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"train.py {' '.join(arguments)}: {(done.stdout + done.stderr)[-1500:]}")
+    return done.stdout, time.perf_counter() - start
+
+
+def best():
+    folder = RUNS / "best"
+    said, wall = train(folder, "experiment=best", limit=170)
+    spent = json.loads((folder / ".finished.json").read_text())["seconds"]
+    checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", map_location="cpu", weights_only=True)
+    history = checkpoint["meta_hamiltonian_history"]
+    steps, took = history[-1]["step"], history[-1]["seconds"]
+    print("\n".join(said.splitlines()[-16:]))
+    row("best: seconds of training, ms a step (all included)", "30, 6", f"{took:.1f}, {1e3 * took / steps:.2f}")
+    row(
+        "best: seconds in all: training, testing, wall",
+        "33, 12, 60",
+        f"{spent['training']:.1f}, {spent['testing']:.1f}, {wall:.0f}",
+    )
+    with (folder / "results.csv").open() as file:
+        for line in csv.DictReader(file):
+            row(f"best: field_rel_median at K={line['shots']}", "1e-13", line["field_rel_median"])
+
+
+def evaluation():
+    run = RUNS / "best"
+    if not run.exists():
+        train(run := RUNS / "short", "algo=ridge", "trainer.max_steps=300", "test.n_systems=5", limit=100)
+    trained = load_trained(run)
+    learner = trained.learner.to(DEVICE)
+    start = time.perf_counter()
+    test = make_test_set(trained.simulated, 1000, 50, 0)
+    drawn = time.perf_counter()
+    results = list(evaluate(learner, test, [25, 50], [1]))
+    wait()
+    done = time.perf_counter()
+    row(
+        "evaluation of 1,000 systems, 2 K: true orbits, all else (s)",
+        "1.5, 3",
+        f"{drawn - start:.1f}, {done - drawn:.1f}",
+    )
+    row("evaluation: of these, adapting (s)", "0.5, 0.5", ", ".join(f"{r.adapt_seconds:.2f}" for r in results))
+
+
+def outer_step(kind, tasks):
+    """One outer step of `train.py`'s default network, by itself."""
+    torch.manual_seed(0)
+    system = Pendulum()
+    net = HamiltonianNetwork(width=64, depth=3, domain=system.domain, inputs="raw")
+    learner = kind(net, lr=0.02, learn_lr=True, scale="task", compile=True).to(DEVICE)
+    optimizer = torch.optim.Adam(learner.parameters(), lr=1e-3, fused=True)
+    episodes = sample_episodes(system, tasks, 50, 50, 0).to(DEVICE)
+
+    def step():
+        optimizer.zero_grad()
+        learner.meta_loss(episodes).backward()
+        optimizer.step()
+
+    return step
+
+
+def loop(name, kind, steps, share):
+    alone = 1000 / seconds(outer_step(kind, 1000))
+    row(f"{name}: tasks/s of a step of 1,000 tasks", "800,000" if name == "anil" else "120,000", f"{alone:,.0f}")
+    folder = RUNS / name
+    small = ("test.n_systems=5", "test.steps=[1]", "shots=50", f"trainer.max_steps={steps}")
+    train(folder, f"algo={name}", "data.meta_batch=1000", "compile=true", *small, limit=170)
+    with (folder / "csv" / "metrics.csv").open() as file:
+        speeds = [float(line["train/tasks_per_second"] or math.nan) for line in csv.DictReader(file)]
+    speeds = [speed for speed in speeds if speed == speed]
+    inside = statistics.median(speeds[len(speeds) // 3 :])
+    row(f"{name}: tasks/s in train.py, and of the step's", share, f"{inside:,.0f}, {inside / alone:.0%}")
+
+
+def anil():
+    loop("anil", ANIL, 1500, "85 %")
+
+
+def maml():
+    loop("maml", MAML, 500, "97 %")
+
+
+def many():
+    row("many: tasks/s of ANIL's step, 10,000 tasks", "921,000", f"{10_000 / seconds(outer_step(ANIL, 10_000)):,.0f}")
+
+
+# With about how many seconds each takes.
+PARTS = {equal: 12, lm: 25, graph: 6, best: 75, evaluation: 10, anil: 60, maml: 80, many: 30}
+
+
+def main():
+    names = {part.__name__: part for part in PARTS}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", choices=[[], *names], metavar="PART")
+    parser.add_argument("--seconds", type=float, default=180)
+    parser.add_argument("--out", type=Path, default=os.environ.get("OUT"))
+    chosen = parser.parse_args()
+    global OUT
+    OUT = Path(chosen.out or tempfile.mkdtemp())
+    began = time.perf_counter()
+    print(f"{torch.cuda.get_device_name() if DEVICE == 'cuda' else 'CPU'}, torch {torch.__version__}", flush=True)
+    for name in chosen.parts or names:
+        at = time.perf_counter() - began
+        if at + PARTS[names[name]] > chosen.seconds and at > 0.1 * chosen.seconds:
+            print(f"{name}: left out, {at:.0f} s have passed", flush=True)
+            continue
+        print(f"{name}, after {at:.0f} s", flush=True)
+        try:
+            names[name]()
+        except Exception:
+            print("\n".join(traceback.format_exc().splitlines()[-12:]), flush=True)
+    width = max((len(what) for what, *_ in ROWS), default=0)
+    print(f"\n{'':{width}}  {'predicted':22s} measured, {time.perf_counter() - began:.0f} s in all")
+    for what, predicted, measured in ROWS:
+        print(f"{what:{width}}  {predicted:22s} {measured}")
+
+
+if __name__ == "__main__":
+    main()
