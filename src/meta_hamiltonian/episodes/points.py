@@ -1,7 +1,6 @@
 """Points and episodes, whatever they come from."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -63,15 +62,6 @@ class Points:
         return values if self.mask is None else torch.where(self.mask.unsqueeze(-1), values, 0.0)
 
     @staticmethod
-    def joined(first: "Points", second: "Points") -> "Points":
-        """The points of each task, and its others after them."""
-        x, dxdt = (torch.cat(parts, dim=-2) for parts in ((first.x, second.x), (first.dxdt, second.dxdt)))
-        if first.mask is None and second.mask is None:
-            return Points(x, dxdt)
-        there = [torch.ones_like(p.x[..., 0], dtype=torch.bool) if p.mask is None else p.mask for p in (first, second)]
-        return Points(x, dxdt, torch.cat(there, dim=-1))
-
-    @staticmethod
     def of_tasks(tasks: "list[Points]") -> "Points":
         """A batch of tasks that may have different numbers of points, filled up with their first ones."""
         most = max(len(task.x) for task in tasks)
@@ -85,8 +75,9 @@ class Points:
         return Points(x, dxdt, None if bool(mask.all()) else mask, free)
 
     @staticmethod
-    def joined(parts: "Sequence[Points]") -> "Points":
-        """All points of the same tasks, from several sets of them."""
+    def joined(first: "Points", second: "Points") -> "Points":
+        """The points of each task, and its others after them."""
+        parts = (first, second)
         x, dxdt = (torch.cat([getattr(part, name) for part in parts], -2) for name in ("x", "dxdt"))
         mask = None
         if any(part.mask is not None for part in parts):
@@ -126,4 +117,4 @@ class Episodes:
     @property
     def points(self) -> Points:
         """Those of support and query together."""
-        return Points.joined([self.support, self.query])
+        return Points.joined(self.support, self.query)

@@ -237,8 +237,8 @@ class GaussNewtonLoop(MetaModule):
         return {"loss": loss, "query_loss": loss}
 
     def validation_step(self, batch: Episodes, batch_idx: int) -> None:
-        """The same; before, the prior of recorded members is found anew, and of simulated ones the number of unknowns of
-        a head: in the first half with spare ones, in the third quarter without."""
+        """The same; before, the prior of recorded members is found anew, and of simulated ones the number of unknowns
+        of a head: in the first half with spare ones, in the third quarter without."""
         progress = self.trainer.global_step / self.trainer.max_steps
         known = self.known(batch)
         if known.variance is not None:
