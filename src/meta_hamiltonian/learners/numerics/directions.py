@@ -10,9 +10,10 @@ from meta_hamiltonian.episodes import Episodes
 from meta_hamiltonian.learners.numerics.linear_head import head_columns, head_problem, own_head
 from meta_hamiltonian.models import FieldNetwork
 
-# More directions are taken only while they make the held-out loss smaller by this factor in all ...
-WORTH = 3.0
-# ... and while it is larger than this: nobody measures a field to three parts in a million.
+# More directions are taken only while they make the held-out loss smaller by this factor in all; of those that a body
+# was trained with, by a smaller one, since they may be looked through several times.
+WORTH, _WORTH_AMONG = 3.0, 1.3
+# They are taken only while that loss is larger than this: nobody measures a field to three parts in a million.
 ENOUGH = 1e-11
 # The smallest variance around the field: far above what rounding leaves, far below what any body reaches.
 _RESOLVED = 1e-20
@@ -82,7 +83,8 @@ def find_directions(
             for r in range(1, most + 1)
         ]
     )
-    rank = 1 + int((losses <= (WORTH * losses.min()).clamp_min(ENOUGH)).long().argmax())
+    worth = WORTH if columns is None else _WORTH_AMONG
+    rank = 1 + int((losses <= (worth * losses.min()).clamp_min(ENOUGH)).long().argmax())
     return Directions(mean, factor[:, :most], values, losses, rank)
 
 
