@@ -16,6 +16,8 @@ import typer
 from meta_hamiltonian.jobs.threads import wait_passively
 
 if TYPE_CHECKING:
+    from meta_hamiltonian.evaluation.coverage import Coverage
+    from meta_hamiltonian.evaluation.identify import Identified
     from meta_hamiltonian.inference import Fit
     from meta_hamiltonian.learners.checkpoint import Trained
 
@@ -55,6 +57,43 @@ def train(context: typer.Context) -> None:
 
 
 @app.command()
+def simulate(
+    family: Annotated[
+        list[str], typer.Argument(help="The family, such as system=pendulum, and more keys as those of train.")
+    ],
+    out: Annotated[Path, typer.Option(help="The new folder.")] = Path("recordings"),
+    members: Annotated[int, typer.Option(min=1, help="How many members.")] = 50,
+    duration: Annotated[float | None, typer.Option(help="Of each recording; else half the family's horizon.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Instants per unit of time; else 300 in all.")] = None,
+    noise: Annotated[float, typer.Option(help="Errors, relative to the standard deviation of each column.")] = 0.01,
+    missing: Annotated[float, typer.Option(help="Part of the cells that are empty.")] = 0.0,
+    jitter: Annotated[float, typer.Option(help="Irregularity of the intervals, relative to their mean.")] = 0.0,
+    observed: Annotated[str, typer.Option(help="The columns beside t: q,p or q,v or q.")] = "q,p",
+    seed: Annotated[int, typer.Option(min=0, help="Of the members and of the noise.")] = 0,
+    force: Force = False,
+) -> None:
+    """Write a folder of recordings of a simulated family: one file a member, and members.csv with their parameters.
+
+    Examples:
+
+    `python -m meta_hamiltonian simulate system=pendulum --members 50 --out pendulums`
+
+    `python -m meta_hamiltonian simulate system=duffing +friction=viscous friction.high=0.1 --noise 0.02 --missing 0.05`
+    """
+    with _one_line_errors():
+        _check_free(out, force)
+
+        from meta_hamiltonian.jobs.simulate import chosen_family
+        from meta_hamiltonian.observations.instrument import Instrument, record
+
+        instrument = Instrument(duration, rate, noise, missing, jitter, observed)
+        system = chosen_family(family)
+        with _new_folder(out) as folder:
+            files = record(system, members, folder, instrument, seed)
+        print(f"{len(files)} members of {system.name} lie in {out}: {files[0].name} to {files[-1].name}, members.csv.")
+
+
+@app.command()
 def adapt(
     run: Run,
     observations: Annotated[
@@ -75,8 +114,12 @@ def adapt(
         ),
     ] = "auto",
     inertia: Annotated[
-        str, typer.Option(help="Where p was not observed, p = inertia · dq/dt: a number, or one for each coordinate.")
-    ] = "1",
+        str | None,
+        typer.Option(
+            help="Where p was not observed, p = inertia · dq/dt: a number, or one for each coordinate; else 1, or that "
+            "of the recordings that were learned from."
+        ),
+    ] = None,
     columns: Annotated[
         str | None, typer.Option(help="Which column is what, where names do not tell: q=theta,t=time or q=2,t=1.")
     ] = None,
@@ -110,11 +153,13 @@ def adapt(
         _check_free(out, force)
         if not 0 < horizon < float("inf"):
             raise ValueError(f"--horizon must be a finite number above 0, got {horizon}")
-        masses = _list("--inertia", inertia, 0.0)
+        asked = None if inertia is None else _list("--inertia", inertia, 0.0)
         chosen = {"columns": _pairs("--columns", columns), "units": _pairs("--units", units)}
         began = time.perf_counter()
         trained = _load(run, imports)
         domain = trained.learner.net.domain
+        defined = trained.settings.get("recordings", {}).get("inertia")
+        masses = asked or defined or [1.0]
 
         import torch
 
@@ -135,6 +180,7 @@ def adapt(
                 trained.validation_loss,
                 friction,
                 said,
+                defined is not None and masses == defined,
             )
             found = dataclasses.replace(
                 found, notes=[*reading.notes, *found.notes], warnings=[*_poor(trained), *found.warnings]
@@ -173,6 +219,8 @@ def bands(
 ) -> None:
     """Check the credible bands on new systems: how often the truth lies inside them.
 
+    Of a learner that was trained on recordings, on those of its test: the later half lies inside, or it does not.
+
     Example: `python -m meta_hamiltonian bands outputs/ridge`
     """
     with _one_line_errors():
@@ -191,12 +239,18 @@ def bands(
         _warn(_poor(trained))
         trained.learner.to(_device(device))
         orbits = max(1, n_systems // 10)
-        found = list(coverage(trained.learner, trained.simulated, ks, noises, n_systems, orbits, seed))
+        if trained.system.domain_from_data:
+            found = _bands_of_recordings(trained)
+        else:
+            found = list(coverage(trained.learner, trained.simulated, ks, noises, n_systems, orbits, seed))
         with _new_folder(out) as folder:
             rows = [dataclasses.asdict(row) for row in found]
             write_rows(folder / "coverage.csv", list(rows[0]), rows)
             save(reliability(found), folder / "reliability")
         for row in found:
+            if not row.shots:
+                print(f"{row.n_systems} recordings, what came later, {row.level:4.0%}: {row.observed:6.1%}")
+                continue
             print(f"K={row.shots:<4d} noise={row.noise:<5g} {row.quantity:7s} {row.level:4.0%}: {row.observed:6.1%}")
         print(f"Everything lies in {out}: coverage.csv, reliability.png.")
 
@@ -212,6 +266,8 @@ def identify(
 ) -> None:
     """Say what was learned: how many independent terms the family has, and whether the head knows its parameters.
 
+    Of a learner that was trained on recordings, the parameters are the numbers in members.csv.
+
     Example: `python -m meta_hamiltonian identify outputs/ridge`
     """
     with _one_line_errors():
@@ -224,7 +280,10 @@ def identify(
         from meta_hamiltonian.figures.learned import terms
 
         _warn(_poor(trained))
-        found = identify(trained.learner, trained.simulated, n_systems, seed)
+        if trained.system.domain_from_data:
+            found = _identify_recordings(trained)
+        else:
+            found = identify(trained.learner, trained.simulated, n_systems, seed)
         rows = [{"what": "error of the fields", "value": found.error}, {"what": "terms", "value": found.terms}]
         rows += [{"what": f"singular value {i}", "value": v} for i, v in enumerate(found.singular_values.tolist(), 1)]
         rows += [{"what": f"R² of {name}", "value": value} for name, value in found.r2.items()]
@@ -264,6 +323,32 @@ def export(
         export(system, file)
         outputs = "H [batch], dx/dt [batch, 2n]" if system.has_energy else "dx/dt [batch, 2n]; it has no energy"
         print(f"{file}: states x [batch, 2n] in float64 -> {outputs}.")
+
+
+def _bands_of_recordings(trained: "Trained") -> "list[Coverage]":
+    """How often the later halves of the recordings of the test lie inside their bands."""
+    from meta_hamiltonian.evaluation.forecasts import coverage_of, forecasts
+    from meta_hamiltonian.jobs.recorded import read_again
+
+    recordings = read_again(trained.settings["training"]["data"])
+    members = recordings.test or recordings.val or recordings.train
+    part, inertia = 0.5, recordings.inertia
+    found = coverage_of(
+        forecasts(trained.learner, members, part, inertia, trained.validation_loss, False, lambda said: _warn([said]))
+    )
+    if not found:
+        raise ValueError("no recording of the test can be predicted, so that no bands can be checked")
+    return found
+
+
+def _identify_recordings(trained: "Trained") -> "Identified":
+    """What the recordings that it was trained on tell."""
+    from meta_hamiltonian.evaluation.identify import identify_recorded
+    from meta_hamiltonian.jobs.recorded import known_numbers, members_of, read_again
+
+    recordings = read_again(trained.settings["training"]["data"])
+    friction = trained.settings["recordings"].get("friction", [])
+    return identify_recorded(trained.learner, members_of(recordings, friction), known_numbers(recordings))
 
 
 def _load(run: Path, imports: list[str] | None) -> "Trained":

@@ -55,7 +55,9 @@ def recording(law, start=(1.8, 0.0), t=EVEN, noise=0.0, seed=0, which=0):
     x = system(law, truth(law), which).rollout(torch.tensor([start], dtype=torch.float64), t, 1e-10).states[:, 0]
     generator = torch.Generator().manual_seed(seed)
     observed, smoothed = (x + s * torch.randn(x.shape, generator=generator).double() for s in (noise, 0.05))
-    return CanonicalTrajectory(t, smoothed, smoothed, torch.ones(len(t)).double(), observed, NOISE), x
+    return CanonicalTrajectory(
+        t, smoothed, smoothed, torch.ones(len(t)).double(), observed, NOISE, torch.zeros_like(smoothed)
+    ), x
 
 
 def shot(law, paths, head=1.05, d=0.0, noise=NOISE, robust=False):
@@ -141,7 +143,7 @@ def test_a_coordinate_may_be_observed_seldom_or_never(missing):
     else:
         observed[torch.arange(len(observed)) % 7 > 0, 0] = torch.nan
         observed[30:45] = torch.nan
-    path = CanonicalTrajectory(path.t, path.x, path.dxdt, path.error, observed, path.noise)
+    path = CanonicalTrajectory(path.t, path.x, path.dxdt, path.error, observed, path.noise, path.rate_error)
     windows, found = shot(form, [path])
     assert windows.observed.isfinite().sum() == observed.isfinite().sum()
     assert gaps(windows, found) < 1e-8
@@ -158,7 +160,7 @@ def test_windows_hold_every_observation_once_and_continue_each_other(lengths):
     for i, n in enumerate(lengths):
         x = torch.randn(n, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(i))
         t = torch.linspace(0, 1, n, dtype=torch.float64)
-        paths.append(CanonicalTrajectory(t, x, x, torch.ones(n).double(), x, NOISE))
+        paths.append(CanonicalTrajectory(t, x, x, torch.ones(n).double(), x, NOISE, torch.zeros_like(x)))
     windows = Windows.of(paths)
     for i, path in enumerate(paths):
         own = windows.trajectory == i

@@ -17,10 +17,12 @@ def check(config: DictConfig) -> None:
     **Raises:** [`ConfigError`][] that names the first bad key, what was given and what is allowed.
     """
     _check_ranges(config, prefix="")
-    if config.data.tasks is not None and config.data.meta_batch > config.data.tasks:
+    if says(config.data, "is_recorded"):
+        _check_recorded(config)
+    if (tasks := config.data.get("tasks")) is not None and config.data.meta_batch > tasks:
         raise ConfigError(
             f"data.meta_batch={config.data.meta_batch} is not allowed: a meta-batch holds different tasks, "
-            f"at most data.tasks={config.data.tasks}; lower the first, raise the second or set it to null"
+            f"at most data.tasks={tasks}; lower the first, raise the second or set it to null"
         )
     for name, tasks in (("data.meta_batch", config.data.meta_batch), ("test.n_systems", config.test.n_systems)):
         if tasks < config.trainer.devices:
@@ -28,16 +30,28 @@ def check(config: DictConfig) -> None:
                 f"trainer.devices={config.trainer.devices} is not allowed with {name}={tasks}: each device needs a "
                 "task of its own; lower the first or raise the second"
             )
-    solved = _says(config.algo, "solves_for_the_head") and config.trainer.precision == "64-true"
-    if _says(config.optim, "second_order") and not solved:
+    solved = says(config.algo, "solves_for_the_head") and config.trainer.precision == "64-true"
+    if says(config.optim, "second_order") and not solved:
         raise ConfigError(
             "optim=levenberg_marquardt is not allowed here: it needs algo=ridge, which solves for the head, "
             "and trainer.precision=64-true; use optim=adam"
         )
     if config.algo.get("compile") is True and config.algo.backend == "learn2learn":
         raise ConfigError("compile=true is not allowed with algo.backend=learn2learn: use algo.backend=vectorized")
-    if _says(config.model, "is_the_law") != _says(config.algo, "fits_the_law"):
+    if says(config.model, "is_the_law") != says(config.algo, "fits_the_law"):
         raise ConfigError("model=parametric is not allowed here: it is the model of algo=oracle, and of no other")
+
+
+def _check_recorded(config: DictConfig) -> None:
+    if OmegaConf.is_missing(config.data, "path"):
+        raise ConfigError("data.path is missing: give the folder of the recordings, data.path=FOLDER")
+    for group in ("friction", "drive"):
+        if config[group] is not None:
+            raise ConfigError(
+                f"+{group} is not allowed with recordings: what acts on their members is found, not given"
+            )
+    if says(config.algo, "fits_the_law"):
+        raise ConfigError("algo=oracle is not allowed with recordings: it fits a formula, and they have none")
 
 
 def check_arguments(cls: type, **values: Any) -> None:
@@ -70,7 +84,7 @@ def check_settings(kind: str, settings: Mapping[str, Any]) -> None:
     _check_ranges(merged, prefix="")
 
 
-def _says(node: DictConfig, capability: str) -> bool:
+def says(node: DictConfig, capability: str) -> bool:
     """What the schema of a group says of itself; a group without one, such as a user's own, says nothing."""
     return getattr(OmegaConf.get_type(node), capability, False)
 

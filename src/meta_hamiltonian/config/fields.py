@@ -58,6 +58,18 @@ def not_negative() -> Allowed:
     return Allowed("a finite number of at least 0", lambda v: _is_number(v) and 0 <= v < math.inf)
 
 
+def part() -> Allowed:
+    """A number from 0 on, below 1."""
+    return Allowed("a number of at least 0 and below 1", lambda v: _is_number(v) and 0 <= v < 1)
+
+
+def integer_or_name() -> Allowed:
+    """A whole number from 0 on, or a text."""
+    return Allowed(
+        "an integer of at least 0, or a name", lambda v: (_is_int(v) and v >= 0) or (isinstance(v, str) and bool(v))
+    )
+
+
 def one_of(*names: str | bool | None) -> Allowed:
     """One of these values."""
     words = ", ".join("null" if name is None else str(name).lower() for name in names)

@@ -6,7 +6,17 @@ from typing import Any, ClassVar
 
 from omegaconf import MISSING
 
-from meta_hamiltonian.config.fields import integer, integers, key, names, not_negative, one_of, positive
+from meta_hamiltonian.config.fields import (
+    integer,
+    integer_or_name,
+    integers,
+    key,
+    names,
+    not_negative,
+    one_of,
+    part,
+    positive,
+)
 
 _FRICTION = ("viscous", "quadratic", "dry")
 
@@ -190,6 +200,35 @@ class DataConfig:
 
 
 @dataclasses.dataclass
+class RecordedDataConfig:
+    """`data=recorded`, which `system=recorded` brings: recordings of the members of a family."""
+
+    _target_: str = MISSING
+    path: str = key(None, "a folder with a file or a folder a member, or one table with data.member")
+    member: str | None = key(None, "the column of a table that names its members")
+    split: Any = key(integer_or_name(), "members for training, validation and test: a seed, or a column of members.csv")
+    held_out: float = key(part(), "part of the members that is for validation, and as many for the test")
+    query: str = key(one_of("random", "later"), "query points of a member: any of its own, or those of its second half")
+    loss: str = key(
+        one_of("derivatives", "orbits"),
+        "what is learned from: smoothed derivatives, or the orbits by multiple shooting",
+    )
+    margin: float = key(not_negative(), "of the domain around what was observed, as a part of its width")
+    inertia: Any = key(None, "where p was not observed, p = inertia · dq/dt: a number, or one for each coordinate")
+    columns: dict[str, str] = key(None, "which column is what, where names do not tell: {q: theta, t: time}")
+    units: dict[str, str] = key(None, "units, where the files do not tell them: {q: deg, t: ms}")
+    angles: list[str] | None = key(None, "which positions are angles, such as [q]; null: as names and units tell")
+    dofs: int | None = key(integer(1).or_null(), "degrees of freedom; null: as many as are named")
+    skip_bad: bool = key(None, "go on without members that cannot be read or are unlike the others")
+    meta_batch: int = key(integer(1), "members per outer step, at most all of them")
+    train_shots: int = key(integer(1), "support points of a member in training, at most half of what it has")
+    train_queries: int = key(integer(1), "query points likewise")
+    num_workers: int = key(integer(0), "processes that prepare meta-batches; the data do not depend on it")
+    is_recorded: ClassVar[bool] = True
+    """Whether it names files."""
+
+
+@dataclasses.dataclass
 class OptimConfig:
     """The outer loop: a LightningModule and its arguments."""
 
@@ -221,6 +260,9 @@ class TestConfig:
     steps: Any = key(integers(0), "gradient steps after which new systems are tested")
     seed: int = key(integer(0), "of the test systems; training seeds never reach it")
     n_systems: int = key(integer(1), "how many new systems")
+    observed: float = key(
+        part(), "of recorded members: the first part of each recording, from which the rest is predicted"
+    )
 
 
 @dataclasses.dataclass
@@ -283,7 +325,7 @@ class Config:
     system: Any = MISSING
     friction: Any = None
     drive: Any = None
-    data: DataConfig = MISSING
+    data: Any = MISSING
     optim: Any = MISSING
     test: TestConfig = dataclasses.field(default_factory=TestConfig)
     trainer: TrainerConfig = MISSING
@@ -331,7 +373,7 @@ SCHEMAS: Mapping[str | None, Mapping[str, type]] = {
     },
     "friction": {"damped_schema": DampedConfig},
     "drive": {"driven_schema": DrivenConfig},
-    "data": {"data_schema": DataConfig},
+    "data": {"data_schema": DataConfig, "recorded_data_schema": RecordedDataConfig},
     "trainer": {"trainer_schema": TrainerConfig},
     "logger": {"logger_schema": LoggerConfig, "wandb_schema": WandbConfig},
 }

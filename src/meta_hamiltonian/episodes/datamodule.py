@@ -1,15 +1,15 @@
 """Streams meta-batches of episodes to Lightning."""
 
 import functools
-from collections.abc import Iterator
 
 import torch
-from lightning import LightningDataModule, Trainer
-from torch.utils.data import DataLoader, Dataset, Sampler
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader, Dataset
 
 from meta_hamiltonian.basics.devices import share
 from meta_hamiltonian.basics.random import generator
 from meta_hamiltonian.episodes import Episodes, sample_episodes
+from meta_hamiltonian.episodes.outer_steps import OuterSteps
 from meta_hamiltonian.systems import SimulatedSystem
 
 
@@ -48,19 +48,6 @@ class MetaBatches(Dataset[Episodes]):
         # From pageable memory the few numbers are staged at once, and nothing waits for the device.
         chosen = torch.from_numpy(picks[mine]).to(self.episodes.support.x.device, non_blocking=True)
         return self.episodes[chosen]
-
-
-class _OuterSteps(Sampler[int]):
-    """One pass, a meta-batch an outer step; a resumed run goes on where it stopped."""
-
-    def __init__(self, trainer: Trainer):
-        self.trainer = trainer
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.trainer.global_step, self.trainer.max_steps))
-
-    def __len__(self) -> int:
-        return self.trainer.max_steps  # Lightning counts from the first step of the run, not of the process
 
 
 class EpisodeDataModule(LightningDataModule):
@@ -110,7 +97,7 @@ class EpisodeDataModule(LightningDataModule):
         return DataLoader(
             self.make_train(device=device),
             batch_size=None,
-            sampler=_OuterSteps(trainer),
+            sampler=OuterSteps(trainer),
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
         )
@@ -118,3 +105,7 @@ class EpisodeDataModule(LightningDataModule):
     def val_dataloader(self) -> DataLoader[Episodes]:
         """The held-out tasks as a single batch, the same at every validation."""
         return DataLoader([self.make_val()], batch_size=None)  # pyright: ignore[reportArgumentType]
+
+    def calibration(self, held_out: Episodes) -> Episodes:
+        """The tasks that tell what a family is like: the held-out ones."""
+        return held_out

@@ -18,25 +18,31 @@ class Points:
     - `x`, `dxdt`: `[tasks, K, 2n]`, or without the first dimension for one task.
     - `mask`: which of the points there are, where tasks have different numbers of them; None is all. What stands at
         the others does not matter, as long as it is finite. A task has at least one point.
+    - `free`: columns that rates have with whatever coefficients each task has, such as those of its friction; None
+        where there are none.
     """
 
     x: Float[Tensor, "*tasks points state"]
     dxdt: Float[Tensor, "*tasks points state"]
     mask: Bool[Tensor, "*tasks points"] | None = None
+    free: Float[Tensor, "*tasks points state terms"] | None = None
 
     def to(self, *args: Any, **kwargs: Any) -> "Points":
         """The same on another device or with another dtype; the arguments are those of `Tensor.to`."""
         x = self.x.to(*args, **kwargs)
         mask = None if self.mask is None else self.mask.to(x.device)
-        return Points(x, self.dxdt.to(*args, **kwargs), mask)
+        free = None if self.free is None else self.free.to(*args, **kwargs)
+        return Points(x, self.dxdt.to(*args, **kwargs), mask, free)
 
     def __getitem__(self, tasks: Chosen) -> "Points":
-        return Points(self.x[tasks], self.dxdt[tasks], None if self.mask is None else self.mask[tasks])
+        mask, free = (None if part is None else part[tasks] for part in (self.mask, self.free))
+        return Points(self.x[tasks], self.dxdt[tasks], mask, free)
 
     def first(self, shots: int) -> "Points":
         """The first `shots` points of every task."""
         mask = None if self.mask is None else self.mask[..., :shots]
-        return Points(self.x[..., :shots, :], self.dxdt[..., :shots, :], mask)
+        free = None if self.free is None else self.free[..., :shots, :, :]
+        return Points(self.x[..., :shots, :], self.dxdt[..., :shots, :], mask, free)
 
     @property
     def counts(self) -> Float[Tensor, "*tasks"]:
@@ -56,15 +62,6 @@ class Points:
         return values if self.mask is None else torch.where(self.mask.unsqueeze(-1), values, 0.0)
 
     @staticmethod
-    def joined(first: "Points", second: "Points") -> "Points":
-        """The points of each task, and its others after them."""
-        x, dxdt = (torch.cat(parts, dim=-2) for parts in ((first.x, second.x), (first.dxdt, second.dxdt)))
-        if first.mask is None and second.mask is None:
-            return Points(x, dxdt)
-        there = [torch.ones_like(p.x[..., 0], dtype=torch.bool) if p.mask is None else p.mask for p in (first, second)]
-        return Points(x, dxdt, torch.cat(there, dim=-1))
-
-    @staticmethod
     def of_tasks(tasks: "list[Points]") -> "Points":
         """A batch of tasks that may have different numbers of points, filled up with their first ones."""
         most = max(len(task.x) for task in tasks)
@@ -73,7 +70,21 @@ class Points:
         mask = torch.stack([torch.arange(most, device=task.x.device) < len(task.x) for task in tasks])
         x = torch.stack([task.x[i] for task, i in zip(tasks, filled, strict=True)])
         dxdt = torch.stack([task.dxdt[i] for task, i in zip(tasks, filled, strict=True)])
-        return Points(x, dxdt, None if bool(mask.all()) else mask)
+        columns = [task.free[i] for task, i in zip(tasks, filled, strict=True) if task.free is not None]
+        free = torch.stack(columns) if columns else None
+        return Points(x, dxdt, None if bool(mask.all()) else mask, free)
+
+    @staticmethod
+    def joined(first: "Points", second: "Points") -> "Points":
+        """The points of each task, and its others after them."""
+        parts = (first, second)
+        x, dxdt = (torch.cat([getattr(part, name) for part in parts], -2) for name in ("x", "dxdt"))
+        mask = None
+        if any(part.mask is not None for part in parts):
+            everywhere = [part.x.new_ones(part.x.shape[:-1], dtype=torch.bool) for part in parts]
+            mask = torch.cat([e if p.mask is None else p.mask for p, e in zip(parts, everywhere, strict=True)], -1)
+        columns = [part.free for part in parts if part.free is not None]
+        return Points(x, dxdt, mask, torch.cat(columns, -3) if columns else None)
 
 
 @dataclasses.dataclass
@@ -82,20 +93,28 @@ class Episodes:
 
     - `support`, `query`: what a task is adapted on, and what it is judged on.
     - `parameters`: the true ones, for those who judge, not for those who learn; None where nobody knows them.
+    - `variance`: of recorded members, that of the errors of the rates of each, as far as it is known; None for rates
+        that are exact in the query.
     """
 
     support: Points
     query: Points
     parameters: Float[Tensor, "tasks parameters"] | None = None
+    variance: Float[Tensor, " tasks"] | None = None
 
     def __len__(self) -> int:
         return len(self.support.x)
 
     def __getitem__(self, tasks: slice | Int[Tensor, " batch"]) -> "Episodes":
-        parameters = None if self.parameters is None else self.parameters[tasks]
-        return Episodes(self.support[tasks], self.query[tasks], parameters)
+        parameters, variance = (None if part is None else part[tasks] for part in (self.parameters, self.variance))
+        return Episodes(self.support[tasks], self.query[tasks], parameters, variance)
 
     def to(self, *args: Any, **kwargs: Any) -> "Episodes":
         """The same on another device or with another dtype; the arguments are those of `Tensor.to`."""
-        parameters = None if self.parameters is None else self.parameters.to(*args, **kwargs)
-        return Episodes(self.support.to(*args, **kwargs), self.query.to(*args, **kwargs), parameters)
+        others = (None if part is None else part.to(*args, **kwargs) for part in (self.parameters, self.variance))
+        return Episodes(self.support.to(*args, **kwargs), self.query.to(*args, **kwargs), *others)
+
+    @property
+    def points(self) -> Points:
+        """Those of support and query together."""
+        return Points.joined(self.support, self.query)

@@ -26,6 +26,7 @@ class Coverage:
 
     - `quantity`: `field`, both components at random states; `energy`, H(x) − H(x₀) between them; or `orbit`, both
         coordinates along the family's horizon from a known state.
+    - `shots`, `noise`: of the observations; 0 and not a number for recordings, whose later part is compared.
     """
 
     shots: int

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from meta_hamiltonian.dynamics import Domain
-from meta_hamiltonian.episodes import sample_episodes
+from meta_hamiltonian.episodes import Episodes, sample_episodes
 from meta_hamiltonian.learners import Learner
 from meta_hamiltonian.systems import SimulatedSystem
 
@@ -16,6 +16,8 @@ from meta_hamiltonian.systems import SimulatedSystem
 # many for each of the systems.
 _PER_AXIS, _NUMBERS, _PER_SYSTEM = 15, 10_000, 4
 _POINTS = 50
+# Recorded members for each direction that a regression on their heads has.
+_MEMBERS_EACH = 3
 # What float64 leaves of a contribution that is none.
 _ROUNDING = 1e-12
 
@@ -62,6 +64,46 @@ def identify(learner: Learner, system: SimulatedSystem, n_systems: int, seed: in
     own = learner.own_numbers(adapted)
     r2 = {name: _r2(own, value) for name, value in system.linear_parameters(parameters).items()}
     return Identified(values, error, int((values > max(error, _ROUNDING)).sum()), r2)
+
+
+def identify_recorded(
+    learner: Learner, members: Episodes, known: Mapping[str, Float[Tensor, " systems"]]
+) -> Identified:
+    """The same for recorded members, whose true fields nobody knows.
+
+    The error is that of the rates of the query when the learner is adapted to the support, in units of each member's
+    RMS; the noise of these rates is a part of it. How well a number of the members is linear in the head is told by a
+    regression on the directions above the error, of which each member is left out once.
+
+    **Arguments:**
+
+    - `learner`: trained.
+    - `members`: with all of their points.
+    - `known`: numbers of each member by name.
+    """
+    (adapted,) = learner.adapt_tasks(members.points, [learner.default_steps])
+    states = _states(learner.net.domain, len(members))
+    predicted = adapted.field(states.expand(len(members), *states.shape)).flatten(1)
+    left, singular, _ = torch.linalg.svd(
+        predicted / predicted.square().mean(1, keepdim=True).sqrt(), full_matrices=False
+    )
+    values = singular / predicted.numel() ** 0.5
+    with torch.no_grad():
+        loss = learner.meta_loss(members.to(next(learner.parameters()).dtype))
+    error = (loss / learner.net.state_dim).sqrt().item()
+    count = int((values > max(error, _ROUNDING)).sum())
+    # At least so many members for each direction, or a regression on few of them would explain anything.
+    scores = (left * singular)[:, : max(1, min(count, len(members) // _MEMBERS_EACH))]
+    return Identified(values, error, count, {name: _r2_left_out(scores, value) for name, value in known.items()})
+
+
+def _r2_left_out(scores: Float[Tensor, "systems numbers"], value: Float[Tensor, " systems"]) -> float:
+    """Of a linear regression on all systems but the one that it predicts."""
+    design = torch.cat([scores, torch.ones_like(scores[:, :1])], dim=1)
+    basis, _ = torch.linalg.qr(design)
+    left = value - basis @ (basis.mT @ value)
+    left = left / (1 - basis.square().sum(-1)).clamp_min(torch.finfo(left.dtype).eps)
+    return 1 - (left.square().mean() / value.var(correction=0)).item()
 
 
 def _states(domain: Domain, n_systems: int) -> Float[Tensor, "states state"]:

@@ -26,8 +26,11 @@ COLUMNS = (
     "energy_mse_mean",
     "energy_mse_median",
     "adapt_seconds",
+    "orbit_rel_median",
+    "coverage_95",
 )
-"""Of `results.csv`. Other programs read them: their names and order stay."""
+"""Of `results.csv`. Other programs read them: their names and order stay. Those that need
+a true field are empty for recorded members, and the last two for simulated ones."""
 USUAL_STEPS = 10
 """Gradient steps after which learners are compared at a glance, or fewer, where a learner takes fewer."""
 

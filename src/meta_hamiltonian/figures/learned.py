@@ -16,19 +16,20 @@ _MANY = 24  # singular values that are drawn small
 def reliability(found: Sequence[Coverage]) -> Figure:
     """Nominal against observed coverage, a panel for each quantity; on the diagonal, bands hold what they promise."""
     quantities = list(dict.fromkeys(row.quantity for row in found))
-    cases = list(dict.fromkeys((row.shots, row.noise) for row in found))
+    cases = list({(row.shots, str(row.noise)): (row.shots, row.noise) for row in found}.values())
     figure = new_figure(3.3 * len(quantities), 3.4)
     panels = np.atleast_1d(figure.subplots(1, len(quantities), sharey=True))
     for panel, quantity in zip(panels, quantities, strict=True):
         panel.plot([0, 100], [0, 100], color="0.7", zorder=0)
         for i, (shots, noise) in enumerate(cases):
-            rows = [r for r in found if (r.quantity, r.shots, r.noise) == (quantity, shots, noise)]
+            same = [r for r in found if (r.shots, r.noise) == (shots, noise) or r.shots == shots == 0]
+            rows = [r for r in same if r.quantity == quantity]
             panel.plot(
                 [100 * r.level for r in rows],
                 [100 * r.observed for r in rows],
                 color=SERIES[i % len(SERIES)],
                 marker=MARKERS[i % len(MARKERS)],
-                label=f"K = {shots}, noise {noise:.0%}",
+                label=f"K = {shots}, noise {noise:.0%}" if shots else "recordings",
             )
         panel.set_title(quantity, fontsize=10)
         panel.set_xlabel("nominal coverage (%)")

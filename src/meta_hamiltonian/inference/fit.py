@@ -126,6 +126,7 @@ def fit(
     validation_loss: float | None = None,
     friction: str = AUTO,
     said: Said = silent,
+    same_momenta: bool = False,
 ) -> Fit:
     """Adapts a learner to a new system.
 
@@ -141,6 +142,8 @@ def fit(
     - `friction`: `"none"`, `"viscous"`, `"quadratic"`, `"dry"`, or several joined by `+`; `"auto"` takes what the
         evidence supports, see [`choose`][].
     - `said`: is told what is being done, and which part of the work is done, such as by a progress bar.
+    - `same_momenta`: the momenta of the learner's family were not observed either, but are p = inertia · dq/dt by
+        definition; else it is looked whether any member of the family has such momenta.
 
     **Raises:** `ValueError` for arguments that are not allowed or do not fit the observations.
     """
@@ -156,6 +159,8 @@ def fit(
         raise ValueError(f"steps must be at least 0, got {steps}")
     if isinstance(observations, Derivatives):
         return _of_derivatives(learner, observations, how, kinds, steps, validation_loss)
+    if not same_momenta and any(trajectory.p is None for trajectory in observations):
+        check_momentum(learner, torch.tensor(each, dtype=torch.float64), usual_error(learner, validation_loss))
     return _of_trajectories(learner, observations, how, each, kinds, steps, validation_loss, said)
 
 
@@ -194,7 +199,6 @@ def _of_trajectories(
     defined = None
     if any(trajectory.p is None for trajectory in observations):
         defined = torch.tensor(inertia, dtype=torch.float64)
-        check_momentum(learner, defined, usual_error(learner, validation_loss))
         m = ", ".join(f"{one:g}" for one in dict.fromkeys(inertia))
         notes.append(f"p was not observed: it is {m} · dq/dt, so energies are in units of that inertia.")
     notes.append("dx/dt was estimated from the trajectories by regression splines.")

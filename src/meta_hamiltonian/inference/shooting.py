@@ -48,10 +48,10 @@ class Windows:
     row: Int[Tensor, "windows instants"]
 
     @classmethod
-    def of(cls, trajectories: Sequence[CanonicalTrajectory]) -> "Windows":
-        """Cuts them."""
+    def of(cls, trajectories: Sequence[CanonicalTrajectory], length: int | None = None) -> "Windows":
+        """Cuts them, into windows of so many intervals, or of as many as balance work and number."""
         longest = max(len(one.t) for one in trajectories)
-        length = int(min(max((longest / _BALANCE) ** 0.5, _SHORTEST), _LONGEST))
+        length = length or int(min(max((longest / _BALANCE) ** 0.5, _SHORTEST), _LONGEST))
         parts = [_cut(one, i, length) for i, one in enumerate(trajectories)]
         return cls(*(torch.cat(part) for part in zip(*parts, strict=True)))
 

@@ -20,10 +20,7 @@ def class_settings(config: DictConfig) -> dict[str, dict[str, Any]]:
 
     **Raises:** [`ConfigError`][] for a range of a friction or a drive that is none.
     """
-    settings = {group: _plain(config, group) for group in GROUPS}
-    for group in AROUND:
-        if config[group] is not None:
-            settings["system"] = _plain(config, group) | {"system": settings["system"]}
+    settings = {group: _plain(config, group) for group in GROUPS} | {"system": system_settings(config)}
     if "system" in settings["model"]:  # the law of the family
         settings["model"]["system"] = settings["system"]
     family, network = build(settings["system"], System), registered(settings["model"]["_target_"])
@@ -36,6 +33,15 @@ def class_settings(config: DictConfig) -> dict[str, dict[str, Any]]:
         settings["model"] = network.settings_for_friction(settings["model"], family.resistance)
     elif getattr(learner, "solves_for_head", False):
         settings["model"] = network.settings_for_solved_head(settings["model"])
+    return settings
+
+
+def system_settings(config: DictConfig) -> dict[str, Any]:
+    """Of `system`, with friction and a drive around it: its class and its arguments."""
+    settings = _plain(config, "system")
+    for group in AROUND:
+        if config[group] is not None:
+            settings = _plain(config, group) | {"system": settings}
     return settings
 
 

@@ -16,10 +16,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from meta_hamiltonian.basics.devices import from_first, rank
 from meta_hamiltonian.config import ConfigError
+from meta_hamiltonian.episodes.recordings import Recordings
 from meta_hamiltonian.jobs.composition import GROUPS, import_classes
 from meta_hamiltonian.jobs.family import AROUND, class_settings, family_name
+from meta_hamiltonian.jobs.forecasts import test_forecasts
 from meta_hamiltonian.jobs.job import Job
 from meta_hamiltonian.jobs.launch import on_all_devices
+from meta_hamiltonian.jobs.recorded import recordings_of, recordings_of_given
 from meta_hamiltonian.jobs.sharing import train_once
 from meta_hamiltonian.jobs.test import test
 from meta_hamiltonian.jobs.tracking import close
@@ -61,9 +64,13 @@ def _run(config: DictConfig) -> float | None:
     given = None if config.ckpt_path is None else _given(config)
     logger = start_logger(config, folder)
     try:
-        trained = _trained(config, job, sweep, logger) if given is None else given
+        recordings = recordings_of(config) if given is None else recordings_of_given(config, given)
+        trained = _trained(config, job, sweep, logger, recordings) if given is None else given
         with job.times("testing"):
-            test(config, trained, folder, logger)
+            if recordings is None:
+                test(config, trained, folder, logger)
+            else:
+                test_forecasts(config, trained, recordings, folder, logger)
     finally:
         close(logger)
     if rank() == 0:
@@ -71,13 +78,15 @@ def _run(config: DictConfig) -> float | None:
     return trained.validation_loss
 
 
-def _trained(config: DictConfig, job: Job, sweep: Path | None, logger: Logger | None) -> Trained:
-    settings = training_settings(config)
+def _trained(
+    config: DictConfig, job: Job, sweep: Path | None, logger: Logger | None, recordings: Recordings | None
+) -> Trained:
+    settings = training_settings(config, recordings)
     if sweep is None:
         with job.times("training"):
-            train(config, settings, job.folder, logger, config.resume)
+            train(config, settings, job.folder, logger, config.resume, recordings)
     else:
-        train_once(job, sweep, lambda shared: train(config, settings, shared, logger, resume=True))
+        train_once(job, sweep, lambda shared: train(config, settings, shared, logger, True, recordings))
     return load_trained(job.folder)
 
 
@@ -100,11 +109,15 @@ def _given(config: DictConfig) -> Trained:
     return trained
 
 
-def training_settings(config: DictConfig) -> dict[str, Any]:
-    """What a checkpoint keeps of the configuration."""
+def training_settings(config: DictConfig, recordings: Recordings | None = None) -> dict[str, Any]:
+    """What a checkpoint keeps of the configuration, and of the recordings of a family without a formula."""
     choices = HydraConfig.get().runtime.choices
     groups: dict[str, Any] = class_settings(config)
-    groups["domain"] = build(groups["system"], System).domain.settings()
+    domain = build(groups["system"], System).domain if recordings is None else recordings.domain
+    groups["domain"] = domain.settings()
+    if recordings is not None:
+        inertia = list(recordings.inertia) if recordings.without_momenta else None
+        groups["recordings"] = {"inertia": inertia, "fingerprint": recordings.fingerprint}
     if groups["algo"].get("compile") == "auto":
         groups["algo"]["compile"] = False
         learner = build_learner(groups)

@@ -117,10 +117,10 @@ def summarize(sweep: Path, draw: bool = True) -> None:
         write_rows(sweep / "summary.csv", _SUMMARY_COLUMNS, rows)
         rows = without_common_overrides(rows)
         finished = [row for row in rows if row["status"] == "finished"]
-        if finished and draw:
+        if (compared := _with_truth(finished)) and draw:
             from meta_hamiltonian.jobs.sweep_figures import draw as draw_figures  # here: Hydra imports this module
 
-            draw_figures(sweep, finished)
+            draw_figures(sweep, compared)
         times = time_spent(sweep / row["job"] for row in rows)
         write_text(sweep / "summary.md", _markdown(rows, finished, times, sweep / "figures"))
 
@@ -170,18 +170,27 @@ def _markdown(
     failed = [row for row in jobs.values() if row["status"] == "failed"]
     lines = ["# Summary of the sweep", "", f"{len(jobs)} jobs, {len(failed)} failed.", ""]
     lines += _table(["job", "overrides", "status", "error"], jobs.values())
-    if finished:
+    if compared := _with_truth(finished):
         shown = [c for c in COLUMNS if c.endswith(("_mean", "_median")) or c in ("shots", "steps", "n_diverged")]
-        lines += ["", "## Results", "", *_table(["job", "overrides", *shown], [_rounded(row) for row in finished])]
-        over_seeds = _over_seeds(finished)
+        shown = [c for c in shown if any(row[c] for row in compared)]
+        lines += ["", "## Results", "", *_table(["job", "overrides", *shown], [_rounded(row) for row in compared])]
+        over_seeds = _over_seeds(compared)
         if over_seeds:
             lines += ["", "## Over seeds, mean ± standard deviation", "", *_table(list(over_seeds[0]), over_seeds)]
-        lines += _of_families(finished)
+        lines += _of_families(compared)
         lines += _of_figures(figures)
+    if recorded := [row for row in finished if row not in compared]:
+        shown = ["job", "overrides", "algo", "n_systems", "n_diverged", "orbit_rel_median", "coverage_95"]
+        lines += ["", "## Forecasts of recordings", "", *_table(shown, [_rounded(row) for row in recorded])]
     if times:
         spent = [{"": name, "time": value} for name, value in times]
         lines += ["", "## How the time was spent", "", *_table(["", "time"], spent)]
     return "\n".join(lines) + "\n"
+
+
+def _with_truth(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The rows of simulated families, whose fields can be compared with the true ones."""
+    return [row for row in rows if row["field_mse_mean"]]
 
 
 def _of_families(finished: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -228,7 +237,8 @@ def _over_seeds(finished: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _rounded(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: f"{float(v):.3g}" if k.endswith(("_mean", "_median")) else v for k, v in row.items()}
+    rounded = ("_mean", "_median", "coverage_95")
+    return {k: f"{float(v):.3g}" if v and k.endswith(rounded) else v for k, v in row.items()}
 
 
 def _table(columns: Sequence[str], rows: Any) -> list[str]:

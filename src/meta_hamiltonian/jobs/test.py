@@ -48,7 +48,7 @@ def test(config: DictConfig, trained: Trained, folder: Path, logger: Logger | No
             for name in names
         ]
         write_rows(folder / "families.csv", COLUMNS, of_kinds)
-    figures = [*draw(results, test_set, folder / "figures"), *_draw_training(trained, folder / "figures")]
+    figures = [*draw(results, test_set, folder / "figures"), *draw_training(trained, folder / "figures")]
     track(logger, rows, figures)
     print_table(rows, system.domain.duration(system.horizon))
     log.info(f"Everything lies in {folder}: results.csv, figures, checkpoints, train.log.")
@@ -89,7 +89,8 @@ def draw(results: Sequence[Result], test_set: TestSet, folder: Path) -> list[Pat
     return files
 
 
-def _draw_training(trained: Trained, folder: Path) -> list[Path]:
+def draw_training(trained: Trained, folder: Path) -> list[Path]:
+    """The figure of a training's progress, where there was one; returns the PNG file."""
     if not trained.history:
         return []
     save(training(trained.history), folder / "training")
@@ -102,15 +103,18 @@ def track(logger: Logger | None, rows: Sequence[Mapping[str, Any]], figures: Seq
         return
     measured = COLUMNS[COLUMNS.index("n_diverged") :]
     metrics = {
-        f"test/k{row['shots']}/step{row['steps']}/{name.removesuffix('_mean')}": row[name]
-        for row in rows
-        for name in measured
+        f"{_place(row)}/{name.removesuffix('_mean')}": row[name] for row in rows for name in measured if name in row
     }
     logger.log_metrics(metrics)
     logger.save()
     if isinstance(logger, WandbLogger):
         for figure in figures:
             logger.log_image(f"figures/{figure.stem}", [str(figure)])
+
+
+def _place(row: Mapping[str, Any]) -> str:
+    """Where a tracker shows a row: by K and gradient steps, of recorded members by the method."""
+    return f"test/k{row['shots']}/step{row['steps']}" if "shots" in row else f"test/{row['algo']}"
 
 
 def _numbers(value: Any) -> list[int]:

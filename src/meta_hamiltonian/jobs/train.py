@@ -14,26 +14,51 @@ from omegaconf import DictConfig, OmegaConf
 
 from meta_hamiltonian.basics.devices import from_first, rank
 from meta_hamiltonian.basics.exceptions import ConfigError
+from meta_hamiltonian.episodes.recorded import RecordedDataModule
+from meta_hamiltonian.episodes.recordings import Recordings
+from meta_hamiltonian.jobs.recorded import data_of
+from meta_hamiltonian.learners import Learner, Ridge
 from meta_hamiltonian.learners.checkpoint import SETTINGS_KEY, build, build_learner, read_checkpoint
 from meta_hamiltonian.systems import SimulatedSystem
 from meta_hamiltonian.training.modules import MetaModule
+from meta_hamiltonian.training.orbits import OrbitLoop
 from meta_hamiltonian.training.progress import ProgressBar
 from meta_hamiltonian.training.saving import WholeCheckpoints, checkpoints
+from meta_hamiltonian.training.surroundings import find_friction, find_strangers
 
 log = logging.getLogger(__name__)
 
 
-def train(config: DictConfig, settings: Mapping[str, Any], folder: Path, logger: Logger | None, resume: bool) -> None:
+def train(
+    config: DictConfig,
+    settings: Mapping[str, Any],
+    folder: Path,
+    logger: Logger | None,
+    resume: bool,
+    recordings: Recordings | None = None,
+) -> None:
     """Meta-trains and leaves `checkpoints/best.ckpt` and `checkpoints/last.ckpt` in the folder.
 
     With `resume` it goes on from the last one, if there is one.
+
+    **Arguments:** `recordings`: the members of a family that has no formula.
     """
     seed_everything(config.seed, workers=True, verbose=False)
-    system = build(settings["system"], SimulatedSystem)
     dtype = torch.float64 if config.trainer.precision == "64-true" else torch.float32
     learner = build_learner(settings).to(dtype)  # before Lightning loads a checkpoint: it would be rounded
-    module: MetaModule = instantiate(config.optim, _partial_=True)(learner, settings)
-    data = instantiate(config.data, _partial_=True)(system=system, seed=config.seed, dtype=dtype)
+    data: Any
+    if recordings is None:
+        system = build(settings["system"], SimulatedSystem)
+        data = instantiate(config.data, _partial_=True)(system=system, seed=config.seed, dtype=dtype)
+    else:
+        data = data_of(config, recordings, config.seed, dtype)
+        if isinstance(learner, Ridge) and learner.net.has_energy:
+            friction = _looked_at(learner, data, config.data.skip_bad)
+            settings = {**settings, "recordings": {**settings["recordings"], "friction": list(friction)}}
+    if recordings is not None and config.data.loss == "orbits":
+        module = _on_orbits(config, learner, settings, data)
+    else:
+        module = instantiate(config.optim, _partial_=True)(learner, settings)
     last = folder / "checkpoints" / "last.ckpt"
     resumed = learner.meta_trained and from_first(_ready(last, settings, resume))
     if config.resume and not resumed:
@@ -63,6 +88,31 @@ def train(config: DictConfig, settings: Mapping[str, Any], folder: Path, logger:
         trainer.save_checkpoint(last)
         return
     trainer.fit(module, data, ckpt_path=last if resumed else None, weights_only=True)
+
+
+def _looked_at(learner: Ridge, data: RecordedDataModule, skip_bad: bool) -> tuple[str, ...]:
+    """The friction that the members have together; those that are none of the family are said, or left out."""
+    friction = find_friction(learner, data)
+    strangers = find_strangers(learner, data)
+    for name, ratio in strangers.items():
+        log.warning(
+            f"{name} is unlike the other members: the best law of the family misses its rates {ratio:.2g} times as "
+            f"much as those of the median member; it may be driven, or of another family"
+            f"{', and is left out' if skip_bad else ''}."
+        )
+    if not strangers or not skip_bad:
+        return friction
+    data.leave_out(strangers)
+    return find_friction(learner, data)
+
+
+def _on_orbits(
+    config: DictConfig, learner: Learner, settings: Mapping[str, Any], data: RecordedDataModule
+) -> MetaModule:
+    """**Raises:** [`ConfigError`][] for a learner whose head is not solved for: the heads of members begin with it."""
+    if not isinstance(learner, Ridge) or not learner.net.has_energy:
+        raise ConfigError("data.loss=orbits is not allowed here: it needs algo=ridge and a network with an energy")
+    return OrbitLoop(learner, settings, config.optim.max_skipped, data)
 
 
 def _ready(last: Path, settings: Mapping[str, Any], resume: bool) -> bool:

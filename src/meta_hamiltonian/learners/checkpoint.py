@@ -92,7 +92,7 @@ def load_trained(path: str | os.PathLike[str]) -> Trained:
     checkpoint = read_checkpoint(path)
     settings = checkpoint[SETTINGS_KEY]
     try:
-        system = build(settings["system"], System)
+        system = build_system(settings)
         learner = build_learner(settings)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
@@ -225,6 +225,14 @@ def build_learner(settings: Mapping[str, Any]) -> Learner:
     )  # a class that nobody registered is refused, though only its name is used
     domain = Domain.from_settings(settings["domain"]) if "domain" in settings else system.domain
     return build(settings["algo"], Learner, net=build(settings["model"], FieldNetwork, domain=domain))
+
+
+def build_system(settings: Mapping[str, Any]) -> System:
+    """The family of a checkpoint; one without a formula lives where the checkpoint says."""
+    found = registered(str(settings["system"].get("_target_")))
+    if found is not None and issubclass(found, System) and found.domain_from_data and "domain" in settings:
+        return build(settings["system"], System, domain=Domain.from_settings(settings["domain"]))
+    return build(settings["system"], System)
 
 
 def build(settings: Mapping[str, Any], kind: type[T], **more: Any) -> T:

@@ -166,7 +166,7 @@ class Learner(nn.Module, abc.ABC):
         support = support.to(dtype=torch.float64, device=self.net.state_box.device)
         scale = task_scale(support) if self.scale == "task" else support.dxdt.new_ones(len(support.x))
         x = self.net.domain.wrap(support.x)
-        return Points(x, support.dxdt / scale[:, None, None], support.mask), scale
+        return dataclasses.replace(support, x=x, dxdt=support.dxdt / scale[:, None, None]), scale
 
     def sample(
         self, x: Float[Tensor, "points state"], dxdt: Float[Tensor, "points state"], count: int = 200, seed: int = 0

@@ -1,5 +1,7 @@
 """The loss of the papers and the scale in which it is taken."""
 
+import dataclasses
+
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -36,5 +38,6 @@ def task_scale(support: Points) -> Float[Tensor, "*tasks"]:
 def rescaled(episodes: Episodes) -> Episodes:
     """The same tasks with all derivatives in units of the support's [`task_scale`][]."""
     scale = task_scale(episodes.support)[..., None, None]
-    support, query = (Points(p.x, p.dxdt / scale, p.mask) for p in (episodes.support, episodes.query))
-    return Episodes(support, query, episodes.parameters)
+    support, query = (dataclasses.replace(p, dxdt=p.dxdt / scale) for p in (episodes.support, episodes.query))
+    variance = None if episodes.variance is None else episodes.variance / scale[:, 0, 0].square()
+    return Episodes(support, query, episodes.parameters, variance)

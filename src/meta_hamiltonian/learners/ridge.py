@@ -16,6 +16,7 @@ from meta_hamiltonian.episodes import Episodes, Points
 from meta_hamiltonian.learners.learner import Forced, Learner, Unknowns, check_observations
 from meta_hamiltonian.learners.loss import rescaled
 from meta_hamiltonian.learners.numerics.directions import ENOUGH, WORTH, Directions, find_directions
+from meta_hamiltonian.learners.numerics.family_heads import FamilyHeads
 from meta_hamiltonian.learners.numerics.gram import cholesky_solve, ridge_factor
 from meta_hamiltonian.learners.numerics.linear_head import (
     head_columns,
@@ -29,8 +30,15 @@ from meta_hamiltonian.learners.numerics.noisy_states import linearise
 from meta_hamiltonian.learners.numerics.posterior import Posterior
 from meta_hamiltonian.models import AdaptedSystems, FieldNetwork
 
-# Columns of L, where they are found: before they are, and at most.
-_FIRST_RANK, _MOST_RANK = 6, 24
+# Columns of L, where they are found: before they are, and at most; and at most for few members.
+_FIRST_RANK, _MOST_RANK, _MOST_OF_FEW = 6, 24, 16
+# Of recorded members: a direction counts where it contributes this part of the noise, and this part of the largest.
+_ABOVE, _SLIGHT = 0.25, 1e-4
+# Of expectation and maximisation, on all features and on few of them.
+_ROUNDS_OF_PRIOR, _MANY_ROUNDS = 8, 200
+# Few features are as good as all where they leave at most so many times the variance, or so many times that which the
+# errors of the rates alone make one expect: those of the states add to it.
+_AS_GOOD, _EXPLAINED = 1.5, 3.0
 # Noise variances tried on a new system, as factors of the calibrated one: from 1e-16 to 1e16, three a decade.
 _FACTORS = 10.0 ** (torch.arange(-48, 49, dtype=torch.float64) / 3)
 # What the prior's variance may be multiplied by.
@@ -110,6 +118,7 @@ class Ridge(Learner):
         features, outputs = head_columns(own_head(net)).shape
         check_arguments(type(self), rank=rank, noise=noise)
         self.finds_rank = rank == "auto"
+        self.estimates_prior = False  # w₀ and L by their distribution over recorded members, and not by steps
         rank = min(_FIRST_RANK, features) if rank == "auto" else features if rank is None else int(rank)
         self.prior_factor = nn.Parameter(torch.randn(features, rank) / math.sqrt(features))  # L
         self.log_noise = nn.Parameter(torch.tensor(math.log(noise)))  # log σ²
@@ -128,6 +137,12 @@ class Ridge(Learner):
         """Columns of L: in how many directions the heads of the family differ."""
         return self.prior_factor.shape[1]
 
+    @property
+    def uses_body(self) -> bool:
+        """Whether heads have features with hidden units."""
+        plain = self.net.plain_features
+        return plain is None or bool(self.prior_factor[: plain.start].any())
+
     def _resize(self, rank: int) -> None:
         """Gives L another number of columns, in place: an optimizer goes on with the same parameter."""
         self.prior_factor.data = self.prior_factor.new_zeros(len(self.prior_factor), rank)
@@ -143,6 +158,49 @@ class Ridge(Learner):
         if self.finds_rank and kept is not None:
             self._resize(kept.shape[1])
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    @torch.no_grad()
+    def find_prior(self, known: Episodes) -> FamilyHeads:
+        """Takes w₀, L and σ² from all that recordings tell of a family, for the body as it is.
+
+        Few members each see a part of the domain: heads of the single ones are not known well enough to be compared,
+        and L learned by steps on them would fit each of them. What they have in common comes from expectation and
+        maximisation, see [`FamilyHeads`][]; L has as many columns as contribute more than the noise, where `rank` is
+        auto. Where features without hidden units explain as much as all of them, within the errors of the rates, heads
+        are made of these alone: few members cannot overfit so few features.
+
+        **Returns:** how the heads are distributed on the features that were taken.
+        """
+        episodes = rescaled(known) if self.scale == "task" else known
+        points, errors = episodes.points, 0.0 if episodes.variance is None else episodes.variance.mean().item()
+        features, targets = head_problem(self.net, points)
+        rows = points.counts * features.shape[1] / points.x.shape[1]
+
+        def estimated(which: slice, rounds: int) -> FamilyHeads:
+            heads = FamilyHeads(features[..., which].shape[-1], targets.shape[-1]).to(features.device)
+            heads.estimate(features[..., which], targets, rows, rounds, _EXPLAINED * errors)
+            return heads
+
+        which = slice(None)
+        heads = estimated(which, _ROUNDS_OF_PRIOR)
+        if (plain := self.net.plain_features) is not None:
+            few = estimated(plain, _MANY_ROUNDS)
+            if few.noise <= max(_AS_GOOD * heads.noise.item(), _EXPLAINED * errors):
+                which, heads = plain, few
+        sizes = (features[..., which].double() @ heads.factor).square().mean((0, 1)).sqrt()
+        if self.finds_rank:
+            above = sizes > max(_ABOVE * heads.noise.sqrt().item(), _SLIGHT * sizes[0].item())
+            self._resize(max(1, min(int(above.sum()), _MOST_OF_FEW, len(points.x) - 1)))
+        found = min(self.rank, heads.factor.shape[1])
+        self.prior_factor.zero_()
+        self.prior_factor[which, :found] = heads.factor[:, :found].to(self.prior_factor)
+        mean = self.prior_factor.new_zeros(len(self.prior_factor), targets.shape[-1])
+        mean[which] = heads.mean.to(mean)
+        for name, value in head_weights(self.net, mean).items():
+            self.net.get_parameter(name).copy_(value)
+        self.log_noise.copy_(heads.noise.log())
+        self.estimates_prior = True
+        return heads
 
     @torch.no_grad()
     def find_rank(self, held_out: Episodes, spare: int = 0) -> Directions:
@@ -245,6 +303,8 @@ class Ridge(Learner):
         # By a quantile, since its tails are heavier than a Gaussian's: 90 % lie within 1.64 standard deviations.
         present = present_rows(episodes.query, torch.ones_like(left)).bool()
         misfit = left[present].abs().quantile(0.9) / 1.6449
+        if episodes.variance is not None:  # of rates that are not exact, this is no misfit
+            misfit = (misfit.square() - episodes.variance.median()).clamp_min(0.0).sqrt()
         self.misfit_factor.copy_(misfit * _unit_changes(features.double(), left, present[..., 0].sum()))
 
     def _fit(

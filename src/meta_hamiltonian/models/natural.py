@@ -101,6 +101,11 @@ class NaturalNetwork(FieldNetwork):
             self.register_buffer(name, torch.tensor(places), persistent=False)
             self.register_buffer(f"{name}s", torch.eye(size)[list(places)], persistent=False)
 
+    @property
+    def plain_features(self) -> slice:
+        """u itself and the products of its lengths."""
+        return slice(self._parts[0] + self._parts[1], None)
+
     def forward(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch"]:
         """The learned energy H_θ(x), known up to a constant."""
         return self._energy(x, self.head.weight[0])

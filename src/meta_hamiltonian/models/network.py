@@ -85,6 +85,12 @@ class FieldNetwork(nn.Module, abc.ABC):
         self.centre = self.centre.new_tensor(self.domain.centre)
         return self
 
+    @property
+    def plain_features(self) -> slice | None:
+        """Which of the head's features have no hidden units, such as coordinates and their products; None where none
+        have."""
+        return None
+
     def normalized(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch state"]:
         """The states in units of the box, from −1 to 1 inside it: what the body is given, if not told else."""
         return (x - self.centre) / self.state_box

@@ -24,6 +24,7 @@ class CanonicalTrajectory:
     - `error`: of the derivative, relative to other instants.
     - `observed`: what an orbit is compared with: not a number where nothing was observed.
     - `noise`: standard deviation of the observations of each coordinate.
+    - `rate_error`: standard deviation of the rates.
     """
 
     t: Float[Tensor, " instants"]
@@ -32,6 +33,7 @@ class CanonicalTrajectory:
     error: Float[Tensor, " instants"]
     observed: Float[Tensor, "instants state"]
     noise: Float[Tensor, " state"]
+    rate_error: Float[Tensor, "instants state"]
 
 
 def canonical(trajectory: Trajectory, inertia: float | Sequence[float]) -> CanonicalTrajectory:
@@ -46,12 +48,14 @@ def canonical(trajectory: Trajectory, inertia: float | Sequence[float]) -> Canon
         x = np.hstack([smoothed.value, m * smoothed.derivative])
         dxdt = np.hstack([smoothed.derivative, m * smoothed.second])
         noise, errors = np.concatenate([smoothed.noise, m * np.median(smoothed.error, axis=0)]), smoothed.second_error
+        rate_error = np.hstack([smoothed.error, m * smoothed.second_error])
     else:
         states = observed_states(dataclasses.replace(trajectory, integrated=False), inertia)
         smoothed = smooth(trajectory.t, states)
         x, dxdt, noise, errors = smoothed.value, smoothed.derivative, smoothed.noise, smoothed.error
+        rate_error = errors
     error = np.linalg.norm(errors / (errors.mean(0) + np.finfo(float).tiny), axis=-1)
-    return CanonicalTrajectory(t, *(torch.from_numpy(v) for v in (x, dxdt, error, observed, noise)))
+    return CanonicalTrajectory(t, *(torch.from_numpy(v) for v in (x, dxdt, error, observed, noise, rate_error)))
 
 
 def well_known_points(

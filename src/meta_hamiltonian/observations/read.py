@@ -32,6 +32,7 @@ from meta_hamiltonian.observations.layout import FORMS, missing_words
 from meta_hamiltonian.observations.motion import without_rest
 from meta_hamiltonian.observations.names import Vocabulary, vocabulary_of
 from meta_hamiltonian.observations.rates import integrated, mismatch
+from meta_hamiltonian.observations.sheet import Sheet
 from meta_hamiltonian.observations.table import Table, read_table
 from meta_hamiltonian.observations.tracks import angle_around_pivot, is_polar
 
@@ -157,14 +158,25 @@ def _read_file(path: Path, wishes: _Wishes, several: bool) -> Reading:
             sheet = read_sheet(path, _known(vocabulary, wishes.columns), missing_words(n))
         except OSError as error:
             raise ObservationError(f"it cannot be read: {error.strerror or error}") from error
-        columns = find_columns(sheet, wishes.domain, vocabulary, wishes.columns)
-        table = read_table(sheet, columns, wishes.domain, wishes.units)
-        if not table.rows:
-            raise ObservationError("it names its columns and has no rows; add at least one observation")
-        table = _with_angle(table)
-        if "dq" in table.values:
-            return _derivatives(table)
-        return _trajectories(table, wishes, stem(path) if several else "")
+        return _of_sheet(sheet, wishes, stem(path) if several else "")
+
+
+def of_sheet(
+    sheet: Sheet, domain: Domain, columns: Mapping[str, str] | None = None, units: Mapping[str, str] | None = None
+) -> Reading:
+    """The observations in a table that is read already; arguments and errors as those of [`read`][]."""
+    return _of_sheet(sheet, _Wishes(domain, columns or {}, units or {}, None, None, released=True), "")
+
+
+def _of_sheet(sheet: Sheet, wishes: _Wishes, name: str) -> Reading:
+    columns = find_columns(sheet, wishes.domain, vocabulary_of(wishes.domain), wishes.columns)
+    table = read_table(sheet, columns, wishes.domain, wishes.units)
+    if not table.rows:
+        raise ObservationError("it names its columns and has no rows; add at least one observation")
+    table = _with_angle(table)
+    if "dq" in table.values:
+        return _derivatives(table)
+    return _trajectories(table, wishes, name)
 
 
 def _known(vocabulary: Vocabulary, columns: Mapping[str, str]) -> Callable[[str], bool]:

@@ -70,6 +70,22 @@ def smooth(t: Float[np.ndarray, " instants"], values: Float[np.ndarray, "instant
     return Smoothed(value, derivative, second, noise, error, second_error)
 
 
+def continued(
+    t: Float[np.ndarray, " instants"],
+    values: Float[np.ndarray, "instants curves"],
+    after: Float[np.ndarray, " later"],
+    bounds: Float[np.ndarray, "2 curves"],
+) -> Float[np.ndarray, "later curves"]:
+    """What the last polynomials of the curves give at later times, as far as these lie between bounds.
+
+    Arguments as for [`smooth`][]; of long samples the last piece counts.
+    """
+    t, values = t[-_PIECE - _OVERLAP :], values[-_PIECE - _OVERLAP :]
+    span = t[-1] - t[0]
+    curves = [_best((t - t[0]) / span, curve)[0]((after - t[0]) / span) for curve in values.T]
+    return np.clip(np.stack(curves, axis=-1), *bounds)
+
+
 def _piece(t: np.ndarray, values: np.ndarray) -> Smoothed:
     span = t[-1] - t[0]
     unit = (t - t[0]) / span
@@ -77,7 +93,8 @@ def _piece(t: np.ndarray, values: np.ndarray) -> Smoothed:
     return Smoothed(*(np.stack(part, axis=-1) for part in zip(*parts, strict=True)))
 
 
-def _smooth(t: np.ndarray, values: np.ndarray, span: float) -> tuple[Any, ...]:
+def _best(t: np.ndarray, values: np.ndarray) -> tuple[BSpline, float]:
+    """The spline with the smallest criterion, and what it leaves, as a sum of squares."""
     count = len(t)
     trials = [_fit(t, values, size) for size in _sizes(count)]
     floor = count * (_ROUNDING * np.abs(values).max()) ** 2 + np.finfo(float).tiny
@@ -87,8 +104,12 @@ def _smooth(t: np.ndarray, values: np.ndarray, span: float) -> tuple[Any, ...]:
         for square, spline in zip(squares, trials, strict=True)
     ]
     best = int(np.argmin(criteria))
-    spline, free = trials[best], count - len(trials[best].c)
-    noise = np.sqrt(squares[best] / max(free, 1))
+    return trials[best], squares[best]
+
+
+def _smooth(t: np.ndarray, values: np.ndarray, span: float) -> tuple[Any, ...]:
+    spline, square = _best(t, values)
+    noise = np.sqrt(square / max(len(t) - len(spline.c), 1))
     # Of coefficients c = R⁻¹Qᵀ y, with independent noise of y, a derivative bᵀc has the variance noise² ‖R⁻ᵀb‖².
     basis = BSpline(spline.t, np.eye(len(spline.c)), spline.k)
     triangle = np.linalg.qr(basis(t)).R

@@ -26,7 +26,7 @@ _PER_PERIOD, _MOST = 60, 5001
 # Errors of a step of orbits, where the observations are exact and where they have noise.
 _EXACT, _NOISY = 1e-10, 1e-7
 # Orbits of samples that take more steps than so many for each instant are no orbits of a system worth the name.
-_STEPS = 20
+_STEPS = 20.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -40,6 +40,26 @@ def print_table(rows: Sequence[Mapping[str, Any]], duration: str) -> None:
     Console().print(table)
 
 
+def print_forecasts(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Prints the rows of `results.csv` for recorded members: the learner and the baselines."""
+    if not rows:
+        return
+    table = Table(
+        title=f"The rest of {rows[0]['n_systems']} held-out recordings, predicted from their beginnings",
+        caption="Error: median over members, in standard deviations of the motion. Lost: orbits that diverged.",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for heading in ("by", "error", "in 95 % bands", "lost", "seconds"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        covered = f"{row['coverage_95']:.1%}" if "coverage_95" in row else ""
+        table.add_row(
+            row["algo"], _short(row["orbit_rel_median"]), covered, str(row["n_diverged"]), _short(row["adapt_seconds"])
+        )
+    Console().print(table)
+
+
 def _short(value: float | int) -> str:
     if isinstance(value, int):
         return str(value)

@@ -13,6 +13,7 @@ from meta_hamiltonian.systems.kepler import Kepler
 from meta_hamiltonian.systems.lotka_volterra import LotkaVolterra
 from meta_hamiltonian.systems.mixture import Mixture
 from meta_hamiltonian.systems.pendulum import Pendulum
+from meta_hamiltonian.systems.recorded import Recorded
 from meta_hamiltonian.systems.spring import Spring
 from meta_hamiltonian.systems.two_body import TwoBody
 
@@ -35,6 +36,7 @@ __all__ = [
     "Mixture",
     "Orbits",
     "Pendulum",
+    "Recorded",
     "Resistance",
     "SimulatedSystem",
     "Spring",

@@ -3,7 +3,7 @@
 import abc
 import functools
 import math
-from typing import NamedTuple, cast
+from typing import ClassVar, NamedTuple, cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -44,6 +44,9 @@ class System(abc.ABC):
 
     domain: Domain
     """Where its states live: the box, names, units, and what is excluded."""
+
+    domain_from_data: ClassVar[bool] = False
+    """Whether the domain is an argument of the class, which recordings or a checkpoint tell."""
 
     inputs: str = "natural"
     """What a network is given of a state, unless it is told: `"raw"`, the coordinates in units of the box; or

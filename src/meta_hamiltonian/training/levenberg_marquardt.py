@@ -127,6 +127,10 @@ class VariableProjection:
 
     def normal_equations(self) -> tuple[Float[Tensor, "size size"], Float[Tensor, " size"]]:
         """JᵀJ and −Jᵀr, summed over the tasks of all devices."""
+        if self.learner.estimates_prior and not self.learner.uses_body:
+            size = sum(value.numel() for value in self.parameters.values())
+            some = next(iter(self.parameters.values()))
+            return some.new_zeros(size, size), some.new_zeros(size)
         at_once = self._tasks_at_once()
         matrix, descent = self._of_tasks(self.episodes[:at_once])
         for start in range(at_once, len(self.episodes), at_once):
@@ -221,5 +225,6 @@ class VariableProjection:
 
 
 def projected_parameters(learner: Ridge) -> dict[str, nn.Parameter]:
-    """What the outer loop changes: all but σ², which is estimated."""
-    return {name: value for name, value in learner.named_parameters() if name != "log_noise"}
+    """What the outer loop changes: all but σ², which is estimated, and but w₀ and L, where these are estimated too."""
+    estimated = ("log_noise", "prior_factor", "net.head.") if learner.estimates_prior else ("log_noise",)
+    return {name: value for name, value in learner.named_parameters() if not name.startswith(estimated)}

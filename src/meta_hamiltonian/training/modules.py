@@ -86,11 +86,16 @@ class MetaModule(LightningModule):
         self._clock_step, self._clock_time = self.trainer.global_step, time.perf_counter()
 
     def validation_step(self, batch: Episodes, batch_idx: int) -> None:
-        """Logs the query loss of the held-out tasks, and calibrates the learner on them."""
+        """Logs the query loss of the held-out tasks, and calibrates the learner on what tells the family."""
         mine = batch[share(len(batch))]
         loss = self.learner.meta_loss(mine)
-        self.learner.calibrate(batch)
+        self.learner.calibrate(self.known(batch))
         self.log("val/query_loss", _mean_over_tasks(loss, mine), prog_bar=True, batch_size=len(mine))
+
+    def known(self, held_out: Episodes) -> Episodes:
+        """The tasks that tell what the family is like: the held-out ones, or what the data module says."""
+        data: Any = getattr(self.trainer, "datamodule", None)
+        return held_out if data is None else data.calibration(held_out)
 
     def on_validation_epoch_end(self) -> None:
         """Adds the step, the seconds so far and the validation loss to the history."""
@@ -212,6 +217,13 @@ class GaussNewtonLoop(MetaModule):
         cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.trainer.max_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
 
+    def on_train_start(self) -> None:
+        """Begins with what recordings tell for the body as it is, where the members were recorded."""
+        super().on_train_start()
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if self.trainer.global_step == 0 and isinstance(known := getattr(data, "known", None), Episodes):
+            self.solver.find_prior(known.to(self.solver.log_noise.device))
+
     def training_step(self, batch: Episodes, batch_idx: int) -> Mapping[str, Tensor]:
         """Takes one Levenberg-Marquardt step, and counts it as skipped where the loss is not finite."""
         problem = VariableProjection(self.solver, rescaled(batch) if self.learner.scale == "task" else batch)
@@ -225,10 +237,13 @@ class GaussNewtonLoop(MetaModule):
         return {"loss": loss, "query_loss": loss}
 
     def validation_step(self, batch: Episodes, batch_idx: int) -> None:
-        """The same; before, the number of unknowns of a head is found anew: in the first half with spare ones, in the
-        third quarter without."""
+        """The same; before, the prior of recorded members is found anew, and of simulated ones the number of unknowns
+        of a head: in the first half with spare ones, in the third quarter without."""
         progress = self.trainer.global_step / self.trainer.max_steps
-        if self.solver.finds_rank and progress <= _SETTLED:
+        known = self.known(batch)
+        if known.variance is not None:
+            self.solver.find_prior(known)
+        elif self.solver.finds_rank and progress <= _SETTLED:
             self.solver.find_rank(batch, spare=_SPARE if progress < _HALF else 0)
         super().validation_step(batch, batch_idx)
         self.log("val/rank", float(self.solver.rank), batch_size=len(batch), sync_dist=True)

@@ -64,6 +64,8 @@ class FamilyHeads(nn.Module):
         features: Float[Tensor, "tasks rows features"],
         targets: Float[Tensor, "tasks rows outputs"],
         rows: Float[Tensor, " tasks"],
+        rounds: int = _ROUNDS,
+        errors: float = 0.0,
     ) -> None:
         """Expectation and maximisation: the heads of each task given what is known of all, and again.
 
@@ -71,6 +73,8 @@ class FamilyHeads(nn.Module):
 
         - `features`, `targets`: A and y of held-out tasks; rows that a task does not have are 0.
         - `rows`: how many it has.
+        - `rounds`: of expectation and maximisation; directions that heads do not differ in vanish slowly.
+        - `errors`: the variance that the errors of the targets explain.
 
         ??? cite "Reference"
 
@@ -91,7 +95,7 @@ class FamilyHeads(nn.Module):
         noise = (_FIRST * squares / numbers).clamp_min(_LEAST)
         eye = torch.eye(heads.shape[1]).to(design)
         spread = eye * squares / numbers / len(eye)
-        for _ in range(_ROUNDS):
+        for _ in range(rounds):
             values, vectors = torch.linalg.eigh(spread)
             root = vectors * values.clamp_min(0.0).sqrt()
             inner = torch.linalg.cholesky(root.mT @ gram @ root / noise + eye)
@@ -108,7 +112,7 @@ class FamilyHeads(nn.Module):
         values, vectors = values.flip(0).clamp_min(0.0), vectors.flip(1)
         count = min(self.factor.shape[1], len(values))
         # What no head of the family meets is smooth too: a change of the head in any direction.
-        values[:count] += (noise + values[count:].sum()) / count
+        values[:count] += ((noise - errors).clamp_min(0.0) + values[count:].sum()) / count
         self.mean.copy_(heads @ mean)
         self.factor.zero_()
         self.factor[:, :count] = heads @ (vectors[:, :count] * values[:count].sqrt())

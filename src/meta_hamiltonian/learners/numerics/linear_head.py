@@ -9,6 +9,9 @@ from torch import Tensor
 from meta_hamiltonian.episodes import Points
 from meta_hamiltonian.models import FieldNetwork
 
+# A free column that is this near to others, relative to its size, is none.
+_INDEPENDENT = 1e-6
+
 
 def head_rows(net: FieldNetwork, x: Float[Tensor, "*tasks points state"]) -> Float[Tensor, "*tasks rows features"]:
     """A(x), the features of all points of a task below each other, so that the field is A(x) w.
@@ -54,8 +57,25 @@ def head_problem(net: FieldNetwork, points: Points) -> tuple[Tensor, Tensor]:
 
 
 def present_rows(points: Points, rows: Float[Tensor, "*tasks rows columns"]) -> Float[Tensor, "*tasks rows columns"]:
-    """The rows of A or y, 0 at the points that a task does not have."""
-    if points.mask is None:
+    """The rows of A or y, 0 at the points that a task does not have, and without what its free columns can explain.
+
+    Of a network without physics, whose rows are whole points, nothing is taken out: its head can explain it too.
+    """
+    each = rows.shape[-2] // points.x.shape[-2]
+    if points.mask is not None:
+        rows = rows * points.mask.repeat_interleave(each, dim=-1).unsqueeze(-1)
+    if points.free is None or each != points.x.shape[-1]:
         return rows
-    each = rows.shape[-2] // points.mask.shape[-1]
-    return rows * points.mask.repeat_interleave(each, dim=-1).unsqueeze(-1)
+    basis = free_basis(points).to(rows)
+    return rows - basis @ (basis.mT @ rows)
+
+
+def free_basis(points: Points) -> Float[Tensor, "*tasks rows terms"]:
+    """An orthonormal basis of the free columns of every task, 0 for those that depend on others or are 0."""
+    assert points.free is not None
+    columns = points.free.flatten(-3, -2)
+    if points.mask is not None:
+        columns = columns * points.mask.repeat_interleave(points.x.shape[-1], dim=-1).unsqueeze(-1)
+    columns = columns / columns.norm(dim=-2, keepdim=True).clamp_min(torch.finfo(columns.dtype).tiny)
+    basis, triangle = torch.linalg.qr(columns)
+    return basis * (triangle.diagonal(dim1=-2, dim2=-1).abs() > _INDEPENDENT).unsqueeze(-2)

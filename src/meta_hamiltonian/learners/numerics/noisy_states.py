@@ -1,5 +1,6 @@
 """Observed states have errors too, which regression on them would take for exact."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -69,7 +70,9 @@ def linearise(
     eye = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
     # A field so steep that rounding makes its covariance indefinite: that point's rates keep their own errors.
     factor = torch.where((failed != 0)[..., None, None], eye, factor)
-    return Linearised(Points(x, here, observed.mask), torch.linalg.solve_triangular(factor, eye, upper=False))
+    return Linearised(
+        dataclasses.replace(observed, x=x, dxdt=here), torch.linalg.solve_triangular(factor, eye, upper=False)
+    )
 
 
 def _rms(points: Points, values: Float[Tensor, "tasks points state"]) -> Float[Tensor, "tasks 1 state"]:

@@ -1,0 +1,258 @@
+"""The members of a family that has no formula, as points: read, compared, split and put into a domain."""
+
+import dataclasses
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from meta_hamiltonian.basics.exceptions import ConfigError
+from meta_hamiltonian.basics.random import generator
+from meta_hamiltonian.dynamics import Domain
+from meta_hamiltonian.episodes.points import Points
+from meta_hamiltonian.observations import Derivatives, ObservationError, Trajectory, canonical, well_known_points
+from meta_hamiltonian.observations.forms import named
+from meta_hamiltonian.observations.members import Member, Members, read_members
+from meta_hamiltonian.observations.shape import Asked
+
+log = logging.getLogger(__name__)
+
+SPLITS = ("train", "val", "test")
+# A member is unlike the others from so many of their own deviations on, and by this factor at least.
+_UNLIKE, _FACTOR = 5.0, 4.0
+# A logarithm of sizes, such as of two members alike, has a deviation of at least so much.
+_LEAST_DEVIATION = 0.3
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordedMember:
+    """One member.
+
+    - `observations`: as they were read.
+    - `points`: states and rates `[K, 2n]` at the instants where rates are known well.
+    - `variance`: of the errors of these rates, 0 where they were observed.
+    - `known`: what `members.csv` says of it.
+    """
+
+    name: str
+    observations: Derivatives | Sequence[Trajectory]
+    points: Points
+    variance: float
+    known: Mapping[str, str]
+
+    @property
+    def without_momenta(self) -> bool:
+        """Whether p was not observed, but is inertia · dq/dt."""
+        return not isinstance(self.observations, Derivatives) and self.observations[0].p is None
+
+
+@dataclasses.dataclass(frozen=True)
+class Recordings:
+    """A family, in float64.
+
+    - `domain`: what the members for training and validation tell: their extent with a margin, and the units.
+    - `train`, `val`, `test`: the members of each split.
+    - `inertia`: where momenta were not observed, p = inertia · dq/dt.
+    - `notes`: how they were read.
+    """
+
+    domain: Domain
+    train: Sequence[RecordedMember]
+    val: Sequence[RecordedMember]
+    test: Sequence[RecordedMember]
+    inertia: tuple[float, ...]
+    notes: Sequence[str]
+
+    @property
+    def without_momenta(self) -> bool:
+        """Whether the momenta of the family are p = inertia · dq/dt by definition."""
+        return self.train[0].without_momenta
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the data, and with how they are split."""
+        content = hashlib.sha256()
+        for split in SPLITS:
+            for member in getattr(self, split):
+                content.update(f"{split} {member.name}".encode())
+                content.update(member.points.x.numpy().tobytes())
+        return content.hexdigest()[:16]
+
+
+def load_recordings(
+    path: str,
+    member: str | None = None,
+    split: int | str = 0,
+    held_out: float = 0.15,
+    margin: float = 0.1,
+    inertia: float | Sequence[float] = 1.0,
+    asked: Asked = Asked(),  # noqa: B008 (a tuple)
+    skip_bad: bool = False,
+) -> Recordings:
+    """Reads a family.
+
+    **Arguments:**
+
+    - `path`: a folder with a file or a folder a member, or a table with all of them.
+    - `member`: in tables of several members, the column that names them.
+    - `split`: a seed, or a column of `members.csv` that says train, val or test.
+    - `held_out`: with a seed, the part of the members that is for validation, and again as many for the test.
+    - `margin`: by how much the domain is wider than what was observed, as a part of its width, on either side.
+    - `inertia`: where p was not observed, p = inertia · dq/dt; one number, or one for each coordinate.
+    - `asked`: what the names of columns leave open.
+    - `skip_bad`: goes on without members that cannot be read or are unlike the others.
+
+    **Raises:** [`ConfigError`][] in one line, which names the members at fault.
+    """
+    try:
+        read = read_members(Path(path), member, asked)
+        masses = _masses(inertia, read.domain.degrees_of_freedom)
+        refused, members = dict(read.refused), []
+        for one in read.members:
+            try:
+                members.append(RecordedMember(one.name, one.observations, *_points(one, masses), one.known))
+            except ObservationError as error:
+                refused[one.name] = str(error)
+    except ObservationError as error:
+        raise ConfigError(f"data.path: {error}") from error
+    refused |= _twice(members)
+    unlike = _unlike([one for one in members if one.name not in refused])
+    for name, words in unlike.items():
+        log.warning(f"{name} {words}{' and is left out' if skip_bad else ''}.")
+    if refused and not skip_bad:
+        name, why = next(iter(refused.items()))
+        others = f" (and {named('member', list(refused)[1:])} too)" if len(refused) > 1 else ""
+        raise ConfigError(
+            f"data.path={path} is not allowed: {name}: {why.rstrip('.')}{others}; "
+            "put it right, take it out, or go on without such members with data.skip_bad=true"
+        )
+    for name, why in refused.items():
+        log.warning(f"{name} is left out: {why}.")
+    left = {*refused, *unlike} if skip_bad else set(refused)
+    members = [one for one in members if one.name not in left]
+    parts = _split(members, split, held_out)
+    known = [one for name in ("train", "val") for one in parts[name]]
+    domain = _domain(read.domain, [one.points.x for one in known], margin)
+    return Recordings(domain, **parts, inertia=masses, notes=_notes(read, parts, masses))
+
+
+def _masses(inertia: float | Sequence[float], n: int) -> tuple[float, ...]:
+    each = tuple(float(m) for m in inertia) if isinstance(inertia, Sequence) else (float(inertia),) * n
+    if len(each) != n or not all(0 < m < np.inf for m in each):
+        raise ConfigError(f"data.inertia={inertia} is not allowed: give a finite number above 0, or {n} of them")
+    return each
+
+
+def _points(member: Member, inertia: Sequence[float]) -> tuple[Points, float]:
+    """States and rates of one member, and the mean variance of the errors of these rates.
+
+    **Raises:** [`ObservationError`][] for a recording that is driven, since inputs of members are not learned.
+    """
+    seen = member.observations
+    if isinstance(seen, Derivatives):
+        return Points(torch.from_numpy(seen.x), torch.from_numpy(seen.dxdt)), 0.0
+    if any(one.inputs is not None for one in seen):
+        raise ObservationError("it is driven by measured inputs u; a family is learned from free motions")
+    paths = [canonical(one, inertia) for one in seen]
+    x, dxdt, which, row = well_known_points(paths)
+    errors = torch.cat([path.rate_error[row[which == i]] for i, path in enumerate(paths)])
+    return Points(x, dxdt), errors.square().mean().item()
+
+
+def _twice(members: Sequence[RecordedMember]) -> dict[str, str]:
+    """Members that hold the same observations as an earlier one."""
+    first: dict[bytes, str] = {}
+    found = {}
+    for one in members:
+        content = hashlib.sha256(one.points.x.numpy().tobytes()).digest()
+        if content in first:
+            found[one.name] = f"it holds the same observations as {first[content]}"
+        first.setdefault(content, one.name)
+    return found
+
+
+def _unlike(members: Sequence[RecordedMember]) -> dict[str, str]:
+    """Members whose size or pace is far from those of the others, in words with a number.
+
+    Compared are the logarithms of how far each coordinate moves and of its rates, with median and median deviation.
+    """
+    if len(members) < 4:
+        return {}
+    names = [f"{what} of {c}" for what in ("the extent", "the rate") for c in ("q", "p")]
+    logs = torch.stack([_logs(one.points) for one in members])
+    middle = logs.median(0).values
+    deviation = ((logs - middle).abs().median(0).values / 0.6745).clamp_min(_LEAST_DEVIATION)
+    away = (logs - middle) / deviation
+    found = {}
+    for one, own, by in zip(members, away, (logs - middle).exp(), strict=True):
+        i = int(own.abs().argmax())
+        if own[i].abs() > _UNLIKE and max(by[i], 1 / by[i]) > _FACTOR:
+            found[one.name] = (
+                f"is unlike the other members: {names[i]} is {by[i]:.2g} times that of the median, "
+                f"{own[i].abs():.0f} deviations away: other units, or no member of the family"
+            )
+    return found
+
+
+def _logs(points: Points) -> Float[Tensor, " 4"]:
+    halves = [*points.x.chunk(2, dim=-1), *points.dxdt.chunk(2, dim=-1)]
+    return torch.stack([half.std(0).norm() for half in halves]).clamp_min(1e-300).log()
+
+
+def _split(members: Sequence[RecordedMember], split: int | str, held_out: float) -> dict[str, list[RecordedMember]]:
+    if isinstance(split, str):
+        return _by_column(members, split)
+    if len(members) < 2:
+        raise ConfigError(f"data.path is not allowed: a family needs at least 2 members, and there is {len(members)}")
+    order = generator(split, "members").permutation(len(members)).tolist()
+    # Few members are for training before any are for the test.
+    count = int(held_out > 0 and len(members) > 2) and max(1, round(held_out * len(members)))
+    count = min(count, (len(members) - 1) // 2)
+    shuffled = [members[i] for i in order]
+    val, test, train = shuffled[:count], shuffled[count : 2 * count], shuffled[2 * count :]
+    return {"train": _in_order(train, members), "val": _in_order(val, members), "test": _in_order(test, members)}
+
+
+def _in_order(some: Sequence[RecordedMember], members: Sequence[RecordedMember]) -> list[RecordedMember]:
+    chosen = {one.name for one in some}
+    return [one for one in members if one.name in chosen]
+
+
+def _by_column(members: Sequence[RecordedMember], column: str) -> dict[str, list[RecordedMember]]:
+    parts: dict[str, list[RecordedMember]] = {name: [] for name in SPLITS}
+    for one in members:
+        if (value := one.known.get(column)) not in parts:
+            said = "has no such column" if value is None else f"says {value!r}"
+            raise ConfigError(
+                f"data.split={column} is not allowed: members.csv {said} for {one.name}; give train, val or test"
+            )
+        parts[value].append(one)
+    if not parts["train"]:
+        raise ConfigError(f"data.split={column} is not allowed: members.csv names no member for training")
+    return parts
+
+
+def _domain(shape: Domain, states: Sequence[Float[Tensor, "_ state"]], margin: float) -> Domain:
+    """The box around the states, with a margin."""
+    x = torch.cat(list(states))
+    low, high = x.amin(0), x.amax(0)
+    wide = margin * (high - low).clamp_min(1e-9 * (1 + x.abs().amax(0)))
+    ends = zip(shape.coordinates, (low - wide).tolist(), (high + wide).tolist(), strict=True)
+    return dataclasses.replace(shape, coordinates=tuple(dataclasses.replace(c, low=a, high=b) for c, a, b in ends))
+
+
+def _notes(read: Members, parts: Mapping[str, Sequence[RecordedMember]], masses: Sequence[float]) -> list[str]:
+    counts = ", ".join(f"{len(parts[name])} for {words}" for name, words in _WORDS.items())
+    notes = [*read.notes, f"members: {counts}"]
+    if parts["train"][0].without_momenta:
+        m = ", ".join(f"{one:g}" for one in dict.fromkeys(masses))
+        notes.append(f"p was not observed: it is {m} · dq/dt, so energies are in units of that inertia")
+    return notes
+
+
+_WORDS = {"train": "training", "val": "validation", "test": "the test"}

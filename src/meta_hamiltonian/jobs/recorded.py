@@ -1,0 +1,85 @@
+"""The recordings that a configuration names."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from jaxtyping import Float
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from meta_hamiltonian.basics.exceptions import ConfigError
+from meta_hamiltonian.config import says
+from meta_hamiltonian.episodes import Episodes
+from meta_hamiltonian.episodes.recorded import RecordedDataModule, episodes_of
+from meta_hamiltonian.episodes.recordings import Recordings, load_recordings
+from meta_hamiltonian.learners.checkpoint import Trained
+from meta_hamiltonian.observations.shape import Asked
+
+log = logging.getLogger(__name__)
+
+# What says where the recordings are and how they are read; the other keys are of the data module.
+_READING = (
+    "path", "member", "split", "held_out", "margin", "inertia", "columns", "units", "angles", "dofs", "skip_bad",
+)  # fmt: skip
+
+
+def recordings_of(config: DictConfig) -> Recordings | None:
+    """Those of `data`; None for a family that is simulated.
+
+    **Raises:** [`ConfigError`][] for recordings that cannot be used, or for a family that does not go with them.
+    """
+    is_recorded = says(config.data, "is_recorded")
+    if is_recorded != config.system._target_.endswith(".Recorded"):
+        raise ConfigError("data=recorded and system=recorded go together: give system=recorded data.path=FOLDER")
+    if not is_recorded:
+        return None
+    values: Any = OmegaConf.to_container(config.data, resolve=True)
+    found = read_again(values)
+    for note in found.notes:
+        log.info(f"Recordings: {note}.")
+    return found
+
+
+def recordings_of_given(config: DictConfig, trained: Trained) -> Recordings | None:
+    """Those to test a trained learner on: of `data`, where it names some, else those that it was trained on."""
+    if not trained.system.domain_from_data:
+        return None
+    return (
+        recordings_of(config) if says(config.data, "is_recorded") else read_again(trained.settings["training"]["data"])
+    )
+
+
+def read_again(values: Mapping[str, Any]) -> Recordings:
+    """The recordings of plain values of `data`, such as a checkpoint keeps."""
+    asked = Asked(values["columns"], values["units"], values["angles"], values["dofs"])
+    keys = [key for key in _READING if key not in Asked._fields]
+    return load_recordings(**{key: values[key] for key in keys}, asked=asked)
+
+
+def data_of(config: DictConfig, recordings: Recordings, seed: int, dtype: torch.dtype) -> RecordedDataModule:
+    """The data module of the configuration for these recordings."""
+    own = OmegaConf.masked_copy(config.data, [key for key in config.data if key not in (*_READING, "loss")])
+    return instantiate(own, _partial_=True)(recordings=recordings, seed=seed, dtype=dtype)
+
+
+def members_of(recordings: Recordings, friction: Sequence[str]) -> Episodes:
+    """All members, with friction of these kinds, in float64."""
+    members = [*recordings.train, *recordings.val, *recordings.test]
+    return episodes_of(members, False, torch.float64, friction)
+
+
+def known_numbers(recordings: Recordings) -> dict[str, Float[Tensor, " members"]]:
+    """What `members.csv` says of all members in numbers that differ, in the order of [`members_of`][]."""
+    members = [*recordings.train, *recordings.val, *recordings.test]
+    found = {}
+    for name in members[0].known:
+        try:
+            values = torch.tensor([float(one.known[name]) for one in members], dtype=torch.float64)
+        except (KeyError, ValueError):
+            continue  # text, or not known of some of them
+        if values.isfinite().all() and values.std() > 0:
+            found[name] = values
+    return found

@@ -1,0 +1,138 @@
+"""What a table says of the system that it is of: how many coordinates it has, which are angles, and their units."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from meta_hamiltonian.dynamics.domain import Coordinate, Domain, canonical_names
+from meta_hamiltonian.observations.columns import Columns, find_columns
+from meta_hamiltonian.observations.forms import ObservationError
+from meta_hamiltonian.observations.names import vocabulary_of
+from meta_hamiltonian.observations.sheet import Sheet
+from meta_hamiltonian.observations.units import NONE, conversion
+
+_COORDINATES = ("q", "p", "v", "rate", "dp")
+
+
+class Asked(NamedTuple):
+    """What a user says of tables whose names leave something open.
+
+    - `columns`: quantity -> name or position of its column.
+    - `units`: quantity or column -> unit.
+    - `angles`: which positions are angles, such as `q` or `q2`; None is those that are named or measured as angles.
+    - `dofs`: how many degrees of freedom; None is as many as are named.
+    """
+
+    columns: Mapping[str, str] = {}
+    units: Mapping[str, str] = {}
+    angles: Sequence[str] | None = None
+    dofs: int | None = None
+
+
+class Shape(NamedTuple):
+    """The coordinates of a system.
+
+    - `angles`: whether each position is one.
+    - `positions`, `momenta`: their units; empty where nothing is said.
+    - `time`: the unit of time.
+    - `observed`: the quantities of the table.
+    """
+
+    angles: tuple[bool, ...]
+    positions: tuple[str, ...]
+    momenta: tuple[str, ...]
+    time: str
+    observed: tuple[str, ...]
+
+    @property
+    def dofs(self) -> int:
+        """n."""
+        return len(self.angles)
+
+    @property
+    def domain(self) -> Domain:
+        """The coordinates in a box of half-widths 1: where they live is not known yet."""
+        names = canonical_names(2 * self.dofs)
+        kinds = ["angle" if angle else "length" for angle in self.angles] + ["length"] * self.dofs
+        units = [*self.positions, *self.momenta]
+        each = zip(names, kinds, units, strict=True)
+        return Domain(tuple(Coordinate(name, -1.0, 1.0, kind, unit) for name, kind, unit in each), (), self.time)
+
+
+def shape_of(sheet: Sheet, asked: Asked) -> Shape:
+    """The shape that the names and units of a table tell.
+
+    **Raises:** [`ObservationError`][], where they leave it open, with what to say.
+    """
+    n, around = _dofs(sheet, asked)
+    columns = find_columns(sheet, _any(n, around), vocabulary_of(_any(n, around)), asked.columns)
+    units = [_unit(sheet, columns, asked, "q", i, n) for i in range(n)]
+    names = ["q"] if n == 1 else [f"q{i + 1}" for i in range(n)]
+    if asked.angles is not None:
+        if unknown := set(asked.angles) - set(names):
+            raise ObservationError(
+                f"data.angles: {', '.join(sorted(unknown))} is no position; choose from {', '.join(names)}"
+            )
+        angles = [name in asked.angles for name in names]
+    else:
+        angles = [around or _is_angle(sheet, columns, asked, i, n) for i in range(n)]
+    time = _unit(sheet, columns, asked, "t", 0, 1)
+    positions = ["rad" if angle else unit for angle, unit in zip(angles, units, strict=True)]
+    if "p" in columns.form:
+        momenta = [_unit(sheet, columns, asked, "p", i, n) for i in range(n)]
+    else:  # p = inertia · dq/dt with an inertia without a unit
+        momenta = [f"{unit}/{time}" if unit and time else "" for unit in positions]
+    return Shape(tuple(angles), tuple(positions), tuple(momenta), time, tuple(columns.form))
+
+
+def _any(n: int, around: bool) -> Domain:
+    """A domain that takes positions for whatever they are; angles where they are to be found around a pivot."""
+    names = canonical_names(2 * n)
+    return Domain.box([1.0] * (2 * n), angles=names[:n] if around else ())
+
+
+def _dofs(sheet: Sheet, asked: Asked) -> tuple[int, bool]:
+    """How many positions there are, and whether the only one is an angle around a pivot, found from x and y."""
+    vocabulary = vocabulary_of(_any(1, False))
+    meanings = [m for name in sheet.names if (m := vocabulary.meaning(name)) is not None]
+    indices = [m.index for m in meanings if m.index and m.quantity in _COORDINATES]
+    indices += [int(name.lstrip("qpvd")) for name in asked.columns if name[:1] in "qpvd" and name[-1:].isdigit()]
+    axes = {m.axis for m in meanings if m.axis and m.quantity in ("q", "y", "z")}
+    plane = {"x", "y"} <= axes and "q" not in asked.columns and not indices
+    plane = plane and not any(m.quantity == "q" and not m.axis for m in meanings)
+    if asked.dofs is not None:
+        return asked.dofs, plane and asked.dofs == 1
+    if plane:
+        moving = {m.axis for m in meanings if m.axis and m.quantity in ("rate", "p")}
+        if axes <= moving:
+            return len(axes), False
+        raise ObservationError(
+            "x and y may be two coordinates, or one angle around a pivot; type data.dofs=2 or data.dofs=1"
+        )
+    return max(indices, default=1), False
+
+
+def _text(sheet: Sheet, columns: Columns, asked: Asked, quantity: str, i: int, n: int) -> str:
+    """The unit as it is written."""
+    positions = columns.of.get(quantity, ())
+    name = sheet.names[positions[min(i, len(positions) - 1)]] if positions else ""
+    for key in (quantity if n == 1 else f"{quantity}{i + 1}", quantity, name):
+        if key in asked.units:
+            return str(asked.units[key])
+    return columns.units.get(positions[min(i, len(positions) - 1)], "") if positions else ""
+
+
+def _unit(sheet: Sheet, columns: Columns, asked: Asked, quantity: str, i: int, n: int) -> str:
+    """The unit that it is converted to."""
+    text = _text(sheet, columns, asked, quantity, i, n)
+    return "" if text.strip().lower() in NONE else conversion(text, "", quantity)[1]
+
+
+def _is_angle(sheet: Sheet, columns: Columns, asked: Asked, i: int, n: int) -> bool:
+    """By its name, by its unit, or by that of its velocity."""
+    positions = columns.of.get("q", ())
+    if positions:
+        meaning = vocabulary_of(_any(1, False)).meaning(sheet.names[positions[min(i, len(positions) - 1)]])
+        if meaning is not None and meaning.kind == "angle":
+            return True
+        return _unit(sheet, columns, asked, "q", i, n) == "rad"
+    return bool(columns.gyroscopes) or _unit(sheet, columns, asked, "v", i, n) == "rad/s"

@@ -1,0 +1,181 @@
+"""The outer loop on orbits themselves: multiple shooting through recordings, without derivatives."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torchdiffeq import odeint
+
+from meta_hamiltonian.basics.exceptions import ConfigError
+from meta_hamiltonian.dynamics import FRICTION
+from meta_hamiltonian.episodes import Episodes
+from meta_hamiltonian.episodes.recorded import RecordedDataModule
+from meta_hamiltonian.inference.shooting import Windows
+from meta_hamiltonian.learners import Ridge
+from meta_hamiltonian.learners.loss import task_scale
+from meta_hamiltonian.learners.numerics.linear_head import head_weights
+from meta_hamiltonian.observations import Derivatives, canonical
+from meta_hamiltonian.training.modules import MetaModule
+
+# Intervals of a window, and windows of a step at most.
+_LENGTH, _MOST = 10, 1000
+# What a gap between two windows costs, relative to an observation that is missed by as much.
+_CONTINUITY = 10.0
+# Rates of Adam: of what is shared, and of what each member and each window has of its own.
+_SHARED, _OWN = 2e-3, 2e-2
+# Observations count as no more exact than this part of the box, and dry friction is smooth below this part of the
+# speeds of the box.
+_LEAST_NOISE, _SLOW = 1e-6, 1e-2
+
+
+class OrbitLoop(MetaModule):
+    """Adam on the distance between orbits and what was observed, in units of its noise (`data.loss=orbits`).
+
+    Each recording is cut into windows. A window has a first state of its own and an orbit from there, by torchdiffeq's
+    Runge-Kutta method with one step between two instants; what the orbit misses of the observations, and what one
+    window's end misses of the next one's beginning, is made small over everything at once: body, w₀ and L, and of each
+    member its head v ~ N(0, I) and the coefficients of its friction. Derivatives are needed only to begin with, and to
+    validate.
+
+    ??? cite "Reference"
+
+        Multiple shooting: Bock: Recent advances in parameter identification techniques for ODE. In: Numerical treatment
+        of inverse problems in differential and integral equations, 1983. For neural networks: Turan, Jäschke: Multiple
+        shooting for training neural differential equations on time series. IEEE Control Systems Letters 6, 2021.
+    """
+
+    def __init__(
+        self,
+        learner: Ridge,
+        settings: Mapping[str, Any],
+        max_skipped: int,
+        data: RecordedDataModule,
+    ):
+        """**Arguments** beside those of [`MetaModule`][]:
+
+        - `data`: of the recordings, with the friction that they have.
+
+        **Raises:** [`ConfigError`][] for members whose rates were observed without times.
+        """
+        super().__init__(learner, settings, max_skipped)
+        members, inertia = data.recordings.train, data.recordings.inertia
+        if any(isinstance(one.observations, Derivatives) for one in members):
+            raise ConfigError("data.loss=orbits is not allowed here: states without times have no orbits")
+        learner.find_prior(data.known)
+        with torch.no_grad():
+            heads = torch.stack([learner.solve(one)[0] for one in _scaled(data)])
+            centred = (heads - learner.columns(heads.new_zeros(learner.rank, heads.shape[-1]))).double()
+            factor = learner.prior_factor.double().expand(len(centred), -1, -1)
+            v = torch.linalg.lstsq(factor, centred, driver="gelsd").solution
+        self.heads = nn.Parameter(v.to(heads))
+        paths, owner = [], []
+        for i, one in enumerate(members):
+            for trajectory in one.observations:
+                paths.append(canonical(trajectory, inertia))  # pyright: ignore[reportArgumentType]
+                owner.append(i)
+        windows = Windows.of(paths, _LENGTH)
+        dtype, box = heads.dtype, learner.net.state_box.double()
+        noise = torch.stack([path.noise for path in paths]).maximum(_LEAST_NOISE * box)
+        self.kinds = data.friction
+        self.width = _SLOW * float(box[: len(box) // 2].max())
+        # log d of each member and kind.
+        self.friction = nn.Parameter(torch.full((len(members), len(self.kinds)), _SMALL_FRICTION, dtype=dtype))
+        self.moved = nn.Parameter(torch.zeros_like(windows.nodes, dtype=dtype))
+        constants = {
+            "t": windows.t,
+            "observed": windows.observed,
+            "smoothed": windows.nodes,
+            "sigma": noise[windows.trajectory],
+            "scale": torch.stack([task_scale(one.points) for one in members]),
+        }
+        for name, value in constants.items():
+            self.register_buffer(name, value.to(dtype), persistent=False)
+        self.register_buffer("member", torch.tensor(owner)[windows.trajectory], persistent=False)
+        self.register_buffer("continues", windows.continues, persistent=False)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Adam, its rates falling to zero on a cosine."""
+        shared = [p for name, p in self.learner.named_parameters() if name != "log_noise"]
+        own = [self.heads, self.moved, self.friction]
+        optimizer = torch.optim.Adam([{"params": shared, "lr": _SHARED}, {"params": own, "lr": _OWN}])
+        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.trainer.max_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
+
+    def training_step(self, batch: Episodes, batch_idx: int) -> Mapping[str, Tensor]:
+        """Half the mean square of what the orbits miss, and what gaps and heads cost."""
+        loss = self.misfit(self._chosen(batch_idx))
+        self.count(~loss.detach().isfinite())
+        return {"loss": loss, "query_loss": loss.detach()}
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """A step whose orbits ran away moves nothing."""
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.grad.nan_to_num_(0.0, 0.0, 0.0)
+
+    def misfit(self, chosen: Tensor) -> Float[Tensor, ""]:
+        """The same for some of the windows, by their numbers."""
+        observed, sigma, member, continues = (
+            self.get_buffer(name)[chosen] for name in ("observed", "sigma", "member", "continues")
+        )
+        x = self.orbits(chosen)
+        there = observed.isfinite()
+        missed = torch.where(there, (torch.where(there, observed, 0.0) - x) / sigma[:, None], 0.0)
+        before = (chosen - 1).clamp_min(0)
+        # The window before may not be among those chosen: its end is then taken from where it began to be.
+        place = torch.searchsorted(chosen, before).clamp(max=len(chosen) - 1)
+        known = continues & (chosen[place] == before)
+        gap = torch.where(known[:, None], (x[place, -1] - x[:, 0]) / sigma, 0.0)
+        own = self.heads[member.unique()].square().sum()
+        total = missed.square().sum() + _CONTINUITY * gap.square().sum() + own
+        return total / (2 * there.sum().clamp_min(1))
+
+    def orbits(self, chosen: Tensor) -> Float[Tensor, "windows instants state"]:
+        """The states at the instants of some windows."""
+        t, smoothed, sigma, member = (self.get_buffer(name)[chosen] for name in ("t", "smoothed", "sigma", "member"))
+        learner = cast(Ridge, self.learner)
+        columns = self.get_buffer("scale")[:, None, None] * learner.columns(self.heads)
+        weights = head_weights(learner.net, columns[member])
+        d = self.friction.exp()[member]
+
+        def field(x: Tensor) -> Tensor:
+            rates = learner.net.field_with(weights, learner.net.domain.wrap(x)[:, None])[:, 0]
+            n = rates.shape[1] // 2
+            forces = [
+                d[:, j, None] * FRICTION[kind].force(rates[:, :n], self.width) for j, kind in enumerate(self.kinds)
+            ]
+            return torch.cat([rates[:, :n], rates[:, n:] - sum(forces)], dim=1) if forces else rates
+
+        x = smoothed + sigma * self.moved[chosen]
+        states, unit = [x], torch.tensor([0.0, 1.0], dtype=x.dtype, device=x.device)
+        for before, after in zip(t.unbind(1)[:-1], t.unbind(1)[1:], strict=True):
+            step = (after - before)[:, None]
+            x = cast(Tensor, odeint(lambda _, x, step=step: step * field(x), x, unit, method="rk4"))[-1]
+            states.append(x)
+        return torch.stack(states, dim=1)
+
+    def _chosen(self, step: int) -> Tensor:
+        """All windows, or so many in a row: neighbours are to continue each other."""
+        count = len(self.moved)
+        if count <= _MOST:
+            return torch.arange(count, device=self.moved.device)
+        start = (step * _MOST) % count
+        return torch.arange(start, min(start + _MOST, count), device=self.moved.device)
+
+
+# The logarithm of the friction that members begin with.
+_SMALL_FRICTION = -4.0
+
+
+def _scaled(data: RecordedDataModule) -> Sequence[Any]:
+    """The points of each member for training, one task each, in units of its scale."""
+    points = []
+    for one in data.batches.points:
+        task = type(one)(one.x[None], one.dxdt[None], None, None if one.free is None else one.free[None])
+        scale = task_scale(task)[:, None, None]
+        points.append(type(one)(task.x, task.dxdt / scale, None, task.free).to(data.dtype))
+    return points

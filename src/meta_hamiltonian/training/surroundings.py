@@ -1,0 +1,68 @@
+"""What the members of a recorded family have in common: friction, found and not assumed, and a law at all."""
+
+import logging
+import math
+
+import torch
+
+from meta_hamiltonian.dynamics import FRICTION
+from meta_hamiltonian.episodes.recorded import RecordedDataModule
+from meta_hamiltonian.learners import Ridge
+from meta_hamiltonian.learners.loss import rescaled
+
+log = logging.getLogger(__name__)
+
+# Twice the logarithm of the evidence for friction, or for another kind than the usual one.
+_STRONG, _USUAL = 6.0, "viscous"
+# Neighbours on smoothed curves say the same: so many points of a member count.
+_INDEPENDENT = 40
+# A member is a stranger from so many times the error of the median member on, where that is this part of its rates.
+_STRANGE, _MATTERS = 5.0, 0.03
+
+
+def find_friction(learner: Ridge, data: RecordedDataModule) -> tuple[str, ...]:
+    """Which kind of friction the members of a family have together, by what the best distribution of heads leaves.
+
+    Tried are none and each kind alone, with a coefficient for each member, on the features of the body as it is before
+    training: smooth ones, of which no conservative combination explains that an orbit shrinks. Each coefficient costs
+    ½ log N (Schwarz); viscous friction is preferred where the evidence is not strong.
+
+    **Returns:** what was found, which the data module then supposes.
+    """
+    found: dict[tuple[str, ...], float] = {}
+    state = {name: value.clone() for name, value in learner.state_dict().items()}
+    for kinds in [(), *((kind,) for kind in FRICTION)]:
+        data.suppose_friction(kinds)
+        heads = learner.find_prior(data.known)
+        members, n = len(data.known), data.known.query.x.shape[-1] // 2
+        rows = members * _INDEPENDENT * n
+        found[kinds] = -rows * heads.noise.log().item() - len(kinds) * members * math.log(_INDEPENDENT * n)
+        log.info(f"Friction {'+'.join(kinds) or 'none'}: evidence {found[kinds]:.4g}, error {heads.noise.sqrt():.2g}.")
+    best = max(found, key=lambda kinds: found[kinds])
+    usual = (_USUAL,)
+    if found[best] <= found[()] + _STRONG:
+        best = ()
+    elif best != usual and found[best] <= found[usual] + _STRONG:
+        best = usual
+    learner.load_state_dict(state)
+    data.suppose_friction(best)
+    log.info("The members conserve energy." if not best else f"The members have friction: {'+'.join(best)}.")
+    return best
+
+
+def find_strangers(learner: Ridge, data: RecordedDataModule) -> dict[str, float]:
+    """Members that the best law of the family fits far worse than the others, such as a driven one among free ones.
+
+    **Returns:** by name, how many times the error of the median member theirs is.
+    """
+    learner.find_prior(data.known)
+    with torch.no_grad():
+        losses = learner.task_losses(rescaled(data.known) if learner.scale == "task" else data.known)
+    errors = (losses / learner.net.state_dim).sqrt()
+    typical = errors.median().item()
+    times = (errors / max(typical, torch.finfo(errors.dtype).tiny)).tolist()
+    return {
+        name: ratio
+        for name, ratio, error in zip(data.known_names, times, errors.tolist(), strict=True)
+        if ratio > _STRANGE and error > _MATTERS
+    }

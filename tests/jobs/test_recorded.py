@@ -1,0 +1,130 @@
+"""A family without a formula from end to end: simulated, trained on, tested without truth, adapted and identified."""
+
+import csv
+import re
+
+import numpy as np
+import pytest
+from command import results, train_here
+from typer.testing import CliRunner
+
+from meta_hamiltonian import load
+from meta_hamiltonian.__main__ import app
+from meta_hamiltonian.learners.checkpoint import load_trained
+from meta_hamiltonian.systems import Recorded
+
+TINY = (
+    "system=recorded",
+    "algo=ridge",
+    "logger=none",
+    "model.width=8",
+    "trainer.max_steps=4",
+    "trainer.val_check_interval=2",
+    "trainer.enable_progress_bar=false",
+    "data.train_shots=10",
+    "data.train_queries=10",
+)
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder of recorded springs with friction, another one, and a learner that was trained on the first."""
+    folder = tmp_path_factory.mktemp("recorded")
+    for name, members, seed in (("springs", 8, 0), ("new", 1, 1)):
+        done = invoke(
+            "simulate", "system=spring", "+friction=viscous", "friction.low=0.1", "--members", members, "--seed", seed,
+            "--duration", 8, "--rate", 8, "--noise", 0.002, "--out", folder / name,
+        )  # fmt: skip
+        assert done.exit_code == 0, done.output
+    done = train_here(folder / "home", *TINY, f"data.path={folder / 'springs'}", f"hydra.run.dir={folder / 'run'}")
+    assert done.code == 0, done.stderr
+    return folder
+
+
+def test_held_out_recordings_are_predicted_without_truth(home):
+    rows = results(home / "run")
+    assert [row["algo"] for row in rows] == ["ridge", "scratch", "spline"]
+    assert {row["system"] for row in rows} == {"recorded"}
+    assert all(row["field_mse_mean"] == row["energy_mse_median"] == row["shots"] == "" for row in rows)
+    assert all(np.isfinite(float(row["orbit_rel_median"])) for row in rows)
+    assert 0 <= float(rows[0]["coverage_95"]) <= 1
+    assert rows[1]["coverage_95"] == ""
+    members = list(csv.DictReader((home / "run" / "forecasts.csv").open()))
+    assert len(members) == 3 * int(rows[0]["n_systems"])
+    assert {"training.png", "forecasts.png"} <= {file.name for file in (home / "run" / "figures").iterdir()}
+
+
+def test_the_checkpoint_keeps_the_domain_and_what_was_found(home):
+    trained = load_trained(home / "run")
+    assert isinstance(trained.system, Recorded)
+    assert trained.system.domain == trained.learner.net.domain == load(home / "run").net.domain
+    assert trained.system.domain.half_widths != (1.0, 1.0)
+    assert trained.settings["recordings"]["friction"] == ["viscous"]
+
+
+def test_a_new_recording_is_adapted_to(home, monkeypatch):
+    monkeypatch.chdir(home)
+    done = invoke("adapt", "run", "new/member-1.csv", "--horizon", 2, "--fit", "derivatives")
+    assert done.exit_code == 0, done.output
+    assert (home / "member-1-adapted" / "report.html").exists()
+
+
+def test_states_outside_the_domain_of_the_recordings_are_said(home, monkeypatch):
+    monkeypatch.chdir(home)
+    lines = (home / "new" / "member-1.csv").read_text().splitlines()
+    far = [
+        lines[0],
+        *(
+            ",".join(f"{20 * float(v) if i else float(v):.6g}" for i, v in enumerate(line.split(",")))
+            for line in lines[1:]
+        ),
+    ]
+    (home / "far.csv").write_text("\n".join(far))
+    done = invoke("adapt", "run", "far.csv", "--horizon", 1, "--fit", "derivatives", "--friction", "none")
+    assert "outside the domain that the learner was trained in" in done.output
+
+
+def test_identify_and_bands_need_no_formula(home, monkeypatch):
+    monkeypatch.chdir(home)
+    done = invoke("identify", "run")
+    assert done.exit_code == 0, done.output
+    assert re.search(r"Independent terms of the family: \d", done.stdout)
+    assert "m is linear in the head" in done.stdout
+    done = invoke("bands", "run")
+    assert done.exit_code == 0, done.output
+    assert "recordings, what came later,  95%" in done.stdout
+
+
+def test_it_is_tested_again_from_its_checkpoint(home):
+    done = train_here(home / "home", f"ckpt_path={home / 'run'}", "logger=none", f"hydra.run.dir={home / 'again'}")
+    assert done.code == 0, done.stderr
+    assert results(home / "again")[0]["orbit_rel_median"] == results(home / "run")[0]["orbit_rel_median"]
+
+
+def test_orbits_can_be_learned_from(home):
+    done = train_here(
+        home / "home", *TINY, f"data.path={home / 'springs'}", "data.loss=orbits", f"hydra.run.dir={home / 'orbits'}"
+    )
+    assert done.code == 0, done.stderr
+    assert np.isfinite(float(results(home / "orbits")[0]["orbit_rel_median"]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["system=recorded", "algo=ridge"], "data.path is missing"),
+        (["system=recorded", "data.path=nowhere"], "there is no such folder"),
+        (["system=recorded", "data.path=nowhere", "+friction=viscous"], "what acts on their members is found"),
+        (["system=recorded", "data.path=nowhere", "algo=oracle", "model=parametric"], "they have none"),
+        (["data=recorded", "data.path=nowhere"], "go together"),
+    ],
+)
+def test_what_does_not_go_with_recordings_is_one_line(tmp_path, arguments, message):
+    done = train_here(tmp_path, *arguments, "logger=none", f"hydra.run.dir={tmp_path / 'run'}")
+    assert done.code == 1
+    assert message in done.stderr
+    assert done.stderr.strip().count("\n") == 0

@@ -1,0 +1,130 @@
+"""Folders and tables of members: what is read, and what is refused in which words."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from meta_hamiltonian.observations import ObservationError
+from meta_hamiltonian.observations.members import read_members
+from meta_hamiltonian.observations.shape import Asked
+
+T = np.arange(12) / 10
+
+
+def write(path: Path, header: str, *columns, separator: str = ",") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [separator.join(f"{value:.6g}" for value in row) for row in zip(*columns, strict=True)]
+    path.write_text("\n".join([header, *rows]) + "\n")
+    return path
+
+
+def swing(k: int = 0, scale: float = 1.0):
+    return scale * np.cos(T * (1 + k / 5)), -scale * np.sin(T * (1 + k / 5))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for k in range(3):
+        write(tmp_path / "family" / f"run{k + 1}.csv", "t (s),q (rad),p", T, *swing(k))
+    return tmp_path / "family"
+
+
+def test_a_folder_with_a_file_a_member(folder):
+    (folder / "members.csv").write_text("member,l\nrun1,1\nrun3,2\n")
+    found = read_members(folder, None, Asked())
+    assert [one.name for one in found.members] == ["run1", "run2", "run3"]
+    assert [dict(one.known) for one in found.members] == [{"l": "1"}, {}, {"l": "2"}]
+    assert not found.refused
+    position, momentum = found.domain.coordinates
+    assert (position.kind, position.unit, momentum.kind, found.domain.time_unit) == ("angle", "rad", "length", "s")
+
+
+def test_units_of_some_members_are_converted(folder):
+    write(folder / "run4.csv", "t (ms),q (deg),p (1)", 1000 * T, 180 / np.pi * swing()[0], swing()[1])
+    found = read_members(folder, None, Asked())
+    (last,) = found.members[-1].observations
+    assert np.allclose(last.t, T, atol=1e-6)
+    assert np.allclose(last.q[:, 0], swing()[0], atol=1e-5)
+    assert any("deg converted to rad" in note for note in found.notes)
+
+
+def test_a_folder_a_member_holds_several_trajectories(folder):
+    for k in range(2):
+        write(folder / "run9" / f"part{k}.csv", "t (s),q (rad),p", T, *swing(k))
+    last = read_members(folder, None, Asked()).members[-1]
+    assert last.name == "run9"
+    assert len(last.observations) == 2
+
+
+def test_one_table_with_a_column_of_members(tmp_path):
+    rows = [
+        f"{name},{t:.6g},{q:.6g},{p:.6g}"
+        for name, k in (("b", 0), ("a", 1))
+        for t, q, p in zip(T, *swing(k), strict=True)
+    ]
+    path = tmp_path / "all.csv"
+    path.write_text("\n".join(["apparatus,t,theta,p", *rows]))
+    found = read_members(path, "apparatus", Asked())
+    assert [one.name for one in found.members] == ["b", "a"]
+    assert np.allclose(found.members[1].observations[0].q[:, 0], swing(1)[0], atol=1e-5)
+    assert found.domain.coordinates[0].kind == "angle"
+    with pytest.raises(ObservationError, match=r"which column names them: data\.member=COLUMN"):
+        read_members(path, None, Asked())
+    with pytest.raises(ObservationError, match="there is no such column; choose from"):
+        read_members(path, "pendulum", Asked())
+
+
+def test_several_coordinates_and_what_is_said_of_them(tmp_path):
+    for k in range(2):
+        q, p = swing(k)
+        write(tmp_path / f"{k}.csv", "t,q1,q2,p1,p2", T, q, p, p, -q)
+    assert read_members(tmp_path, None, Asked()).domain.degrees_of_freedom == 2
+    found = read_members(tmp_path, None, Asked(angles=["q2"]))
+    assert [c.kind for c in found.domain.coordinates] == ["length", "angle", "length", "length"]
+    with pytest.raises(ObservationError, match=r"q3 is no position; choose from q1, q2"):
+        read_members(tmp_path, None, Asked(angles=["q3"]))
+
+
+def test_x_and_y_are_asked_for(tmp_path):
+    q, _ = swing()
+    write(tmp_path / "a.csv", "t,x,y", T, np.sin(q), -np.cos(q))
+    with pytest.raises(ObservationError, match=r"type data\.dofs=2 or data\.dofs=1"):
+        read_members(tmp_path, None, Asked())
+    found = read_members(tmp_path, None, Asked(dofs=1))
+    assert found.domain.coordinates[0].kind == "angle"
+    assert np.allclose(found.members[0].observations[0].q[:, 0], q, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("header", "columns", "why"),
+    [
+        ("t (s),q (rad),p", [T[:1], *(part[:1] for part in swing())], "ends after 1 instant"),
+        ("t (s),a,b", [T, *swing()], "unknown columns 'a', 'b'"),
+        ("t (s),q1,q2,p1,p2", [T, *swing(), *swing()], "it has 2 coordinates, and most members have 1"),
+        ("t (s),q (rad)", [T, swing()[0]], "it has no momenta p, and most members have"),
+        ("t (s),q (m),p", [T, *swing()], "its position is a length, and that of most members an angle"),
+        ("t (s),q,p", [T, *swing()], "it says no unit of q, and other members do"),
+        ("t (s),q (rad),p", [[], [], []], "it names its columns and has no rows"),
+    ],
+)
+def test_a_bad_member_is_named_with_a_reason(folder, header, columns, why):
+    write(folder / "strange.csv", header, *columns)
+    found = read_members(folder, None, Asked())
+    assert len(found.members) == 3
+    assert list(found.refused) == ["strange"]
+    assert why in found.refused["strange"]
+    assert "\n" not in found.refused["strange"]
+
+
+def test_what_holds_nothing_is_refused(tmp_path, folder):
+    (tmp_path / "empty").mkdir()
+    for path, words in (("empty", "holds no recordings"), ("nowhere", "there is no such folder")):
+        with pytest.raises(ObservationError, match=words):
+            read_members(tmp_path / path, None, Asked())
+    (folder / "members.csv").write_text("member,l\nrun8,1\n")
+    with pytest.raises(ObservationError, match="member run8, of which there is no recording"):
+        read_members(folder, None, Asked())
+    write(folder / "run1.txt", "t (s),q (rad),p", T, *swing())
+    with pytest.raises(ObservationError, match="member run1 stands there twice"):
+        read_members(folder, None, Asked())
