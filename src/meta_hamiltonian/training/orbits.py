@@ -62,7 +62,8 @@ class OrbitLoop(MetaModule):
         """
         super().__init__(learner, settings, max_skipped)
         members, inertia = data.recordings.train, data.recordings.inertia
-        if any(isinstance(one.observations, Derivatives) for one in members):
+        trajectories = [one.observations for one in members if not isinstance(one.observations, Derivatives)]
+        if len(trajectories) < len(members):
             raise ConfigError("data.loss=orbits is not allowed here: states without times have no orbits")
         learner.find_prior(data.known)
         with torch.no_grad():
@@ -72,8 +73,8 @@ class OrbitLoop(MetaModule):
             v = torch.linalg.lstsq(factor, centred, driver="gelsd").solution
         self.heads = nn.Parameter(v.to(heads))
         paths, owner = [], []
-        for i, one in enumerate(members):
-            for trajectory in one.observations:
+        for i, of_member in enumerate(trajectories):
+            for trajectory in of_member:
                 paths.append(canonical(trajectory, inertia))  # pyright: ignore[reportArgumentType]
                 owner.append(i)
         windows = Windows.of(paths, _LENGTH)
