@@ -26,11 +26,11 @@ COLUMNS = (
     "energy_mse_mean",
     "energy_mse_median",
     "adapt_seconds",
-    "orbit_rel_median",
-    "coverage_95",
 )
-"""Of `results.csv`. Other programs read them: their names and order stay. Those that need
-a true field are empty for recorded members, and the last two for simulated ones."""
+"""Of `results.csv`. Other programs read them: their names and order stay. Those that need a true field are empty for
+recorded members."""
+FORECAST_COLUMNS = ("orbit_rel_median", "coverage_95")
+"""After these, of recorded members."""
 USUAL_STEPS = 10
 """Gradient steps after which learners are compared at a glance, or fewer, where a learner takes fewer."""
 

@@ -12,7 +12,7 @@ from meta_hamiltonian.basics.devices import gather, rank, share
 from meta_hamiltonian.episodes.recordings import Recordings
 from meta_hamiltonian.evaluation.coverage import LEVELS
 from meta_hamiltonian.evaluation.forecasts import LEARNED, Forecast, figures, forecasts
-from meta_hamiltonian.evaluation.results import COLUMNS, write_rows
+from meta_hamiltonian.evaluation.results import COLUMNS, FORECAST_COLUMNS, write_rows
 from meta_hamiltonian.figures import save
 from meta_hamiltonian.figures.forecasts import forecast_figure
 from meta_hamiltonian.jobs.test import draw_training, track
@@ -44,7 +44,7 @@ def test_forecasts(
     if rank() != 0:
         return
     rows = _rows(config, trained, found)
-    write_rows(folder / "results.csv", COLUMNS, rows)
+    write_rows(folder / "results.csv", (*COLUMNS, *FORECAST_COLUMNS), rows)
     write_rows(folder / "forecasts.csv", _COLUMNS, [_of_member(one) for one in found])
     drawn = draw_training(trained, folder / "figures")
     if found:

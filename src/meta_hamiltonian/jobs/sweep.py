@@ -22,7 +22,7 @@ from hydra.utils import to_absolute_path
 from omegaconf import DictConfig, OmegaConf
 
 from meta_hamiltonian.basics.files import write_text
-from meta_hamiltonian.evaluation.results import COLUMNS, USUAL_STEPS, write_rows
+from meta_hamiltonian.evaluation.results import COLUMNS, FORECAST_COLUMNS, USUAL_STEPS, write_rows
 from meta_hamiltonian.jobs.families import by_family, table, without_common_overrides
 from meta_hamiltonian.jobs.job import read_finished
 
@@ -114,7 +114,8 @@ def summarize(sweep: Path, draw: bool = True) -> None:
     """Writes `summary.csv`, `summary.md` and `figures/` from what lies in the jobs' folders."""
     with filelock.FileLock(sweep / ".summary.lock"):
         rows = [row for job in _jobs(sweep) for row in _rows(job, sweep)]
-        write_rows(sweep / "summary.csv", _SUMMARY_COLUMNS, rows)
+        more = [column for column in FORECAST_COLUMNS if any(column in row for row in rows)]
+        write_rows(sweep / "summary.csv", (*_SUMMARY_COLUMNS, *more), rows)
         rows = without_common_overrides(rows)
         finished = [row for row in rows if row["status"] == "finished"]
         if (compared := _with_truth(finished)) and draw:
@@ -180,7 +181,7 @@ def _markdown(
         lines += _of_families(compared)
         lines += _of_figures(figures)
     if recorded := [row for row in finished if row not in compared]:
-        shown = ["job", "overrides", "algo", "n_systems", "n_diverged", "orbit_rel_median", "coverage_95"]
+        shown = ["job", "overrides", "algo", "n_systems", "n_diverged", *FORECAST_COLUMNS]
         lines += ["", "## Forecasts of recordings", "", *_table(shown, [_rounded(row) for row in recorded])]
     if times:
         spent = [{"": name, "time": value} for name, value in times]

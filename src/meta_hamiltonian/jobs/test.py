@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from meta_hamiltonian.basics.devices import device_of, rank, share
 from meta_hamiltonian.evaluation import Result, TestSet, evaluate, make_test_set
-from meta_hamiltonian.evaluation.results import COLUMNS, write_rows
+from meta_hamiltonian.evaluation.results import COLUMNS, FORECAST_COLUMNS, write_rows
 from meta_hamiltonian.figures import Shown, save, streamlines, training, trajectories
 from meta_hamiltonian.figures.spacetime import has_sites, spacetimes
 from meta_hamiltonian.learners.checkpoint import Trained
@@ -101,7 +101,7 @@ def track(logger: Logger | None, rows: Sequence[Mapping[str, Any]], figures: Seq
     """Sends the results and the figures to the logger."""
     if logger is None:
         return
-    measured = COLUMNS[COLUMNS.index("n_diverged") :]
+    measured = (*COLUMNS[COLUMNS.index("n_diverged") :], *FORECAST_COLUMNS)
     metrics = {
         f"{_place(row)}/{name.removesuffix('_mean')}": row[name] for row in rows for name in measured if name in row
     }
