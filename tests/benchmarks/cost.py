@@ -32,7 +32,7 @@ def step(algorithm, compile=False, **sizes):
     torch.manual_seed(0)
     net = HamiltonianNetwork(sizes["state_dim"], sizes["width"])
     learner = LEARNERS[algorithm](net, inner_steps=sizes["inner_steps"], compile=compile)
-    optimizer = torch.optim.AdamLoop(learner.parameters())
+    optimizer = torch.optim.Adam(learner.parameters())
     support, query = (
         Points(*torch.randn(2, sizes["tasks"], sizes["points"], sizes["state_dim"]).unbind()) for _ in range(2)
     )

@@ -17,7 +17,7 @@ def ridge(tasks: int) -> Program:
 
 
 def _program(learner, tasks: int) -> Program:
-    optimizer = torch.optim.AdamLoop(learner.parameters(), OUTER_LR)
+    optimizer = torch.optim.Adam(learner.parameters(), OUTER_LR)
     observed = episodes(tasks)
 
     def step():
