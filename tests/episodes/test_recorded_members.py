@@ -64,7 +64,7 @@ def test_the_domain_holds_what_was_observed_with_a_margin(springs):
 
 
 def test_rates_are_those_of_the_recordings(springs):
-    """Of a spring dp/dt is proportional to q, whatever its parameters."""
+    """A spring's dp/dt is proportional to q, whatever its parameters."""
     for one in load_recordings(str(springs)).train:
         q, rate = one.points.x[:, 0], one.points.dxdt[:, 1]
         assert np.corrcoef(q, rate)[0, 1] < -0.97

@@ -84,7 +84,7 @@ def kill(process: subprocess.Popen[str]) -> bool:
 
 
 def weights(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
-    """Of all checkpoints of runs, by their path in the folder."""
+    """The contents of all checkpoints of runs, by their path in the folder."""
     files = [file for file in folder.rglob("*.ckpt") if not file.name.startswith(".")]
     return {
         str(file.relative_to(folder)): {

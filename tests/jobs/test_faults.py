@@ -10,7 +10,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_nothing_is_lost_to_kills(tmp_path):
-    """Of a training; what a sweep keeps is tested in test_train.py, and by hand as the README shows."""
+    """A training goes on after each; what a sweep keeps is tested in test_train.py, and by hand as the README shows."""
     short = ("trainer.max_steps=600", "trainer.val_check_interval=100", "trainer.precision=64-true", "shots=5")
     command = [sys.executable, str(ROOT / "tests" / "faults" / "kills.py"), "training", *short, "--kills", "2"]
     environment = {**environment_of(tmp_path / "home"), "TMPDIR": str(tmp_path)}

@@ -29,7 +29,7 @@ def metrics(folder):
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """Of a run on one device, and of a sweep on two whose jobs need the same training; and what the sweep said."""
+    """A run on one device, and a sweep on two whose jobs need the same training; and what the sweep said."""
     folder = tmp_path_factory.mktemp("launch")
     arguments = (*RUN, "trainer.precision=64-true", "data.meta_batch=5", "data.val_tasks=5", "test.n_systems=5")
     one = train_here(folder / "home", *arguments, f"hydra.run.dir={folder}/1", "trainer.devices=1", "shots=[5,10]")

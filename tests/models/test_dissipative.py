@@ -30,7 +30,7 @@ def states(net, tasks=4, points=30):
 
 
 def heads(net, tasks=4, size=1.0):
-    """Of random signs: half of what they say of friction brings energy in."""
+    """Weights of random signs: half of what they say of friction brings energy in."""
     generator = torch.Generator().manual_seed(1)
     return {"head.weight": size * torch.randn(tasks, *net.head.weight.shape, dtype=torch.float64, generator=generator)}
 

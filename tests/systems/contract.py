@@ -13,7 +13,7 @@ TASKS, POINTS = 6, 12
 
 
 class FamilyContract:
-    """Of every family. Subclasses have a fixture `system`."""
+    """What every family keeps. Subclasses have a fixture `system`."""
 
     @pytest.fixture
     def drawn(self, system):
@@ -64,7 +64,7 @@ class FamilyContract:
 
 
 class SystemContract(FamilyContract):
-    """Of families that conserve energy."""
+    """What families that conserve energy keep."""
 
     def test_the_field_is_the_symplectic_gradient_by_autograd(self, system, drawn):
         parameters, x = drawn
@@ -105,7 +105,7 @@ class SystemContract(FamilyContract):
 
 
 class DampedContract(FamilyContract):
-    """Of families with friction. Subclasses have a fixture `plain`, the family without friction, too."""
+    """What families with friction keep. Subclasses have a fixture `plain`, the family without friction, too."""
 
     def test_energy_falls_at_the_rate_at_which_friction_works(self, system, drawn):
         """dH/dt = −d v · ∂R/∂v, where ∂R/∂v is that of autograd."""

@@ -29,7 +29,7 @@ LEARNED = "learned"
 _FEWEST = 4
 # Errors of a step of the forecasts, and steps that an orbit of a sample may take for each instant.
 _TOLERANCE, _STEPS = 1e-7, 20.0
-# Of the Hamiltonian network that is fitted to one member alone.
+# Width, depth, steps and rate of the Hamiltonian network that is fitted to one member alone.
 _WIDTH, _DEPTH, _ITERATIONS, _RATE = 64, 3, 500, 0.01
 
 
@@ -225,7 +225,7 @@ def _error(states: Float[Tensor, "later state"], halves: Halves) -> float:
 
 
 def _bands(found: Fit, t: Float[Tensor, " instants"]) -> list[tuple[Tensor, Tensor]]:
-    """Of what will be observed, which has errors too."""
+    """Credible intervals of what will be observed, which has errors too."""
     if found.samples is None or found.start_samples is None:
         return []
     orbits = found.samples.rollout(found.start_samples, t, _TOLERANCE, _STEPS * len(t)).states[1:].transpose(0, 1)

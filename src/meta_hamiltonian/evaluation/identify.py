@@ -98,7 +98,7 @@ def identify_recorded(
 
 
 def _r2_left_out(scores: Float[Tensor, "systems numbers"], value: Float[Tensor, " systems"]) -> float:
-    """Of a linear regression on all systems but the one that it predicts."""
+    """R² of a linear regression on all systems but the one that it predicts."""
     design = torch.cat([scores, torch.ones_like(scores[:, :1])], dim=1)
     basis, _ = torch.linalg.qr(design)
     left = value - basis @ (basis.mT @ value)
@@ -114,7 +114,7 @@ def _states(domain: Domain, n_systems: int) -> Float[Tensor, "states state"]:
 
 
 def _r2(heads: Float[Tensor, "systems weights"], value: Float[Tensor, " systems"]) -> float:
-    """Of a linear regression on one half of the systems, on the other half."""
+    """R² of a linear regression on one half of the systems, on the other half."""
     design = torch.cat([heads, torch.ones_like(heads[:, :1])], dim=1)
     design = design / design.square().mean(0).sqrt().clamp_min(torch.finfo(design.dtype).tiny)
     half = len(value) // 2

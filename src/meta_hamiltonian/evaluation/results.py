@@ -27,10 +27,10 @@ COLUMNS = (
     "energy_mse_median",
     "adapt_seconds",
 )
-"""Of `results.csv`. Other programs read them: their names and order stay. Those that need a true field are empty for
-recorded members."""
+"""The columns of `results.csv`. Other programs read them: their names and order stay. Those that need a true field are
+empty for recorded members."""
 FORECAST_COLUMNS = ("orbit_rel_median", "coverage_95")
-"""After these, of recorded members."""
+"""The columns that follow for recorded members."""
 USUAL_STEPS = 10
 """Gradient steps after which learners are compared at a glance, or fewer, where a learner takes fewer."""
 

@@ -14,7 +14,7 @@ from meta_hamiltonian.figures.shown import Shown
 from meta_hamiltonian.figures.style import add_title, broken, new_figure, number, steps_words
 
 FEWEST_SITES = 4
-"""Of a picture; a smaller ring is seen better in curves."""
+"""The fewest sites of a picture; a smaller ring is seen better in curves."""
 # Both ends are dark, and the colour-blind tell them apart.
 _POSITIONS, _WIDTHS = "PuOr", "cividis"
 

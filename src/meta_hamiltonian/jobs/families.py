@@ -7,7 +7,7 @@ from typing import Any
 from meta_hamiltonian.evaluation.results import USUAL_STEPS
 
 Row = Mapping[str, Any]
-"""Of `summary.csv`, of a job that has finished; its overrides without what all jobs share."""
+"""A row of `summary.csv` of a job that has finished; its overrides lack what all jobs share."""
 
 # Overrides that choose the family, or one of several measurements of the same algorithm.
 _NOT_THE_ALGORITHM = ("system", "friction", "drive", "seed", "shots")

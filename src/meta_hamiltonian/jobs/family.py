@@ -37,7 +37,7 @@ def class_settings(config: DictConfig) -> dict[str, dict[str, Any]]:
 
 
 def system_settings(config: DictConfig) -> dict[str, Any]:
-    """Of `system`, with friction and a drive around it: its class and its arguments."""
+    """The class and the arguments of `system`, with friction and a drive around it."""
     settings = _plain(config, "system")
     for group in AROUND:
         if config[group] is not None:

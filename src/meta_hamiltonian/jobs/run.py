@@ -159,7 +159,7 @@ def quiet_lightning() -> None:
 
 
 def _choose_accelerator(config: DictConfig) -> None:
-    """Of `auto` makes what there is."""
+    """Replaces `auto` by the kind of device that there is."""
     if config.trainer.accelerator == "auto":
         found = torch.cuda.is_available()
         config.trainer.accelerator = "gpu" if found else "cpu"

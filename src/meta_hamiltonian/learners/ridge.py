@@ -32,9 +32,9 @@ from meta_hamiltonian.models import AdaptedSystems, FieldNetwork
 
 # Columns of L, where they are found: before they are, and at most; and at most for few members.
 _FIRST_RANK, _MOST_RANK, _MOST_OF_FEW = 6, 24, 16
-# Of recorded members: a direction counts where it contributes this part of the noise, and this part of the largest.
+# A direction of recorded members counts where it contributes this part of the noise, and of the largest.
 _ABOVE, _SLIGHT = 0.25, 1e-4
-# Of expectation and maximisation, on all features and on few of them.
+# Rounds of expectation and maximisation on all features, and on few of them.
 _ROUNDS_OF_PRIOR, _MANY_ROUNDS = 8, 200
 # Few features are as good as all where they leave at most so many times the variance, or so many times that which the
 # errors of the rates alone make one expect: those of the states add to it.
@@ -54,7 +54,7 @@ _WIDENED = 3.0
 _TINY = torch.finfo(torch.float64).tiny
 Acting = Callable[[Float[Tensor, "tasks points n"]], Float[Tensor, "tasks points n terms"]]
 _SMALLEST_NOISE = 1e-28  # the square of what float64 resolves
-# Of the misfits: which directions of the features can be told apart, and how little their share is shrunk.
+# Which directions of the features of misfits can be told apart, and how little their share is shrunk.
 _RESOLVED, _SHRINKAGE = 1e-12, 0.1
 # Misfits below this part of the field do not matter to orbits, which have errors of their own.
 _MATTERS = 1e-6
@@ -332,7 +332,7 @@ class Ridge(Learner):
                 yield head_weights(self.net, self.columns(v))
 
     def posterior(self, support: Points, forces: Acting | None = None) -> Posterior:
-        """Of u ~ N(0, I) for each task, where v = mean + spread u.
+        """The posterior of u ~ N(0, I) for each task, where v = mean + spread u.
 
         **Arguments:** `forces`: what acts besides the Hamiltonian, in the units of the support; its coefficients are
         solved for with the head.

@@ -118,7 +118,7 @@ class Inputs(nn.Module):
     def slopes(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch windows local size"]:
         """∂u/∂x of each window, for the coordinates that it sees."""
         local = self._local(x)
-        # Of the coordinates that are given as they are; a copy, under vmap too.
+        # The slopes of coordinates that are given as they are; a copy, under vmap too.
         slopes = self.straight + local.new_zeros(*local.shape, self.size)
         m, k = len(self._lengths), len(self._harmonics)
         if self._angles:

@@ -20,7 +20,7 @@ OBSERVED = ("q,p", "q,v", "q")
 KNOWN = "members.csv"
 """The file in a folder of members that says what is known of them."""
 
-# Of a family's horizon, how long a recording is where nothing is said, and of how many instants.
+# How long a recording is where nothing is said, as a part of the family's horizon, and its instants.
 _PART, _INSTANTS = 0.5, 300
 _SPLIT = "recordings"
 

@@ -13,7 +13,7 @@ _DEGREE = 5
 _FEWEST, _MOST, _TRIALS = 3, 500, 60
 # Long samples are smoothed in pieces of so many, each with so many of its neighbours on either side.
 _PIECE, _OVERLAP = 200, 40
-# Of the largest value: what rounding alone leaves.
+# What rounding alone leaves, as a part of the largest value.
 _ROUNDING = 1e-14
 
 
@@ -110,7 +110,7 @@ def _best(t: np.ndarray, values: np.ndarray) -> tuple[BSpline, float]:
 def _smooth(t: np.ndarray, values: np.ndarray, span: float) -> tuple[Any, ...]:
     spline, square = _best(t, values)
     noise = np.sqrt(square / max(len(t) - len(spline.c), 1))
-    # Of coefficients c = R⁻¹Qᵀ y, with independent noise of y, a derivative bᵀc has the variance noise² ‖R⁻ᵀb‖².
+    # Where c = R⁻¹Qᵀ y and the noise of y is independent, a derivative bᵀc has the variance noise² ‖R⁻ᵀb‖².
     basis = BSpline(spline.t, np.eye(len(spline.c)), spline.k)
     triangle = np.linalg.qr(basis(t)).R
     errors = [

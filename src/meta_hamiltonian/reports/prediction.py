@@ -20,8 +20,8 @@ from meta_hamiltonian.inference.remarks import of_little_worth
 from meta_hamiltonian.models import AdaptedSystems
 
 INSTANTS = 201
-"""Of a prediction, at least."""
-# Of the shortest period that is predicted there are so many instants, if that is no more than so many in all.
+"""The fewest instants of a prediction."""
+# The shortest period that is predicted has so many instants, if that is no more than so many in all.
 _PER_PERIOD, _MOST = 60, 5001
 # Errors of a step of orbits, where the observations are exact and where they have noise.
 _EXACT, _NOISY = 1e-10, 1e-7

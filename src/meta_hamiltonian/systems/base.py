@@ -91,7 +91,7 @@ class SimulatedSystem(System):
     """Whether the field is that of the Hamiltonian alone; without, a network needs a dissipation beside its energy."""
 
     resistance: Resistance | None = None
-    """Of a family that does not conserve energy, what slows it down, where that is known."""
+    """What slows the members of a family down that does not conserve energy, where that is known."""
 
     turns: bool = False
     """Whether true orbits go round and round in those angles that may; else the box bounds them like lengths."""

@@ -9,7 +9,7 @@ from meta_hamiltonian.config import ConfigError, check_arguments
 from meta_hamiltonian.dynamics.friction import FRICTION
 from meta_hamiltonian.systems.base import Resistance, SimulatedSystem
 
-# Of v as a linear function of p: how far it may be from that for its mass to count as constant.
+# How far v may be from a linear function of p for the mass to count as constant.
 _CONSTANT = 1e-9
 _TRIED = 16
 

@@ -137,7 +137,7 @@ def test_compiled_code_gives_the_same_gradient():
 
 @pytest.mark.slow
 def test_without_a_compiler_one_warning_says_that_nothing_is_compiled(tmp_path):
-    """Of one learner and its copy: which step it is makes no difference to that."""
+    """One learner and its copy: which step it is makes no difference to that."""
     said = run("ANIL", CXX="/bin/false", TORCHINDUCTOR_CACHE_DIR=str(tmp_path))
     assert said.count("not compiled, since that does not work here") == 2, "one for each learner"
 

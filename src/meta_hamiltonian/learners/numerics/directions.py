@@ -22,7 +22,7 @@ _SMALLER = 1e-4
 
 
 class Directions(NamedTuple):
-    """Of the heads of many tasks, the directions in which they differ most.
+    """The directions in which the heads of many tasks differ most.
 
     - `mean`: the mean head.
     - `factor`: the directions, each times its singular value.

@@ -106,7 +106,7 @@ def loss_gradient(
         if i > 0:
             back = torch.bmm(q, weight)
         layers.append(Layer(weight, h[i], t[i], slope, g[i], q, q_of_a, q_of_u, q_of_c))
-        # Of the transposed shape the first layer's product is several times as fast.
+        # The first layer's product is several times as fast in the transposed shape.
         transposed = torch.baddbmm(torch.bmm(h[i].mT, q), t[i].mT, g[i])
         gradient[f"body.{i}.weight"], gradient[f"body.{i}.bias"] = transposed.mT, q.sum(1)
 

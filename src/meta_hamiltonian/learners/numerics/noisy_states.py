@@ -10,7 +10,7 @@ from torch import Tensor
 
 from meta_hamiltonian.episodes import Points
 
-# Of the state box, and of a task's largest rate: so that a coordinate observed at rest has a size.
+# A coordinate observed at rest has this part of the state box for its size, and of a task's largest rate.
 _SMALLEST = 1e-3
 
 
