@@ -16,8 +16,6 @@ import typer
 from meta_hamiltonian.jobs.threads import wait_passively
 
 if TYPE_CHECKING:
-    from meta_hamiltonian.evaluation.coverage import Coverage
-    from meta_hamiltonian.evaluation.identify import Identified
     from meta_hamiltonian.inference import Fit
     from meta_hamiltonian.learners.checkpoint import Trained
 
@@ -219,7 +217,7 @@ def bands(
 ) -> None:
     """Check the credible bands on new systems: how often the truth lies inside them.
 
-    Of a learner that was trained on recordings, on those of its test: the later half lies inside, or it does not.
+    A learner that was trained on recordings is checked on those of its test: how much of the later half lies inside.
 
     Example: `python -m meta_hamiltonian bands outputs/ridge`
     """
@@ -240,7 +238,9 @@ def bands(
         trained.learner.to(_device(device))
         orbits = max(1, n_systems // 10)
         if trained.system.domain_from_data:
-            found = _bands_of_recordings(trained)
+            from meta_hamiltonian.jobs.recorded import bands_of_recordings
+
+            found = bands_of_recordings(trained, lambda said: _warn([said]))
         else:
             found = list(coverage(trained.learner, trained.simulated, ks, noises, n_systems, orbits, seed))
         with _new_folder(out) as folder:
@@ -266,7 +266,7 @@ def identify(
 ) -> None:
     """Say what was learned: how many independent terms the family has, and whether the head knows its parameters.
 
-    Of a learner that was trained on recordings, the parameters are the numbers in members.csv.
+    Where a learner was trained on recordings, the parameters are the numbers in members.csv.
 
     Example: `python -m meta_hamiltonian identify outputs/ridge`
     """
@@ -281,7 +281,9 @@ def identify(
 
         _warn(_poor(trained))
         if trained.system.domain_from_data:
-            found = _identify_recordings(trained)
+            from meta_hamiltonian.jobs.recorded import identify_recordings
+
+            found = identify_recordings(trained)
         else:
             found = identify(trained.learner, trained.simulated, n_systems, seed)
         rows = [{"what": "error of the fields", "value": found.error}, {"what": "terms", "value": found.terms}]
@@ -323,32 +325,6 @@ def export(
         export(system, file)
         outputs = "H [batch], dx/dt [batch, 2n]" if system.has_energy else "dx/dt [batch, 2n]; it has no energy"
         print(f"{file}: states x [batch, 2n] in float64 -> {outputs}.")
-
-
-def _bands_of_recordings(trained: "Trained") -> "list[Coverage]":
-    """How often the later halves of the recordings of the test lie inside their bands."""
-    from meta_hamiltonian.evaluation.forecasts import coverage_of, forecasts
-    from meta_hamiltonian.jobs.recorded import read_again
-
-    recordings = read_again(trained.settings["training"]["data"])
-    members = recordings.test or recordings.val or recordings.train
-    part, inertia = 0.5, recordings.inertia
-    found = coverage_of(
-        forecasts(trained.learner, members, part, inertia, trained.validation_loss, False, lambda said: _warn([said]))
-    )
-    if not found:
-        raise ValueError("no recording of the test can be predicted, so that no bands can be checked")
-    return found
-
-
-def _identify_recordings(trained: "Trained") -> "Identified":
-    """What the recordings that it was trained on tell."""
-    from meta_hamiltonian.evaluation.identify import identify_recorded
-    from meta_hamiltonian.jobs.recorded import known_numbers, members_of, read_again
-
-    recordings = read_again(trained.settings["training"]["data"])
-    friction = trained.settings["recordings"].get("friction", [])
-    return identify_recorded(trained.learner, members_of(recordings, friction), known_numbers(recordings))
 
 
 def _load(run: Path, imports: list[str] | None) -> "Trained":

@@ -1,7 +1,7 @@
 """The recordings that a configuration names."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,10 +15,16 @@ from meta_hamiltonian.config import says
 from meta_hamiltonian.episodes import Episodes
 from meta_hamiltonian.episodes.recorded import RecordedDataModule, episodes_of
 from meta_hamiltonian.episodes.recordings import Recordings, load_recordings
+from meta_hamiltonian.evaluation.coverage import Coverage
+from meta_hamiltonian.evaluation.forecasts import coverage_of, forecasts
+from meta_hamiltonian.evaluation.identify import Identified, identify_recorded
 from meta_hamiltonian.learners.checkpoint import Trained
 from meta_hamiltonian.observations.shape import Asked
 
 log = logging.getLogger(__name__)
+
+# Bands are checked on what follows this part of each recording.
+_OBSERVED = 0.5
 
 # What says where the recordings are and how they are read; the other keys are of the data module.
 _READING = (
@@ -83,3 +89,24 @@ def known_numbers(recordings: Recordings) -> dict[str, Float[Tensor, " members"]
         if values.isfinite().all() and values.std() > 0:
             found[name] = values
     return found
+
+
+def bands_of_recordings(trained: Trained, said: Callable[[str], None]) -> list[Coverage]:
+    """How often the later halves of the recordings of the test lie inside their bands.
+
+    **Arguments:** `said`: is given a line about each member that cannot be predicted.
+    """
+    recordings = read_again(trained.settings["training"]["data"])
+    members = recordings.test or recordings.val or recordings.train
+    learner, loss = trained.learner, trained.validation_loss
+    found = coverage_of(forecasts(learner, members, _OBSERVED, recordings.inertia, loss, baselines=False, said=said))
+    if not found:
+        raise ValueError("no recording of the test can be predicted, so that no bands can be checked")
+    return found
+
+
+def identify_recordings(trained: Trained) -> Identified:
+    """What the recordings that a learner was trained on tell of its heads."""
+    recordings = read_again(trained.settings["training"]["data"])
+    friction = trained.settings["recordings"].get("friction", [])
+    return identify_recorded(trained.learner, members_of(recordings, friction), known_numbers(recordings))

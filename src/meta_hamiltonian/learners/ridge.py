@@ -15,7 +15,7 @@ from meta_hamiltonian.dynamics import Signal, Terms
 from meta_hamiltonian.episodes import Episodes, Points
 from meta_hamiltonian.learners.learner import Forced, Learner, Unknowns, check_observations
 from meta_hamiltonian.learners.loss import rescaled
-from meta_hamiltonian.learners.numerics.directions import ENOUGH, WORTH, Directions, find_directions
+from meta_hamiltonian.learners.numerics.directions import ENOUGH, WORTH, Directions, HeadRows, find_directions
 from meta_hamiltonian.learners.numerics.family_heads import FamilyHeads
 from meta_hamiltonian.learners.numerics.gram import cholesky_solve, ridge_factor
 from meta_hamiltonian.learners.numerics.linear_head import (
@@ -213,11 +213,13 @@ class Ridge(Learner):
         which afterwards serves as well without.
         """
         episodes, noise = rescaled(held_out) if self.scale == "task" else held_out, self.log_noise.exp().item()
-        found = find_directions(self.net, episodes, noise, _MOST_RANK, self.prior_factor)
+        rows = HeadRows.of(self.net, episodes)
+        among = (head_columns(own_head(self.net)), self.prior_factor)
+        found = find_directions(rows, noise, _MOST_RANK, among)
         if not self.finds_rank:
             return found
         if spare:
-            free = find_directions(self.net, episodes, noise, _MOST_RANK)
+            free = find_directions(rows, noise, _MOST_RANK)
             if found.losses.min() <= (WORTH * free.losses.min()).clamp_min(ENOUGH):
                 more = free.factor[:, self.rank : found.rank + spare]
                 if more.shape[1]:

@@ -6,7 +6,7 @@ import torch
 from meta_hamiltonian.episodes import sample_episodes
 from meta_hamiltonian.learners import Ridge
 from meta_hamiltonian.learners.loss import rescaled
-from meta_hamiltonian.learners.numerics.directions import find_directions
+from meta_hamiltonian.learners.numerics.directions import HeadRows, find_directions
 from meta_hamiltonian.models import NaturalNetwork
 from meta_hamiltonian.systems import HenonHeiles, Kepler, Spring
 from meta_hamiltonian.training.levenberg_marquardt import LevenbergMarquardt, VariableProjection, projected_parameters
@@ -23,7 +23,7 @@ def learner(system, **more):
 
 def test_a_family_that_the_body_describes_has_as_many_as_terms():
     """1/m, k and k q0: linear and quadratic terms need no training."""
-    found = find_directions(learner(Spring()).net, rescaled(held_out(Spring())), 1e-10, 12)
+    found = find_directions(HeadRows.of(learner(Spring()).net, rescaled(held_out(Spring()))), 1e-10, 12)
     assert found.rank == 3
     assert found.losses[2] < 1e-8 < found.losses[1]
     assert (found.singular_values[:3] > 1e-2).all()

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from meta_hamiltonian.episodes import Episodes
-from meta_hamiltonian.learners.numerics.linear_head import head_columns, head_problem, own_head
+from meta_hamiltonian.learners.numerics.linear_head import head_problem
 from meta_hamiltonian.models import FieldNetwork
 
 # More directions are taken only while they make the held-out loss smaller by this factor in all; of those that a body
@@ -39,12 +39,33 @@ class Directions(NamedTuple):
     rank: int
 
 
+class HeadRows(NamedTuple):
+    """The rows and targets of many tasks' heads, in float64.
+
+    - `support`, `query`: A and y of the two sets.
+    - `triangle`: R of the QR decomposition of all rows, divided by the root of their number: R w is as large as the
+        field of a head w.
+    """
+
+    support: tuple[Float[Tensor, "tasks rows features"], Float[Tensor, "tasks rows outputs"]]
+    query: tuple[Float[Tensor, "tasks rows features"], Float[Tensor, "tasks rows outputs"]]
+    triangle: Float[Tensor, "features features"]
+
+    @staticmethod
+    def of(net: FieldNetwork, tasks: Episodes) -> "HeadRows":
+        """**Arguments:** `tasks`: scaled as in training."""
+        a, y = (part.double() for part in head_problem(net, tasks.support))
+        a_query, y_query = (part.double() for part in head_problem(net, tasks.query))
+        design = torch.cat([a, a_query], dim=1)
+        triangle = torch.linalg.qr(design.flatten(0, 1), mode="r").R / design[..., 0].numel() ** 0.5
+        return HeadRows((a, y), (a_query, y_query), triangle)
+
+
 def find_directions(
-    net: FieldNetwork,
-    tasks: Episodes,
+    rows: HeadRows,
     noise: float,
     most: int,
-    among: Float[Tensor, "features columns"] | None = None,
+    among: tuple[Float[Tensor, "features outputs"], Float[Tensor, "features columns"]] | None = None,
 ) -> Directions:
     """Fits a head to all points of every task, and looks at how these heads differ.
 
@@ -53,28 +74,25 @@ def find_directions(
 
     **Arguments:**
 
-    - `net`: whose head is solved for.
-    - `tasks`: held-out ones, scaled as in training.
+    - `rows`: of held-out tasks.
     - `noise`: variance of the observations.
     - `most`: directions to look at.
-    - `among`: heads differ from the network's own by combinations of these columns; None is by anything.
+    - `among`: heads are w₀ and combinations of columns of L, these two; None is any head.
     """
-    own, columns = head_columns(own_head(net)).double(), None if among is None else among.double()
-    (support, y), (query, target) = (
-        tuple(part.double() for part in head_problem(net, points)) for points in (tasks.support, tasks.query)
-    )
+    (support, y), (query, target), triangle = rows
     design, targets = torch.cat([support, query], dim=1), torch.cat([y, target], dim=1)
-    if columns is None:
-        heads = _ridge(design, targets, _SMALLER * noise)
+    if among is None:
+        heads, worth = _ridge(design, targets, _SMALLER * noise), WORTH
     else:
+        own, columns = (part.double() for part in among)
         heads = own + columns @ _ridge(design @ columns, targets - design @ own, _RESOLVED)
+        most, worth = min(most, columns.shape[-1]), _WORTH_AMONG
     misfit = (targets - design @ heads).square().mean().item()
     mean = heads.mean(0)
     each = (heads - mean).mT.flatten(0, 1) / (len(heads) * heads.shape[-1]) ** 0.5
-    triangle = torch.linalg.qr(design.flatten(0, 1), mode="r").R / design[..., 0].numel() ** 0.5
     weights, values, _ = torch.linalg.svd(each @ triangle.mT, full_matrices=False)
     factor = each.mT @ weights
-    most = min(most, factor.shape[-1] if columns is None else columns.shape[-1])
+    most = min(most, factor.shape[-1])
     design, held_out = support @ factor[:, :most], query @ factor[:, :most]
     left, wanted = y - support @ mean, target - query @ mean
     losses = torch.stack(
@@ -83,7 +101,6 @@ def find_directions(
             for r in range(1, most + 1)
         ]
     )
-    worth = WORTH if columns is None else _WORTH_AMONG
     rank = 1 + int((losses <= (worth * losses.min()).clamp_min(ENOUGH)).long().argmax())
     return Directions(mean, factor[:, :most], values, losses, rank)
 
