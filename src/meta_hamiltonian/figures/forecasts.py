@@ -27,7 +27,7 @@ def forecast_figure(found: Sequence[Forecast], domain: Domain) -> Figure:
         axes.plot(observed.t, observed.q[:, 0], ".", color=OBSERVATIONS, markersize=2, label="observed")
         axes.plot(later, halves.rest[:, 0].numpy(), ".", color=TRUTH, markersize=2, label="later")
         seen = np.concatenate([observed.q[:, 0], halves.rest[:, 0].numpy()])
-        colours = iter(SERIES)
+        colours = iter(colour for colour in SERIES if colour not in (TRUTH, PREDICTION, OBSERVATIONS))
         for one in own:
             learned = one.method == LEARNED
             look = {"color": PREDICTION, "linewidth": 1.2} if learned else {"color": next(colours), "linewidth": 0.6}
