@@ -59,6 +59,35 @@ def test_an_orbit_does_not_depend_on_its_company(swings):
         torch.testing.assert_close(alone.states[:, 0], together[:, i], rtol=1e-10, atol=1e-10)
 
 
+def test_orbits_that_have_ended_are_left_out_and_change_nothing():
+    """Swings of very different frequencies, some of which leave the region."""
+    frequencies = torch.linspace(0.2, 8.0, 100, dtype=torch.float64)
+    x0 = torch.tensor([1.0, 0.0], dtype=torch.float64) * torch.linspace(0.5, 1.0, 100, dtype=torch.float64)[:, None]
+    evaluated = []
+
+    def some(rows):
+        own = frequencies[rows]
+
+        def field(x):
+            evaluated.append(len(x))
+            return torch.stack([own * x[:, 1], -own * x[:, 0]], dim=-1)
+
+        return field
+
+    def fast_and_far(x):
+        return x[..., 1].abs() > 0.99
+
+    whole = solve(some(slice(None)), x0, T, fast_and_far, 1e-8)
+    before, _ = sum(evaluated), evaluated.clear()
+    parts = solve(some(slice(None)), x0, T, fast_and_far, 1e-8, some=some)
+    assert sum(evaluated) < 0.7 * before
+    assert 0 < whole.diverged.sum() < 100
+    torch.testing.assert_close(parts.states, whole.states, rtol=0, atol=1e-13)
+    torch.testing.assert_close(parts.until, whole.until, rtol=0, atol=0)
+    assert (parts.diverged == whole.diverged).all()
+    assert parts.reasons == whole.reasons
+
+
 def test_a_smaller_tolerance_gives_a_smaller_error(swings):
     parameters, x0 = swings
     true = SYSTEM.orbit(x0, parameters, T)

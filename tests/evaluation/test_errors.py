@@ -73,7 +73,7 @@ def test_the_systems_and_their_points_are_the_first_of_the_test_split(few):
 
 
 def test_the_truth_has_no_error(few, adapted_to):
-    errors = measure(adapted_to(SYSTEM, few.parameters), few)
+    errors = measure([adapted_to(SYSTEM, few.parameters)], few)[0]
     assert errors.field_mse.max() == 0
     assert errors.field_rel.max() == 0
     assert errors.state_mse.max() < 1e-10
@@ -83,7 +83,7 @@ def test_the_truth_has_no_error(few, adapted_to):
 
 
 def test_the_zero_field_scores_what_the_protocol_says(hundred, adapted_to):
-    errors = measure(adapted_to(SYSTEM, hundred.parameters, zero), hundred)
+    errors = measure([adapted_to(SYSTEM, hundred.parameters, zero)], hundred)[0]
     torch.testing.assert_close(errors.field_rel, torch.ones(100).double(), rtol=1e-13, atol=0)
     torch.testing.assert_close(errors.field_mse, hundred.grid_field.square().sum(-1).mean(-1), rtol=1e-13, atol=0)
     assert 60 < errors.field_mse.mean() < 90  # about 74
@@ -98,7 +98,7 @@ def test_angles_are_not_wrapped(few, adapted_to):
     """A full turn away is as far away as it is."""
     turned = dataclasses.replace(few, orbit=few.orbit + torch.tensor([2 * math.pi, 0.0]).double())
     turned = dataclasses.replace(turned, orbit=torch.cat([few.orbit[:1], turned.orbit[1:]]))
-    errors = measure(adapted_to(SYSTEM, few.parameters), turned)
+    errors = measure([adapted_to(SYSTEM, few.parameters)], turned)[0]
     expected = torch.full((4,), (2 * math.pi) ** 2 * 200 / 201).double()
     torch.testing.assert_close(errors.state_mse, expected, rtol=1e-5, atol=0)
 
@@ -121,7 +121,7 @@ def test_a_field_that_is_not_finite_counts_as_the_zero_field_and_as_diverged(law
         ours = (parameters == few.parameters[1]).all(-1, keepdim=True)
         return torch.where(ours, law(x, parameters), SYSTEM.field(x, parameters))
 
-    errors = measure(adapted_to(SYSTEM, few.parameters, only_second), few)
+    errors = measure([adapted_to(SYSTEM, few.parameters, only_second)], few)[0]
     assert all_finite(errors)
     assert errors.diverged.tolist() == [False, True, False, False]
     assert errors.field_rel[1].item() == pytest.approx(1, rel=1e-13)
@@ -134,7 +134,7 @@ def test_a_field_that_is_not_finite_counts_as_the_zero_field_and_as_diverged(law
 
 
 def test_a_field_that_is_not_finite_anywhere_leaves_the_orbit_at_its_start(few, adapted_to):
-    errors = measure(adapted_to(SYSTEM, few.parameters, lambda x, parameters: x * math.nan), few)
+    errors = measure([adapted_to(SYSTEM, few.parameters, lambda x, parameters: x * math.nan)], few)[0]
     assert torch.equal(errors.orbits, few.orbit[:1].expand(201, 4, 2))
     assert errors.energy_mse.max() < 1e-20
 
@@ -146,7 +146,7 @@ def test_a_diverged_orbit_is_frozen_at_twice_the_box(few, adapted_to):
     def kicked(x, parameters):
         return torch.zeros_like(x) + torch.tensor([0.0, rate], dtype=x.dtype)
 
-    errors = measure(adapted_to(SYSTEM, few.parameters, kicked), few)
+    errors = measure([adapted_to(SYSTEM, few.parameters, kicked)], few)[0]
     assert errors.diverged.all()
     torch.testing.assert_close(
         errors.state_mse, torch.full((4,), SQUARED_DIAMETER, dtype=torch.float64), rtol=1e-12, atol=0
@@ -171,7 +171,7 @@ def test_a_diverged_orbit_is_frozen_at_twice_the_box(few, adapted_to):
     ids=["cube", "exponential", "fast", "enormous"],
 )
 def test_violent_fields_have_finite_errors(law, few, adapted_to):
-    errors = measure(adapted_to(SYSTEM, few.parameters, law), few)
+    errors = measure([adapted_to(SYSTEM, few.parameters, law)], few)[0]
     assert errors.diverged.all()
     assert all_finite(errors)
 
@@ -180,7 +180,7 @@ def test_violent_fields_have_finite_errors(law, few, adapted_to):
 def test_adaptation_at_a_rate_far_too_large_has_finite_errors(learner_class, few):
     learner = learner_class(HamiltonianNetwork(width=8, depth=2), lr=1e6)
     (adapted,) = learner.adapt_tasks(few.support, [60])
-    assert all_finite(measure(adapted, few))
+    assert all_finite(measure([adapted], few)[0])
 
 
 def numpy_field(layers, head, box):
@@ -208,7 +208,7 @@ def test_the_errors_of_an_adapted_network_by_numpy_and_scipy(few):
         for value in net.parameters():  # as large as trained ones
             value.mul_(4)
     (adapted,) = MAML(net, lr=0.3, scale="task").adapt_tasks(few.support, [10])
-    errors = measure(adapted, few)
+    errors = measure([adapted], few)[0]
     assert not errors.diverged.any(), "nothing is frozen here"
     assert (errors.field_rel - 1).abs().min() > 0.01, "nor close to the zero field"
 
@@ -248,7 +248,7 @@ def test_the_errors_of_an_adapted_network_by_numpy_and_scipy(few):
 
 def test_where_energy_is_lost_the_energy_error_is_against_the_true_energy_at_each_instant(adapted_to):
     test = make_test_set(Damped(Pendulum()), 3, shots=1, seed=0)
-    exact = measure(adapted_to(test.system, test.parameters), test)
+    exact = measure([adapted_to(test.system, test.parameters)], test)[0]
     assert (exact.energy_mse < 1e-10).all()
     assert (test.energy[0] > test.energy[-1]).all()
     assert test[1:].energy.shape == (201, 2)
@@ -256,7 +256,7 @@ def test_where_energy_is_lost_the_energy_error_is_against_the_true_energy_at_eac
     def without_friction(x, parameters):
         return Pendulum().field(x, parameters[..., :-1])
 
-    found = measure(adapted_to(test.system, test.parameters, without_friction), test)
+    found = measure([adapted_to(test.system, test.parameters, without_friction)], test)[0]
     expected = (test.energy - test.energy[0]).square().mean(0)  # its own energy stays that of the beginning
     torch.testing.assert_close(found.energy_mse, expected, rtol=1e-3, atol=1e-8)
 
@@ -264,7 +264,7 @@ def test_where_energy_is_lost_the_energy_error_is_against_the_true_energy_at_eac
 def test_the_phase_of_a_drive_goes_round_and_is_not_lost(adapted_to):
     test = make_test_set(Driven(Spring()), 3, shots=1, seed=0)
     assert test.orbit[-1, :, 1].max() > 4 * torch.pi
-    exact = measure(adapted_to(test.system, test.parameters), test)
+    exact = measure([adapted_to(test.system, test.parameters)], test)[0]
     assert not exact.diverged.any()
     assert (exact.state_mse < 1e-8).all()
     assert torch.equal(test.energy, test.initial_energy[None])

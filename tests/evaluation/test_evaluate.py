@@ -75,7 +75,7 @@ def test_diverged_orbits_are_counted(adapted_to, results, systems):
         runaway = torch.isin(parameters[..., :1], systems.parameters[1:3, 0])
         return torch.where(runaway, x**3 + 10, SYSTEM.field(x, parameters))
 
-    errors = measure(adapted_to(SYSTEM, systems.parameters, second_and_third_run_away), systems)
+    errors = measure([adapted_to(SYSTEM, systems.parameters, second_and_third_run_away)], systems)[0]
     figures = dataclasses.replace(results[0], errors=errors).figures()
     assert figures["n_diverged"] == 2
     assert type(figures["n_diverged"]) is int

@@ -12,7 +12,12 @@ from meta_hamiltonian.episodes import Episodes, Points, sample_episodes
 from meta_hamiltonian.learners import Ridge
 from meta_hamiltonian.models import HamiltonianNetwork, VectorFieldNetwork
 from meta_hamiltonian.systems import Pendulum
-from meta_hamiltonian.training.levenberg_marquardt import LevenbergMarquardt, VariableProjection, projected_parameters
+from meta_hamiltonian.training.levenberg_marquardt import (
+    LevenbergMarquardt,
+    NormalEquations,
+    VariableProjection,
+    projected_parameters,
+)
 
 SYSTEM = Pendulum()
 
@@ -34,7 +39,8 @@ class Curve:
 
     def normal_equations(self):
         jacobian = torch.func.jacrev(self.residual)(self.values.detach())
-        return jacobian.T @ jacobian, -jacobian.T @ self.residual(self.values.detach())
+        descent = -jacobian.T @ self.residual(self.values.detach())
+        return NormalEquations(self.loss(), jacobian.T @ jacobian, descent)
 
 
 def test_it_finds_the_least_squares_that_scipy_finds():
@@ -108,7 +114,7 @@ def test_the_normal_equations_are_those_of_the_query_predictions_after_the_solve
     parts = torch.func.jacrev(predictions, argnums=tuple(range(len(values))))(*values)
     expected = torch.cat([part.detach().flatten(1) for part in parts], dim=-1)
     with torch.no_grad():
-        matrix, descent = VariableProjection(learner, episodes).normal_equations()
+        _, matrix, descent = VariableProjection(learner, episodes).normal_equations()
     torch.testing.assert_close(matrix, expected.T @ expected, rtol=1e-4, atol=1e-5 * matrix.abs().max().item())
     down = -expected.T @ missed.flatten()
     torch.testing.assert_close(descent, down, rtol=1e-4, atol=1e-5 * down.abs().max().item())
@@ -131,8 +137,10 @@ class _Solved(torch.nn.Module):
 def test_the_loss_is_that_of_the_learner(kind):
     learner = ridge(kind, noise=1e-3)
     episodes = sample_episodes(SYSTEM, 5, 12, 6, 0, dtype=torch.float64)
-    loss = VariableProjection(learner, episodes).loss()
-    assert loss.item() == pytest.approx(learner.meta_loss(episodes).item(), rel=1e-12)
+    problem = VariableProjection(learner, episodes)
+    expected = pytest.approx(learner.meta_loss(episodes).item(), rel=1e-12)
+    assert problem.loss().item() == expected
+    assert problem.normal_equations().loss.item() == expected
 
 
 def test_steps_on_one_meta_batch_only_ever_lower_its_loss():
@@ -156,7 +164,8 @@ def test_points_that_a_task_does_not_have_do_not_enter_its_equations(kind):
         return Points(points.x, torch.where(mask[..., None], points.dxdt, 1e3), mask)
 
     hidden = Episodes(masked(whole.support, 6), masked(whole.query, 5))
-    (one, down), (other, too) = (VariableProjection(learner, e).normal_equations() for e in (short, hidden))
+    (_, one, down), (loss, other, too) = (VariableProjection(learner, e).normal_equations() for e in (short, hidden))
     torch.testing.assert_close(other, 7 / 5 * one, rtol=1e-9, atol=1e-9)  # weighted by all points over those there are
     torch.testing.assert_close(too, 7 / 5 * down, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(*(VariableProjection(learner, e).loss() for e in (short, hidden)), rtol=1e-10, atol=0)
+    torch.testing.assert_close(loss, VariableProjection(learner, hidden).loss(), rtol=1e-10, atol=0)

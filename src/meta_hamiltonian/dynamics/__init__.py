@@ -1,6 +1,7 @@
 """What a system is made of: its structure, the domain of its states, its orbits."""
 
 from meta_hamiltonian.dynamics.domain import Coordinate, Domain, Exclusion
+from meta_hamiltonian.dynamics.dop853 import Field
 from meta_hamiltonian.dynamics.forces import Forces, Signal, Terms
 from meta_hamiltonian.dynamics.friction import FRICTION
 from meta_hamiltonian.dynamics.orbits import Orbits, integrate
@@ -13,6 +14,7 @@ __all__ = [
     "Coordinate",
     "Domain",
     "Exclusion",
+    "Field",
     "Forces",
     "Orbits",
     "Signal",

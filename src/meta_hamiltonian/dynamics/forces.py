@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from meta_hamiltonian.dynamics.friction import FRICTION
@@ -54,7 +54,7 @@ class Forces:
         if (self.coefficients < 0).any():
             raise ValueError("coefficients of friction must be at least 0: friction takes energy out")
 
-    def __getitem__(self, tasks: int | slice) -> "Forces":
+    def __getitem__(self, tasks: int | slice | Int[Tensor, " some"]) -> "Forces":
         own = slice(tasks, tasks + 1) if isinstance(tasks, int) else tasks
         return dataclasses.replace(self, coefficients=self.coefficients[own], gains=self.gains[own])
 

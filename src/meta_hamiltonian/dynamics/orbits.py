@@ -36,6 +36,10 @@ class Orbits(NamedTuple):
     until: Float[Tensor, " systems"]
     reasons: Sequence[str]
 
+    def of(self, systems: slice) -> "Orbits":
+        """Those of some of the systems."""
+        return Orbits(self.states[:, systems], self.diverged[systems], self.until[systems], self.reasons[systems])
+
 
 def integrate(
     field: Callable[[Float[Tensor, "systems state"]], Float[Tensor, "systems state"]],

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from meta_hamiltonian.dynamics import Orbits
 from meta_hamiltonian.evaluation.testset import TestSet
 from meta_hamiltonian.models import AdaptedSystems
 
@@ -38,8 +39,8 @@ class Errors:
         return Errors(*(torch.cat([getattr(part, n) for part in parts], int(n == "orbits")) for n in names))
 
 
-def measure(adapted: AdaptedSystems, test: TestSet) -> Errors:
-    """Compares adapted systems with the true ones.
+def measure(adapted: Sequence[AdaptedSystems], test: TestSet) -> list[Errors]:
+    """Compares adapted systems with the true ones, as often as these were adapted.
 
     - `field_mse`: mean over the grid, as far as the member admits its states, of ‖f̂ − f‖².
     - `field_rel`: that over the mean of ‖f‖².
@@ -52,15 +53,33 @@ def measure(adapted: AdaptedSystems, test: TestSet) -> Errors:
         they are free.
 
     A field that is not finite somewhere on the grid counts as the zero field.
+
+    **Arguments:** `adapted`: the systems of the test after other numbers of steps or observations, of one network.
     """
+    orbits = _orbits(adapted, test)
+    return [_errors(systems, own, test) for systems, own in zip(adapted, orbits, strict=True)]
+
+
+def _orbits(adapted: Sequence[AdaptedSystems], test: TestSet) -> list[Orbits]:
+    """The predicted orbits.
+
+    Where each has steps of its own, all are followed together: a step of many takes hardly longer than one of few.
+    """
+    bounded_angles = any(c.kind == "angle" for c in test.system.domain.coordinates) and not test.system.turns
+    if bounded_angles:
+        return [systems.rollout_in_box(test.orbit[0], test.t) for systems in adapted]
+    times = len(adapted)
+    together = AdaptedSystems.joined(adapted).rollout(test.orbit[0].repeat(times, 1), test.t)
+    each = len(together.diverged) // times
+    return [together.of(slice(i * each, (i + 1) * each)) for i in range(times)]
+
+
+def _errors(adapted: AdaptedSystems, orbits: Orbits, test: TestSet) -> Errors:
     power = test.grid_mean(test.grid_field.square().sum(-1))
     field_mse = test.grid_mean((adapted.field(test.grid) - test.grid_field).square().sum(-1))
     finite = field_mse.isfinite()  # of a field whose square overflows no error can be given either
     field_mse = torch.where(finite, field_mse, power)
 
-    bounded_angles = any(c.kind == "angle" for c in test.system.domain.coordinates) and not test.system.turns
-    follow = adapted.rollout_in_box if bounded_angles else adapted.rollout
-    orbits = follow(test.orbit[0], test.t)
     diverged = orbits.diverged | ~finite
     state_mse = (orbits.states - test.orbit).square().sum(-1).mean(0)
     squared_diameter = sum((2 * half) ** 2 for half in test.system.state_box)

@@ -1,6 +1,7 @@
 """Adapts a learner to the test systems: one result for each K and number of gradient steps."""
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 
@@ -13,6 +14,9 @@ from meta_hamiltonian.evaluation.errors import Errors, measure
 from meta_hamiltonian.evaluation.testset import TestSet
 from meta_hamiltonian.learners import Learner
 from meta_hamiltonian.models import AdaptedSystems
+
+# So many systems are compared with the true ones at once.
+_TOGETHER = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +75,19 @@ def evaluate(learner: Learner, test: TestSet, shots: Sequence[int], steps: Seque
     steps = learner.tested_steps(steps)
     device = learner.net.state_box.device
     test = test.to(device)
+    at_once = max(1, _TOGETHER // max(1, len(test.parameters)))
+    adapted = _adapted(learner, test, shots, steps)
+    while some := list(itertools.islice(adapted, at_once)):
+        errors = measure([systems for _, _, systems, _ in some], test)
+        for (k, count, systems, seconds), own in zip(some, errors, strict=True):
+            yield Result(k, count, own.to("cpu"), systems.to("cpu"), seconds)
+
+
+def _adapted(
+    learner: Learner, test: TestSet, shots: Sequence[int], steps: Sequence[int]
+) -> Iterator[tuple[int, int, AdaptedSystems, float]]:
+    """K, the number of steps, the systems, and the seconds that they took."""
+    device = learner.net.state_box.device
     for k in shots:
         adapted = learner.adapt_tasks(test.support.first(k), steps)
         seconds = 0.0
@@ -80,4 +97,4 @@ def evaluate(learner: Learner, test: TestSet, shots: Sequence[int], steps: Seque
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             seconds += time.perf_counter() - start
-            yield Result(k, count, measure(systems, test).to("cpu"), systems.to("cpu"), seconds)
+            yield k, count, systems, seconds

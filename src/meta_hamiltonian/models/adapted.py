@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import scipy.optimize
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from meta_hamiltonian.dynamics import Forces, Orbits, integrate, solve
+from meta_hamiltonian.dynamics import Field, Forces, Orbits, integrate, solve
 from meta_hamiltonian.models.network import FieldNetwork
 
 # Points an axis that locate the lowest energy, before it is polished.
@@ -26,6 +26,11 @@ _BATCH_TOLERANCE, _USER_TOLERANCE = 1e-8, 1e-10
 _BATCH_STEPS, _USER_STEPS = 2e4, 1e5
 # States evaluated at once: few enough that a layer's values stay in the cache of a CPU, or in the memory of a GPU.
 _CHUNK, _ON_GPU = 4096, 2**20
+
+
+# Which of the systems; and their fields, at states and, where inputs act, times.
+_Rows = slice | Int[Tensor, " some"]
+_Law = Callable[[Tensor, Tensor | None], Tensor]
 
 
 class StoppedOrbitWarning(UserWarning):
@@ -70,12 +75,15 @@ class AdaptedSystems:
         together = Forces.joined(forces) if forces else None
         return AdaptedSystems(first.net, own, torch.cat([part.scale for part in parts]), together)
 
+    def some(self, tasks: _Rows) -> "AdaptedSystems":
+        """Some of the systems."""
+        own = {name: value[tasks] for name, value in self.parameters.items()}
+        forces = None if self.forces is None else self.forces[tasks]
+        return AdaptedSystems(self.net, own, self.scale[tasks], forces)
+
     def first(self, count: int) -> "AdaptedSystems":
         """So many of the systems, evenly chosen."""
-        every = max(1, len(self.scale) // count)
-        own = {name: value[::every] for name, value in self.parameters.items()}
-        forces = None if self.forces is None else self.forces[slice(None, None, every)]
-        return AdaptedSystems(self.net, own, self.scale[::every], forces)
+        return self.some(slice(None, None, max(1, len(self.scale) // count)))
 
     def field(
         self, x: Float[Tensor, "tasks points state"], t: Float[Tensor, "tasks points"] | None = None
@@ -123,24 +131,45 @@ class AdaptedSystems:
         - `tolerance`: relative and absolute error of a step.
         - `steps`: an orbit that takes more of them ends where it is.
         """
-        return self._solve(lambda x, t: self.field(x[:, None], t)[:, 0], x0, t, tolerance, steps)
 
-    def _solve(
-        self, field: Callable[[Tensor, Tensor | None], Tensor], x0: Tensor, t: Tensor, tolerance: float, steps: float
-    ) -> Orbits:
-        """Follows orbits; where inputs act, the time is one more coordinate."""
+        def law(rows: _Rows) -> _Law:
+            some = self.some(rows)
+            return lambda x, t: some.field(x[:, None], t)[:, 0]
+
+        return self._solve(law, x0, t, tolerance, steps)
+
+    def _solve(self, law: Callable[[_Rows], _Law], x0: Tensor, t: Tensor, tolerance: float, steps: float) -> Orbits:
+        """Follows orbits; where inputs act, the time is one more coordinate.
+
+        **Arguments:** `law`: gives the fields at the states, and times, of some of the orbits, by their rows.
+        """
         domain = self.net.domain
         outside = functools.partial(domain.outside, reach=REACH)
         if self.forces is None or self.forces.signal is None:
-            return solve(lambda x: field(x, None), x0, t, outside, tolerance, steps, domain.sizes)
 
-        def with_time(y: Tensor) -> Tensor:
-            return torch.cat([field(y[:, :-1], y[:, -1:]), torch.ones_like(y[:, -1:])], dim=-1)
+            def alone(rows: _Rows) -> Field:
+                own = law(rows)
+                return lambda x: own(x, None)
+
+            return solve(alone(slice(None)), x0, t, outside, tolerance, steps, domain.sizes, some=alone)
+
+        def with_time(rows: _Rows) -> Field:
+            own = law(rows)
+            return lambda y: torch.cat([own(y[:, :-1], y[:, -1:]), torch.ones_like(y[:, -1:])], dim=-1)
 
         start = torch.cat([x0, t[:1].to(x0).expand(len(x0), 1)], dim=-1)
         sizes = (*domain.sizes, math.inf)  # the time has no error
-        corners = self.forces.signal.t
-        orbits = solve(with_time, start, t, lambda y: outside(y[..., :-1]), tolerance, steps, sizes, corners)
+        orbits = solve(
+            with_time(slice(None)),
+            start,
+            t,
+            lambda y: outside(y[..., :-1]),
+            tolerance,
+            steps,
+            sizes,
+            self.forces.signal.t,
+            some=with_time,
+        )
         return orbits._replace(states=orbits.states[..., :-1])
 
     def rollout_in_box(self, x0: Float[Tensor, "tasks state"], t: Float[Tensor, " instants"]) -> Orbits:
@@ -218,8 +247,8 @@ class Adapted:
         self, x0: Float[Tensor, "orbits state"], t: Float[Tensor, " instants"], tolerance: float = _USER_TOLERANCE
     ) -> Orbits:
         """The same with the time until which each orbit is known, in float64."""
-        field = lambda x, t: self.systems.field(x[None], None if t is None else t.mT)[0]  # noqa: E731
-        return self.systems._solve(field, x0.double(), t.double(), tolerance, _USER_STEPS)
+        law: _Law = lambda x, t: self.systems.field(x[None], None if t is None else t.mT)[0]  # noqa: E731
+        return self.systems._solve(lambda rows: law, x0.double(), t.double(), tolerance, _USER_STEPS)
 
     def _points(self, x: Tensor) -> Tensor:
         return x.double().reshape(1, -1, x.shape[-1])

@@ -6,11 +6,11 @@ import math
 from typing import ClassVar, NamedTuple, cast
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from meta_hamiltonian.basics.random import uniform
-from meta_hamiltonian.dynamics import Domain, autograd_field, reference_orbits, solve
+from meta_hamiltonian.dynamics import Domain, Field, autograd_field, reference_orbits, solve
 
 # Relative tolerance of the true orbits.
 _TRUE = 1e-12
@@ -249,7 +249,12 @@ class SimulatedSystem(System):
         flat = x0.flatten(0, 1)
         t = torch.tensor([0.0, self.horizon], dtype=torch.float64, device=x0.device)
         outside = functools.partial(self.domain.outside, reach=_INSIDE, angles=not self.turns)
-        orbits = solve(lambda x: self.field(x, own), flat, t, outside, tolerance, sizes=self.domain.sizes)
+
+        def some(rows: slice | Int[Tensor, " some"]) -> Field:
+            of_these = own[rows]
+            return lambda x: self.field(x, of_these)
+
+        orbits = solve(some(slice(None)), flat, t, outside, tolerance, sizes=self.domain.sizes, some=some)
         return (~orbits.diverged & ~outside(flat) & self.admits(flat, own)).unflatten(0, x0.shape[:2])
 
     def orbit(

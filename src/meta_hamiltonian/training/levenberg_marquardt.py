@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -18,10 +18,23 @@ from meta_hamiltonian.learners.numerics.linear_head import head_columns, head_we
 _TRIALS = 10
 _LESS, _MORE = 1 / 3, 4.0
 _SMALLEST, _LARGEST = 1e-15, 1e6
-# Points whose Jacobians are held at once on a CPU; of a GPU's memory, the part that they may take, and how many numbers
-# are held for each of theirs.
+# On a CPU, points whose Jacobians are held at once, and numbers of features, which fit into its cache; of a GPU's
+# memory, the part that Jacobians may take, and how many numbers are held for each of theirs.
 _CHUNK = 1024
+_NUMBERS = 2**21
 _PART_OF_MEMORY, _ARRAYS = 0.25, 3
+
+
+class NormalEquations(NamedTuple):
+    """What a step is made of.
+
+    - `loss`: as [`LeastSquares.loss`][] gives it.
+    - `matrix`, `descent`: JᵀJ and −Jᵀr, J the Jacobian of the residuals r.
+    """
+
+    loss: Float[Tensor, ""]
+    matrix: Float[Tensor, "size size"]
+    descent: Float[Tensor, " size"]
 
 
 class LeastSquares(Protocol):
@@ -31,8 +44,8 @@ class LeastSquares(Protocol):
         """‖r‖², or in proportion to it."""
         ...
 
-    def normal_equations(self) -> tuple[Float[Tensor, "size size"], Float[Tensor, " size"]]:
-        """JᵀJ and −Jᵀr, J the Jacobian of r."""
+    def normal_equations(self) -> "NormalEquations":
+        """They and the loss, at the current parameters."""
         ...
 
 
@@ -65,8 +78,7 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         problem = closure()
         (group,) = self.param_groups
         parameters: list[nn.Parameter] = group["params"]
-        before = problem.loss()
-        matrix, descent = problem.normal_equations()
+        before, matrix, descent = problem.normal_equations()
         scale = matrix.diagonal().clone()
         scale += 1e-12 * scale.max()
         start = nn.utils.parameters_to_vector(parameters)
@@ -121,24 +133,43 @@ class VariableProjection:
 
     def loss(self) -> Float[Tensor, ""]:
         """The mean over the tasks of all devices."""
-        losses = self.learner.task_losses(self.episodes)
-        total, tasks = sum_over_ranks(torch.stack([losses.sum(), losses.new_full((), len(losses))]))
-        return total / tasks
+        return self._mean([self.learner.task_losses(part).sum() for part in self._parts(self._losses_at_once())])
 
-    def normal_equations(self) -> tuple[Float[Tensor, "size size"], Float[Tensor, " size"]]:
-        """JᵀJ and −Jᵀr, summed over the tasks of all devices."""
+    def normal_equations(self) -> NormalEquations:
+        """The mean loss over the tasks of all devices; JᵀJ and −Jᵀr, summed over them."""
         if self.learner.estimates_prior and not self.learner.uses_body:
             size = sum(value.numel() for value in self.parameters.values())
             some = next(iter(self.parameters.values()))
-            return some.new_zeros(size, size), some.new_zeros(size)
-        at_once = self._tasks_at_once()
-        matrix, descent = self._of_tasks(self.episodes[:at_once])
-        for start in range(at_once, len(self.episodes), at_once):
-            of_these = self._of_tasks(self.episodes[start : start + at_once])
-            matrix += of_these[0]
-            descent += of_these[1]
+            return NormalEquations(self.loss(), some.new_zeros(size, size), some.new_zeros(size))
+        first, *others = self._parts(self._tasks_at_once())
+        loss, matrix, descent = self._of_tasks(first)
+        losses = [loss]
+        for part in others:
+            of_these = self._of_tasks(part)
+            losses.append(of_these.loss)
+            matrix += of_these.matrix
+            descent += of_these.descent
         order = self._order(matrix.device)
-        return sum_over_ranks(matrix[order[:, None], order]), sum_over_ranks(descent[order])
+        matrix, descent = sum_over_ranks(matrix[order[:, None], order]), sum_over_ranks(descent[order])
+        return NormalEquations(self._mean(losses), matrix, descent)
+
+    def _mean(self, losses: list[Float[Tensor, ""]]) -> Float[Tensor, ""]:
+        """The sums of losses of parts of the tasks as a mean over the tasks of all devices."""
+        total = torch.stack(losses).sum()
+        total, tasks = sum_over_ranks(torch.stack([total, total.new_full((), len(self.episodes))]))
+        return total / tasks
+
+    def _parts(self, most: int) -> list[Episodes]:
+        """The tasks in parts of about the same size."""
+        tasks = len(self.episodes)
+        at_once = math.ceil(tasks / math.ceil(tasks / most))
+        return [self.episodes[start : start + at_once] for start in range(0, tasks, at_once)]
+
+    def _losses_at_once(self) -> int:
+        """As many tasks as have their features in a CPU's cache; on a GPU all."""
+        support, query = self.episodes.support.x, self.episodes.query.x
+        each = (support[0].numel() + query[0].numel()) * self.learner.net.head.in_features
+        return len(self.episodes) if query.is_cuda else max(1, _NUMBERS // each)
 
     def _tasks_at_once(self) -> int:
         """As many as stay in a CPU's cache; on a GPU as many as fit into a part of its memory."""
@@ -149,11 +180,12 @@ class VariableProjection:
         body = sum(self.parameters[f"net.{name}"].numel() for name in self._body_names)
         products = _ARRAYS * points * net.state_dim + net.head.weight.numel()
         memory = torch.cuda.get_device_properties(x.device).total_memory
-        most = max(1, int(_PART_OF_MEMORY * memory) // (x.element_size() * body * products))
-        return math.ceil(len(self.episodes) / math.ceil(len(self.episodes) / most))  # of about the same size
+        return max(1, int(_PART_OF_MEMORY * memory) // (x.element_size() * body * products))
 
-    def _of_tasks(self, episodes: Episodes) -> tuple[Float[Tensor, "size size"], Float[Tensor, " size"]]:
-        """Both for some of the tasks; the weights are those of the body, and then those of [w₀ L], row by row.
+    def _of_tasks(self, episodes: Episodes) -> NormalEquations:
+        """They for some of the tasks, whose losses are added up.
+
+        The weights are those of the body, and then those of [w₀ L], row by row.
 
         The field is A w with w = [w₀ L] u and u = (1, v), so that its rates along [w₀ L] are those along w times u:
         products with A and with the body's Jacobian are all that is needed, whatever the number of columns of L.
@@ -183,7 +215,7 @@ class VariableProjection:
         head_head = torch.einsum("tfg,trs->frgs", head.mT @ head, u @ u.mT).flatten(2).flatten(0, 1)
         matrix = torch.cat([torch.cat([gram_of(flat), body_head], dim=1), torch.cat([body_head.mT, head_head], dim=1)])
         descent = torch.cat([flat.mT @ left.flatten(), torch.einsum("tfo,tro->fr", along, u).flatten()])
-        return matrix, descent
+        return NormalEquations(left.square().sum() / query.x.shape[1], matrix, descent)
 
     def _body(
         self, episodes: Episodes, v: Float[Tensor, "tasks rank outputs"]
