@@ -82,8 +82,7 @@ class NaturalNetwork(FieldNetwork):
         self.bilinear: Tensor
         self.first: Tensor
         self.second: Tensor
-        self.firsts: Tensor
-        self.seconds: Tensor
+        self.pairs: Tensor
         self.momenta: Tensor
         self.positions: Tensor
         self.places: Tensor
@@ -96,10 +95,12 @@ class NaturalNetwork(FieldNetwork):
         self.register_buffer("constant", torch.tensor([float(not f) for f in factors]), persistent=False)
         self.register_buffer("linear", linear, persistent=False)
         self.register_buffer("bilinear", bilinear, persistent=False)
-        # The products uᵢ uⱼ: which they are, and a row for each that says where its factors stand.
-        for places, name in zip(zip(*products, strict=True), ("first", "second"), strict=True):
-            self.register_buffer(name, torch.tensor(places), persistent=False)
-            self.register_buffer(f"{name}s", torch.eye(size)[list(places)], persistent=False)
+        # The products uᵢ uⱼ: which they are, and the matrix of second derivatives of each in a row.
+        first, second = map(list, zip(*products, strict=True))
+        outer = torch.eye(size)[first, :, None] * torch.eye(size)[second, None, :]
+        self.register_buffer("first", torch.tensor(first), persistent=False)
+        self.register_buffer("second", torch.tensor(second), persistent=False)
+        self.register_buffer("pairs", (outer + outer.mT).flatten(1), persistent=False)
 
     @property
     def plain_features(self) -> slice:
@@ -133,7 +134,7 @@ class NaturalNetwork(FieldNetwork):
         """A(x) = Ω (∂φ/∂x)ᵀ, so that the field is A(x) w: linear in the head."""
         u, slopes = self.inputs(x), self.inputs.slopes(x)
         of_all = self.activation.derivatives(self.body(u))
-        of_positions = self.activation.derivatives(self.coefficients(u[..., self.positions]))
+        of_positions = self.activation.derivatives(self.coefficients(u.index_select(-1, self.positions)))
         factors, rates = self._factors(u)
         both = (slopes[..., self.positions] @ self.coefficients.weight.mT) * of_positions[1].unsqueeze(-2)
         both = both.unsqueeze(-1) * factors[..., None, None, :]
@@ -156,7 +157,7 @@ class NaturalNetwork(FieldNetwork):
             u, slopes, head = self.inputs(x), self.inputs.slopes(x), self._head(parameters)
             c_all, c_positions, _, c_products = head.split(self._parts, dim=-1)
             _, _, bent, _ = self.activation.derivatives(self.body(u))
-            value, slope, curved, _ = self.activation.derivatives(self.coefficients(u[..., self.positions]))
+            value, slope, curved, _ = self.activation.derivatives(self.coefficients(u.index_select(-1, self.positions)))
             factors, rates = self._factors(u)
             c = c_positions.unflatten(-1, (-1, factors.shape[-1]))
             hessian = (self.body.weight.mT * (c_all * bent).unsqueeze(-2)) @ self.body.weight
@@ -168,9 +169,7 @@ class NaturalNetwork(FieldNetwork):
             hessian[..., q[:, None], p] += qp
             hessian[..., p[:, None], q] += qp.mT
             hessian[..., p[:, None], p] += (of_factors @ self.bilinear.flatten(1)).unflatten(-1, (len(p), len(p)))
-            second = c_products.new_zeros(*c_products.shape[:-1], *hessian.shape[-2:])
-            second[..., self.first, self.second] = c_products
-            hessian = slopes @ (hessian + second + second.mT) @ slopes.mT
+            hessian = slopes @ (hessian + self._quadratic(c_products)) @ slopes.mT
             if not self.inputs.scaled:
                 hessian = hessian + self.inputs.curvature(x, self._gradient(u, head))
             return hamiltonian_field(self.inputs.gathered_pairs(hessian).mT).mT
@@ -221,15 +220,15 @@ class NaturalNetwork(FieldNetwork):
 
     def _factors(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """1, pᵢ and pᵢ pⱼ, and their derivatives with respect to p, `[..., factors, momenta]`."""
-        p = u[..., self.momenta]
-        curved = torch.einsum("mij,...j->...mi", self.bilinear, p)
-        values = self.constant + p @ self.linear.mT + (curved @ p.unsqueeze(-1))[..., 0] / 2
+        p = u.index_select(-1, self.momenta)
+        curved = (p @ self.bilinear.flatten(0, 1).mT).unflatten(-1, self.linear.shape)
+        values = self.constant + p @ self.linear.mT + (curved * p.unsqueeze(-2)).sum(-1) / 2
         return values, self.linear + curved
 
     def _energy(self, x: Tensor, head: Tensor) -> Tensor:
         u = self.inputs(x)
         of_all = self.activation.value(self.body(u))
-        of_positions = self.activation.value(self.coefficients(u[..., self.positions]))
+        of_positions = self.activation.value(self.coefficients(u.index_select(-1, self.positions)))
         factors, _ = self._factors(u)
         both = (of_positions.unsqueeze(-1) * factors.unsqueeze(-2)).flatten(-2)
         products = u[..., self.first] * u[..., self.second]
@@ -244,18 +243,19 @@ class NaturalNetwork(FieldNetwork):
         """∂H/∂u in each window."""
         c_all, c_positions, c_inputs, c_products = head.split(self._parts, dim=-1)
         gradient = (c_all * self._slope(self.body(u))) @ self.body.weight + c_inputs
-        a = self.coefficients(u[..., self.positions])
+        a = self.coefficients(u.index_select(-1, self.positions))
         factors, rates = self._factors(u)
         c = c_positions.unflatten(-1, (-1, factors.shape[-1]))
         value = self.activation.value(a)
         of_positions = (_times(factors, c.mT) * self.activation.derivative(a, value)) @ self.coefficients.weight
-        of_momenta = (_times(value, c).unsqueeze(-2) @ rates)[..., 0, :]
-        gradient = gradient + torch.cat([of_positions, of_momenta], dim=-1)[..., self.places]
-        return (
-            gradient
-            + (c_products * u[..., self.second]) @ self.firsts
-            + (c_products * u[..., self.first]) @ self.seconds
-        )
+        of_momenta = (_times(value, c).unsqueeze(-1) * rates).sum(-2)
+        gradient = gradient + torch.cat([of_positions, of_momenta], dim=-1).index_select(-1, self.places)
+        return gradient + _times(u, self._quadratic(c_products))
+
+    def _quadratic(self, c_products: Tensor) -> Tensor:
+        """The matrix S of the quadratic form u S u / 2 that products add to the energy."""
+        size = self.inputs.size
+        return (c_products @ self.pairs).unflatten(-1, (size, size))
 
     def _slope(self, a: Tensor) -> Tensor:
         return self.activation.derivative(a, self.activation.value(a))
