@@ -271,6 +271,7 @@ def test_the_true_law_is_identified_and_has_no_bands(here):
     assert train_here(here / "home", *arguments, f"hydra.run.dir={here / 'oracle'}").code == 0
     done = CliRunner().invoke(app, ["identify", str(here / "oracle"), "--n-systems", "20"])
     assert done.exit_code == 0, done.output
+    assert "Unknowns of a head" not in done.stdout
     t, x = swing(20)
     write(here / "swing.csv", ["t", "q", "p"], t, *x.T)
     assert "use fit=derivatives" in adapt(here / "oracle", "swing.csv", "--fit", "orbit", code=2).stderr
@@ -292,6 +293,7 @@ def test_the_family_has_three_terms_and_the_head_knows_its_parameters(run_folder
     done = CliRunner().invoke(app, ["identify", str(run_folder), "--n-systems", "60"])
     assert done.exit_code == 0, done.output
     assert "terms of the family: 3 " in done.stdout
+    assert f"Unknowns of a head: {load(run_folder).rank}\n" in done.stdout
     assert all(float(value) > 0.999 for value in re.findall(r"R² = ([0-9.]+)", done.stdout))
     assert len(re.findall("R² = ", done.stdout)) == 3
     assert (here / "identified" / "terms.png").exists()

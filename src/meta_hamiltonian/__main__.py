@@ -287,12 +287,15 @@ def identify(
         else:
             found = identify(trained.learner, trained.simulated, n_systems, seed)
         rows = [{"what": "error of the fields", "value": found.error}, {"what": "terms", "value": found.terms}]
+        rows += [] if found.unknowns is None else [{"what": "unknowns of a head", "value": found.unknowns}]
         rows += [{"what": f"singular value {i}", "value": v} for i, v in enumerate(found.singular_values.tolist(), 1)]
         rows += [{"what": f"R² of {name}", "value": value} for name, value in found.r2.items()]
         with _new_folder(out) as folder:
             write_rows(folder / "identified.csv", ["what", "value"], rows)
             save(terms(found), folder / "terms")
         print(f"Independent terms of the family: {found.terms} (contributions above an error of {found.error:.2g})")
+        if found.unknowns is not None:
+            print(f"Unknowns of a head: {found.unknowns}")
         print(
             "Contributions: " + ", ".join(f"{value:.2g}" for value in found.singular_values[: found.terms + 3].tolist())
         )

@@ -19,6 +19,8 @@ LATTICES = ("", "ring")
 SOBOL_POINTS = 2500
 # So often a point is drawn anew before the region is given up as too small.
 _MOST_DRAWS = 1000
+# A box is about as wide in every coordinate where the widest is at most so many times as wide as the narrowest.
+_ALIKE = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,6 +208,19 @@ class Domain:
     def sizes(self) -> tuple[float, ...]:
         """What absolute errors of an orbit are relative to: the half-widths, but at most 1."""
         return tuple(min(1.0, half) for half in self.half_widths)
+
+    @functools.cached_property
+    def units(self) -> tuple[float, ...]:
+        """What the errors of each coordinate's rate are measured in where they are added up.
+
+        1 for all, as equation (2) has it, in a box that is about as wide in every coordinate. In another one, such as
+        one of millimetres and of kg m/s, the widest coordinate would decide alone: there the half-widths, the largest
+        of which is 1.
+        """
+        widest, narrowest = max(self.half_widths), min(self.half_widths)
+        if widest <= _ALIKE * narrowest:
+            return (1.0,) * self.state_dim
+        return tuple(half / widest for half in self.half_widths)
 
     @functools.cached_property
     def centre(self) -> tuple[float, ...]:

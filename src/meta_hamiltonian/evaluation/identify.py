@@ -30,6 +30,8 @@ class Identified:
         units of its RMS, relative to the RMS of everything: how much a direction contributes.
     - `error`: RMS of the predicted fields' errors in these units; what contributes less cannot be told from it.
     - `terms`: how many singular values lie above it: the number of linearly independent terms of the family.
+    - `unknowns`: of the learner's heads, as training has found them; a few that hardly contribute may be among them.
+        None where all weights of a head are free.
     - `r2`: how well the true combinations of parameters that the Hamiltonian is linear in are linear in the head, on
         systems that the regression has not seen.
     """
@@ -37,6 +39,7 @@ class Identified:
     singular_values: Float[Tensor, " directions"]
     error: float
     terms: int
+    unknowns: int | None
     r2: Mapping[str, float]
 
 
@@ -63,7 +66,7 @@ def identify(learner: Learner, system: SimulatedSystem, n_systems: int, seed: in
 
     own = learner.own_numbers(adapted)
     r2 = {name: _r2(own, value) for name, value in system.linear_parameters(parameters).items()}
-    return Identified(values, error, int((values > max(error, _ROUNDING)).sum()), r2)
+    return Identified(values, error, int((values > max(error, _ROUNDING)).sum()), _unknowns(learner), r2)
 
 
 def identify_recorded(
@@ -94,7 +97,13 @@ def identify_recorded(
     count = int((values > max(error, _ROUNDING)).sum())
     # At least so many members for each direction, or a regression on few of them would explain anything.
     scores = (left * singular)[:, : max(1, min(count, len(members) // _MEMBERS_EACH))]
-    return Identified(values, error, count, {name: _r2_left_out(scores, value) for name, value in known.items()})
+    r2 = {name: _r2_left_out(scores, value) for name, value in known.items()}
+    return Identified(values, error, count, _unknowns(learner), r2)
+
+
+def _unknowns(learner: Learner) -> int | None:
+    heads = learner.family_heads()
+    return None if heads is None else heads[1].shape[1]
 
 
 def _r2_left_out(scores: Float[Tensor, "systems numbers"], value: Float[Tensor, " systems"]) -> float:

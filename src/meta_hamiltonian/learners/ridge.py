@@ -23,6 +23,7 @@ from meta_hamiltonian.learners.numerics.linear_head import (
     head_problem,
     head_rows,
     head_weights,
+    in_units,
     own_head,
     present_rows,
 )
@@ -173,7 +174,7 @@ class Ridge(Learner):
         """
         episodes = rescaled(known) if self.scale == "task" else known
         points, errors = episodes.points, 0.0 if episodes.variance is None else episodes.variance.mean().item()
-        features, targets = head_problem(self.net, points)
+        features, targets = (in_units(self.net, part) for part in head_problem(self.net, points))
         rows = points.counts * features.shape[1] / points.x.shape[1]
 
         def estimated(which: slice, rounds: int) -> FamilyHeads:
@@ -272,14 +273,20 @@ class Ridge(Learner):
         return Rows(features, targets - features @ head_columns(own_head(self.net)))
 
     def both_centred(self, episodes: Episodes) -> tuple[Rows, Rows]:
-        """The same of the support and of the query sets; on a GPU, which calls keep waiting, in one pass."""
+        """The same of the support and of the query sets, for training: in the units of the domain.
+
+        On a GPU, which calls keep waiting, in one pass.
+        """
         if not episodes.query.x.is_cuda:
-            return self.centred(episodes.support), self.centred(episodes.query)
-        features, residual = self.centred(Points.joined(episodes.support, episodes.query))
+            return self._balanced(episodes.support), self._balanced(episodes.query)
+        features, residual = self._balanced(Points.joined(episodes.support, episodes.query))
         each = features.shape[1] // (episodes.support.x.shape[1] + episodes.query.x.shape[1])
         sizes = [each * points.x.shape[1] for points in (episodes.support, episodes.query)]
         support, query = zip(features.split(sizes, dim=1), residual.split(sizes, dim=1), strict=True)
         return Rows(*support), Rows(*query)
+
+    def _balanced(self, points: Points) -> Rows:
+        return Rows(*(in_units(self.net, rows) for rows in self.centred(points)))
 
     def columns(self, v: Float[Tensor, "*tasks rank outputs"]) -> Float[Tensor, "*tasks features outputs"]:
         """w = w₀ + L v."""

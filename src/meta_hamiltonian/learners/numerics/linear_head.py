@@ -56,6 +56,18 @@ def head_problem(net: FieldNetwork, points: Points) -> tuple[Tensor, Tensor]:
     return present_rows(points, head_rows(net, points.x)), present_rows(points, head_targets(net, points.dxdt))
 
 
+def in_units(net: FieldNetwork, rows: Float[Tensor, "*tasks rows columns"]) -> Float[Tensor, "*tasks rows columns"]:
+    """Rows of A and y, each in the unit of its coordinate ([`Domain.units`][]), so that errors can be added up.
+
+    A network without physics, whose rows are whole points, has a head of its own for each coordinate, and needs none.
+    """
+    units = net.domain.units
+    if net.head.out_features > 1 or max(units) == min(units):
+        return rows
+    by_point = rows.unflatten(-2, (-1, len(units)))
+    return (by_point / rows.new_tensor(units)[:, None]).flatten(-3, -2)
+
+
 def present_rows(points: Points, rows: Float[Tensor, "*tasks rows columns"]) -> Float[Tensor, "*tasks rows columns"]:
     """The rows of A or y, 0 at the points that a task does not have, and without what its free columns can explain.
 
