@@ -47,14 +47,15 @@ def home(tmp_path_factory):
 
 def test_held_out_recordings_are_predicted_without_truth(home):
     rows = results(home / "run")
-    assert [row["algo"] for row in rows] == ["ridge", "scratch", "spline"]
+    assert [row["algo"] for row in rows] == ["ridge", "scratch", "scratch_mlp", "pooled", "spline"]
+    assert [row["model"] for row in rows] == ["hnn", "hnn", "mlp", "hnn", ""]
     assert {row["system"] for row in rows} == {"recorded"}
     assert all(row["field_mse_mean"] == row["energy_mse_median"] == row["shots"] == "" for row in rows)
     assert all(np.isfinite(float(row["orbit_rel_median"])) for row in rows)
     assert 0 <= float(rows[0]["coverage_95"]) <= 1
     assert rows[1]["coverage_95"] == ""
     members = list(csv.DictReader((home / "run" / "forecasts.csv").open()))
-    assert len(members) == 3 * int(rows[0]["n_systems"])
+    assert len(members) == 5 * int(rows[0]["n_systems"])
     assert {"training.png", "forecasts.png"} <= {file.name for file in (home / "run" / "figures").iterdir()}
 
 

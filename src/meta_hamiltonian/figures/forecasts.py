@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from meta_hamiltonian.dynamics import Domain
-from meta_hamiltonian.evaluation.forecasts import LEARNED, Forecast
+from meta_hamiltonian.evaluation.halves import LEARNED, Forecast
 from meta_hamiltonian.figures.style import OBSERVATIONS, PREDICTION, SERIES, TRUTH, new_figure, number
 
 _MOST = 4  # members that are drawn

@@ -10,8 +10,10 @@ from omegaconf import DictConfig
 
 from meta_hamiltonian.basics.devices import gather, rank, share
 from meta_hamiltonian.episodes.recordings import Recordings
+from meta_hamiltonian.evaluation.baselines import MODELS, Baselines
 from meta_hamiltonian.evaluation.coverage import LEVELS
-from meta_hamiltonian.evaluation.forecasts import LEARNED, Forecast, figures, forecasts
+from meta_hamiltonian.evaluation.forecasts import figures, forecasts
+from meta_hamiltonian.evaluation.halves import LEARNED, Forecast
 from meta_hamiltonian.evaluation.results import COLUMNS, FORECAST_COLUMNS, write_rows
 from meta_hamiltonian.figures import save
 from meta_hamiltonian.figures.forecasts import forecast_figure
@@ -38,6 +40,7 @@ def test_forecasts(
         part,
         recordings.inertia,
         trained.validation_loss,
+        Baselines(trained.learner.net.domain, [*recordings.train, *recordings.val], recordings.inertia),
         said=log.warning,
     )
     found = [one for of_rank in gather(own) for one in of_rank]
@@ -75,7 +78,7 @@ def _rows(config: DictConfig, trained: Trained, found: Sequence[Forecast]) -> li
     origin = {**settings["names"], "seed": settings["seed"], "inner_steps": settings["algo"].get("inner_steps", 0)}
     rows = []
     for method in dict.fromkeys(one.method for one in found):
-        name = {} if method == LEARNED else {"algo": method, "model": "hnn" if method == "scratch" else ""}
+        name = {} if method == LEARNED else {"algo": method, "model": MODELS[method]}
         rows.append({**origin, **name, **figures([one for one in found if one.method == method])})
     return rows
 
