@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from meta_hamiltonian.basics.exceptions import ConfigError
+from meta_hamiltonian.basics.registry import registered
 from meta_hamiltonian.config import says
 from meta_hamiltonian.episodes import Episodes
 from meta_hamiltonian.episodes.recorded import RecordedDataModule, episodes_of
@@ -38,7 +39,8 @@ def recordings_of(config: DictConfig) -> Recordings | None:
     **Raises:** [`ConfigError`][] for recordings that cannot be used, or for a family that does not go with them.
     """
     is_recorded = says(config.data, "is_recorded")
-    if is_recorded != config.system._target_.endswith(".Recorded"):
+    family: Any = registered(config.system._target_)
+    if is_recorded != family.domain_from_data:
         raise ConfigError("data=recorded and system=recorded go together: give system=recorded data.path=FOLDER")
     if not is_recorded:
         return None
