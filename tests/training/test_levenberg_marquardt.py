@@ -43,6 +43,18 @@ class Curve:
         return NormalEquations(self.loss(), jacobian.T @ jacobian, descent)
 
 
+def test_where_there_is_nothing_to_improve_one_trial_is_enough():
+    curve = Curve([1.0, 0.1, 0.0])
+    flat = NormalEquations(curve.loss(), torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64))
+    curve.normal_equations = lambda: flat
+    before, calls = curve.values.clone(), []
+    measured = curve.loss
+    curve.loss = lambda: (calls.append(1), measured())[1]
+    LevenbergMarquardt([curve.values]).step(lambda: curve)
+    assert len(calls) == 1
+    assert torch.equal(curve.values, before)
+
+
 def test_it_finds_the_least_squares_that_scipy_finds():
     curve = Curve([1.0, 0.1, 0.0])
     optimizer = LevenbergMarquardt([curve.values])

@@ -90,11 +90,11 @@ class LevenbergMarquardt(torch.optim.Optimizer):
             _set(parameters, start.add(change, alpha=group["lr"]))
             lower = (failed == 0) & (problem.loss() < before)
             # The one moment of a step at which it waits for the device.
-            lower, finite = torch.stack([lower, before.isfinite()]).tolist()
+            lower, finite, moves = torch.stack([lower, before.isfinite(), change.any()]).tolist()
             if lower:
                 group["damping"] = max(_LESS * group["damping"], _SMALLEST)
                 return before
-            if not finite:
+            if not finite or not moves:
                 break
             group["damping"] = min(_MORE * group["damping"], _LARGEST)
         _set(parameters, start)
