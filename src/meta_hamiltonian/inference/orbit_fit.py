@@ -100,6 +100,9 @@ def fit_orbits(
         kinds = fits.left(kinds)
         candidates = [Candidate(kinds, 0.0)]
     best = fits.refined(kinds)
+    if best.law.kinds != kinds:
+        kinds = best.law.kinds
+        candidates = [one for one in candidates if set(one.kinds) <= set(kinds)] or [Candidate(kinds, 0.0)]
     generator = torch.Generator().manual_seed(0)
     # Two kinds at once are hard to tell from one: they count where they were chosen.
     counts = shares([one for one in candidates if len(one.kinds) < 2 or one.kinds == kinds], SAMPLES)
@@ -152,12 +155,8 @@ class _Fits:
 
     def left(self, kinds: Kinds) -> Kinds:
         """The kinds of friction that are left when those that would bring energy in are taken out."""
-        fitted = self.of(kinds)
-        heads, friction, _ = fitted.law.sizes
-        d = fitted.shot.theta[heads : heads + friction]
-        if not (d < 0).any():
-            return kinds
-        return self.left(tuple(kind for i, kind in enumerate(kinds) if i != int(d.argmin())))
+        fewer = _without_negative(self.of(kinds))
+        return kinds if fewer == kinds else self.left(fewer)
 
     def evidence(self, laws: Sequence[Kinds]) -> list[float]:
         """Twice the log evidence for each law: the log likelihood with the noise at its best, less ½ log N for every
@@ -195,7 +194,10 @@ class _Fits:
         return self._finite(_Fitted(law, shot, noise))
 
     def refined(self, kinds: Kinds) -> _Fitted:
-        """The same with the noise that this law itself leaves, and not that of the first one that was fitted."""
+        """The same with the noise that this law itself leaves, and not that of the first one that was fitted.
+
+        A coefficient that was hardly above 0 may then lie below it: the law goes on without.
+        """
         fitted = self.of(kinds)
         known = self._known(fitted.law)
         for _ in range(_NOISE_ROUNDS):
@@ -204,8 +206,10 @@ class _Fits:
                 break
             shot = self._shot(fitted.law, fitted.shot.theta, fitted.shot.nodes, noise, known, robust=True)
             fitted = self._finite(_Fitted(fitted.law, shot, noise))
+        if (fewer := _without_negative(fitted)) != kinds:
+            return self.refined(fewer)
         self.fits[kinds] = fitted
-        return self.fits[kinds]
+        return fitted
 
     def _shot(self, law: Law, theta: Tensor, nodes: Tensor, noise: Tensor, known: Known, robust: bool) -> Shot:
         """With steps that are short enough also for the friction that is found."""
@@ -286,6 +290,15 @@ class _Fits:
             middle = (low * high) ** 0.5
             low, high = (middle, high) if excess(middle) > 0 else (low, middle)
         return (white + high * sizes).sqrt().maximum(floor)
+
+
+def _without_negative(fitted: _Fitted) -> Kinds:
+    """Its kinds of friction, but for the one whose coefficient is furthest below 0, if one is."""
+    heads, friction, _ = fitted.law.sizes
+    d = fitted.shot.theta[heads : heads + friction]
+    if not (d < 0).any():
+        return fitted.law.kinds
+    return tuple(kind for i, kind in enumerate(fitted.law.kinds) if i != int(d.argmin()))
 
 
 def _systems(law: Law, drawn: Drawn, signals: tuple[Signal, ...]) -> tuple[AdaptedSystems, Tensor]:
