@@ -14,6 +14,7 @@ from meta_hamiltonian.learners.learner import Learner
 from meta_hamiltonian.learners.loss import rescaled
 from meta_hamiltonian.learners.numerics.directions import ENOUGH, WORTH, Directions, HeadRows, find_directions
 from meta_hamiltonian.learners.numerics.family_heads import FamilyHeads
+from meta_hamiltonian.learners.numerics.few_features import needed
 from meta_hamiltonian.learners.numerics.linear_head import (
     head_columns,
     head_problem,
@@ -124,7 +125,7 @@ class LowRankHeads(Learner):
         and L learned by steps on them would fit each of them. What they have in common comes from expectation and
         maximisation, see [`FamilyHeads`][]; L has as many columns as contribute more than the noise, where `rank` is
         auto. Where features without hidden units explain as much as all of them, within the errors of the rates, heads
-        are made of these alone: few members cannot overfit so few features.
+        are made of these alone, and of as few of them as are needed: few members cannot overfit so few features.
 
         **Returns:** how the heads are distributed on the features that were taken.
         """
@@ -133,17 +134,18 @@ class LowRankHeads(Learner):
         features, targets = (in_units(self.net, part) for part in head_problem(self.net, points))
         rows = points.counts * features.shape[1] / points.x.shape[1]
 
-        def estimated(which: slice, rounds: int) -> FamilyHeads:
+        def estimated(which: Tensor, rounds: int) -> FamilyHeads:
             heads = FamilyHeads(features[..., which].shape[-1], targets.shape[-1]).to(features.device)
             heads.estimate(features[..., which], targets, rows, rounds, _EXPLAINED * errors)
             return heads
 
-        which = slice(None)
+        which = torch.arange(features.shape[-1], device=features.device)
         heads = estimated(which, _ROUNDS_OF_PRIOR)
         if (plain := self.net.plain_features) is not None:
-            few = estimated(plain, _MANY_ROUNDS)
+            few = estimated(which[plain], _MANY_ROUNDS)
             if few.noise <= max(_AS_GOOD * heads.noise.item(), _EXPLAINED * errors):
-                which, heads = plain, few
+                which = which[plain][needed(features[..., plain], targets, rows)]
+                heads = estimated(which, _MANY_ROUNDS)
         sizes = (features[..., which].double() @ heads.factor).square().mean((0, 1)).sqrt()
         if self.finds_rank:
             above = sizes > max(_ABOVE * heads.noise.sqrt().item(), _SLIGHT * sizes[0].item())
