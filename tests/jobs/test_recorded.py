@@ -114,6 +114,18 @@ def test_orbits_can_be_learned_from(home):
     assert np.isfinite(float(results(home / "orbits")[0]["orbit_rel_median"]))
 
 
+def test_orbits_that_run_away_between_two_instants_are_refused(home, tmp_path):
+    done = invoke(
+        "simulate", "system=spring", "--members", 6, "--duration", 40, "--rate", 0.5, "--out", tmp_path / "coarse"
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    arguments = (*TINY, f"data.path={tmp_path / 'coarse'}", "data.loss=orbits", f"hydra.run.dir={tmp_path / 'run'}")
+    done = train_here(home / "home", *arguments)
+    assert done.code == 1
+    assert "the orbits run away" in done.stderr
+    assert done.stderr.strip().count("\n") == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -17,6 +17,7 @@ from meta_hamiltonian.inference.shooting import Windows
 from meta_hamiltonian.learners import Ridge
 from meta_hamiltonian.learners.loss import task_scale
 from meta_hamiltonian.learners.numerics.linear_head import head_weights
+from meta_hamiltonian.models.adapted import REACH
 from meta_hamiltonian.observations import Derivatives, canonical
 from meta_hamiltonian.training.modules import MetaModule
 
@@ -26,6 +27,8 @@ _LENGTH, _MOST = 10, 1000
 _CONTINUITY = 10.0
 # Rates of Adam: of what is shared, and of what each member and each window has of its own.
 _SHARED, _OWN = 2e-3, 2e-2
+# A part of the windows whose orbits may leave the region that orbits are followed in, before training.
+_LOST = 0.1
 # Observations count as no more exact than this part of the box, and dry friction is smooth below this part of the
 # speeds of the box.
 _LEAST_NOISE, _SLOW = 1e-6, 1e-2
@@ -104,6 +107,19 @@ class OrbitLoop(MetaModule):
         optimizer = torch.optim.Adam([{"params": shared, "lr": _SHARED}, {"params": own, "lr": _OWN}])
         cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.trainer.max_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        """**Raises:** [`ConfigError`][] where the orbits that training would begin with run away."""
+        super().on_train_start()
+        with torch.no_grad():
+            x = self.orbits(self._chosen(0))
+        away = (self.learner.net.domain.outside(x, REACH) | ~x.isfinite().all(-1)).any(-1)
+        if away.double().mean() > _LOST:
+            raise ConfigError(
+                f"data.loss=orbits is not allowed here: from {int(away.sum())} of {len(away)} parts of the recordings "
+                "the orbits run away, since too much happens between two instants, or the derivatives are not known "
+                "well enough to begin with; use data.loss=derivatives, or record more densely"
+            )
 
     def training_step(self, batch: Episodes, batch_idx: int) -> Mapping[str, Tensor]:
         """Half the mean square of what the orbits miss, and what gaps and heads cost."""
