@@ -16,7 +16,7 @@ def forecast_figure(found: Sequence[Forecast], domain: Domain) -> Figure:
     """A row a member, the first of them: its first position as it was observed and as it was predicted, with the 95 %
     band, and the baselines in thin lines."""
     names = list(dict.fromkeys(one.member for one in found))[:_MOST]
-    figure = new_figure(7.0, 1.9 * len(names) + 0.5)
+    figure = new_figure(8.6, 1.9 * len(names) + 0.5)
     rows = figure.subplots(len(names), 1, squeeze=False)[:, 0]
     label = domain.labels[0]
     for axes, name in zip(rows, names, strict=True):
@@ -41,6 +41,6 @@ def forecast_figure(found: Sequence[Forecast], domain: Domain) -> Figure:
         axes.axvline(halves.t[0].item(), color="0.8", linewidth=0.8, zorder=0)
         axes.set_title(name, fontsize=9)
         axes.set_ylabel(label, fontsize=8)
-        axes.legend(fontsize=6, frameon=False, ncols=3, loc="upper left")
+        axes.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     rows[-1].set_xlabel(domain.time_label)
     return figure
