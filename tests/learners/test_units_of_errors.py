@@ -40,9 +40,9 @@ def problem(system, noise=1e-20):
     return learner, sample_episodes(system, 6, 20, 20, seed=0, dtype=torch.float64)
 
 
-def test_units_are_one_where_the_box_is_about_as_wide_in_every_coordinate():
-    assert Domain.box({"q": (-6.3, 6.3), "p": (-20, 20)}).units == (1.0, 1.0)
-    assert Domain.box({"q": (-500, 500), "p": (-0.1, 0.1)}).units == (1.0, 0.1 / 500)
+def test_errors_are_added_up_as_they_are_where_the_box_is_about_as_wide_in_every_coordinate():
+    assert Domain.box({"q": (-6.3, 6.3), "p": (-20, 20)}).error_scales == (1.0, 1.0)
+    assert Domain.box({"q": (-500, 500), "p": (-0.1, 0.1)}).error_scales == (1.0, 0.1 / 500)
 
 
 def test_a_second_order_step_is_the_same_in_any_unit():

@@ -210,8 +210,8 @@ class Domain:
         return tuple(min(1.0, half) for half in self.half_widths)
 
     @functools.cached_property
-    def units(self) -> tuple[float, ...]:
-        """What the errors of each coordinate's rate are measured in where they are added up.
+    def error_scales(self) -> tuple[float, ...]:
+        """What the error of each coordinate's rate is divided by where errors are added up.
 
         1 for all, as equation (2) has it, in a box that is about as wide in every coordinate. In another one, such as
         one of millimetres and of kg m/s, the widest coordinate would decide alone: there the half-widths, the largest

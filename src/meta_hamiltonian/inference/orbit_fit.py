@@ -101,8 +101,9 @@ def fit_orbits(
         candidates = [Candidate(kinds, 0.0)]
     best = fits.refined(kinds)
     if best.law.kinds != kinds:
+        others = [one for one in candidates if one.kinds != kinds]
         kinds = best.law.kinds
-        candidates = [one for one in candidates if set(one.kinds) <= set(kinds)] or [Candidate(kinds, 0.0)]
+        candidates = others or [Candidate(kinds, 0.0)]
     generator = torch.Generator().manual_seed(0)
     # Two kinds at once are hard to tell from one: they count where they were chosen.
     counts = shares([one for one in candidates if len(one.kinds) < 2 or one.kinds == kinds], SAMPLES)

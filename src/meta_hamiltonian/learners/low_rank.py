@@ -16,10 +16,10 @@ from meta_hamiltonian.learners.numerics.directions import ENOUGH, WORTH, Directi
 from meta_hamiltonian.learners.numerics.family_heads import FamilyHeads
 from meta_hamiltonian.learners.numerics.few_features import needed
 from meta_hamiltonian.learners.numerics.linear_head import (
+    balanced,
     head_columns,
     head_problem,
     head_weights,
-    in_units,
     own_head,
     present_rows,
 )
@@ -131,7 +131,7 @@ class LowRankHeads(Learner):
         """
         episodes = rescaled(known) if self.scale == "task" else known
         points, errors = episodes.points, 0.0 if episodes.variance is None else episodes.variance.mean().item()
-        features, targets = (in_units(self.net, part) for part in head_problem(self.net, points))
+        features, targets = (balanced(self.net, part) for part in head_problem(self.net, points))
         rows = points.counts * features.shape[1] / points.x.shape[1]
 
         def estimated(which: Tensor, rounds: int) -> FamilyHeads:

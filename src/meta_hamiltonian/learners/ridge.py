@@ -13,7 +13,7 @@ from meta_hamiltonian.episodes import Episodes, Points
 from meta_hamiltonian.learners.learner import Forced, Unknowns, check_observations
 from meta_hamiltonian.learners.low_rank import LowRankHeads, Rows
 from meta_hamiltonian.learners.numerics.gram import cholesky_solve, ridge_factor
-from meta_hamiltonian.learners.numerics.linear_head import head_rows, head_weights, in_units
+from meta_hamiltonian.learners.numerics.linear_head import balanced, head_rows, head_weights
 from meta_hamiltonian.learners.numerics.noisy_states import linearise
 from meta_hamiltonian.learners.numerics.posterior import Posterior
 from meta_hamiltonian.models import AdaptedSystems
@@ -101,7 +101,7 @@ class Ridge(LowRankHeads):
         return cholesky_solve(primal, design.mT @ residual).to(dtype)
 
     def both_centred(self, episodes: Episodes) -> tuple[Rows, Rows]:
-        """What [`centred`][] gives of the support and of the query sets, in the units of the domain, for training.
+        """What [`centred`][] gives of the support and of the query sets, balanced, for training.
 
         On a GPU, which calls keep waiting, in one pass.
         """
@@ -114,7 +114,7 @@ class Ridge(LowRankHeads):
         return Rows(*support), Rows(*query)
 
     def _balanced(self, points: Points) -> Rows:
-        return Rows(*(in_units(self.net, rows) for rows in self.centred(points)))
+        return Rows(*(balanced(self.net, rows) for rows in self.centred(points)))
 
     def adaptations(self, support: Points, steps: int) -> Iterator[Mapping[str, Tensor]]:
         """Yields the head at the prior's mean, then the one at the posterior's, which no further step changes."""

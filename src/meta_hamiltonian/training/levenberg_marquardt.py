@@ -12,7 +12,7 @@ from meta_hamiltonian.basics.devices import sum_over_ranks
 from meta_hamiltonian.episodes import Episodes, Points
 from meta_hamiltonian.learners import Ridge
 from meta_hamiltonian.learners.numerics.gram import cholesky_solve, gram_of, ridge_factor
-from meta_hamiltonian.learners.numerics.linear_head import head_columns, head_weights, in_units, own_head, present_rows
+from meta_hamiltonian.learners.numerics.linear_head import balanced, head_columns, head_weights, own_head, present_rows
 
 # After so many rises of the damping a meta-batch is given up: its step would be too small to matter.
 _TRIALS = 10
@@ -235,7 +235,7 @@ class VariableProjection:
         columns = self.learner.columns(v)[:, None].expand(-1, count, -1, -1)
         rows = net.body_jacobian(points.x.flatten(0, 1), columns.flatten(0, 1))
         present = present_rows(points, rows.reshape(tasks, -1, net.head.out_features * rows.shape[-1]))
-        return in_units(net, present)
+        return balanced(net, present)
 
     @property
     def _body_names(self) -> list[str]:

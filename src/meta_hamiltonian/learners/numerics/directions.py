@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from meta_hamiltonian.episodes import Episodes
-from meta_hamiltonian.learners.numerics.linear_head import head_problem, in_units
+from meta_hamiltonian.learners.numerics.linear_head import balanced, head_problem
 from meta_hamiltonian.models import FieldNetwork
 
 # More directions are taken only while they make the held-out loss smaller by this factor in all; of those that a body
@@ -54,8 +54,8 @@ class HeadRows(NamedTuple):
     @staticmethod
     def of(net: FieldNetwork, tasks: Episodes) -> "HeadRows":
         """**Arguments:** `tasks`: scaled as in training."""
-        a, y = (in_units(net, part.double()) for part in head_problem(net, tasks.support))
-        a_query, y_query = (in_units(net, part.double()) for part in head_problem(net, tasks.query))
+        a, y = (balanced(net, part.double()) for part in head_problem(net, tasks.support))
+        a_query, y_query = (balanced(net, part.double()) for part in head_problem(net, tasks.query))
         design = torch.cat([a, a_query], dim=1)
         triangle = torch.linalg.qr(design.flatten(0, 1), mode="r").R / design[..., 0].numel() ** 0.5
         return HeadRows((a, y), (a_query, y_query), triangle)

@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 # Features are left out as long as the variance that heads leave rises by no more than this, over all of them.
-_AS_GOOD = 1.25
+_RISE = 1.25
 # Singular values below this part of the largest are rounding.
 _RESOLVED = 1e-10
 
@@ -39,7 +39,7 @@ def needed(
         return ((squares - explained).clamp_min(0.0).sum() / free.sum()).item()
 
     kept = list(range(features.shape[-1]))
-    most = _AS_GOOD * left(kept)
+    most = _RISE * left(kept)
     while len(kept) > 1:
         without = [[other for other in kept if other != one] for one in kept]
         found = [left(others) for others in without]

@@ -56,16 +56,16 @@ def head_problem(net: FieldNetwork, points: Points) -> tuple[Tensor, Tensor]:
     return present_rows(points, head_rows(net, points.x)), present_rows(points, head_targets(net, points.dxdt))
 
 
-def in_units(net: FieldNetwork, rows: Float[Tensor, "*tasks rows columns"]) -> Float[Tensor, "*tasks rows columns"]:
-    """Rows of A and y, each in the unit of its coordinate ([`Domain.units`][]), so that errors can be added up.
+def balanced(net: FieldNetwork, rows: Float[Tensor, "*tasks rows columns"]) -> Float[Tensor, "*tasks rows columns"]:
+    """Rows of A and y, each divided by the scale of its coordinate ([`Domain.error_scales`][]), for errors to be added.
 
     A network without physics, whose rows are whole points, has a head of its own for each coordinate, and needs none.
     """
-    units = net.domain.units
-    if net.head.out_features > 1 or max(units) == min(units):
+    scales = net.domain.error_scales
+    if net.head.out_features > 1 or max(scales) == min(scales):
         return rows
-    by_point = rows.unflatten(-2, (-1, len(units)))
-    return (by_point / rows.new_tensor(units)[:, None]).flatten(-3, -2)
+    by_point = rows.unflatten(-2, (-1, len(scales)))
+    return (by_point / rows.new_tensor(scales)[:, None]).flatten(-3, -2)
 
 
 def present_rows(points: Points, rows: Float[Tensor, "*tasks rows columns"]) -> Float[Tensor, "*tasks rows columns"]:
