@@ -119,8 +119,10 @@ class MetaModule(LightningModule):
         self.history = checkpoint[HISTORY_KEY]
 
 
-def _tasks(batch: Episodes) -> Tensor:
+def _tasks(batch: Episodes) -> Tensor | int:
     """How many all devices have together."""
+    if world_size() == 1:
+        return len(batch)
     # Filled on the device: a number that is sent there would wait for it.
     return sum_over_ranks(torch.full((), len(batch), device=batch.query.x.device))
 
@@ -170,8 +172,8 @@ class AdamLoop(MetaModule):
         """Equation (4), weighted such that the mean over devices is the mean over all tasks."""
         loss = self.learner.meta_loss(batch)
         # Gradients are averaged over devices, which need not have as many tasks.
-        weight = len(batch) * world_size() / _tasks(batch)
-        return {"loss": loss * weight, "query_loss": loss.detach()}
+        mine = loss if world_size() == 1 else loss * (len(batch) * world_size() / _tasks(batch))
+        return {"loss": mine, "query_loss": loss.detach()}
 
     def configure_gradient_clipping(
         self,

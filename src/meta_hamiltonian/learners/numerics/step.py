@@ -69,20 +69,22 @@ class _MeanLoss(torch.autograd.Function):
         ctx: Any, parts: Iterable[LossesAndGradients], tasks: int, names: Sequence[str], *parameters: Tensor
     ) -> Tensor:
         _keep_freed_memory()
-        ctx.gradients = [torch.zeros_like(value) for value in parameters]
-        losses = []
-        for chunk_losses, gradients in parts:
-            losses.append(chunk_losses.sum())
-            for so_far, name in zip(ctx.gradients, names, strict=True):
-                so_far += gradients[name]
-        for gradient in ctx.gradients:
-            gradient /= tasks
-        return torch.stack(losses).sum() / tasks
+        total: Tensor | None = None
+        for losses, gradients in parts:
+            # A copy, all tensors at once: a CUDA graph writes the next chunk's where it wrote this one's.
+            mean, shares = losses.sum() / tasks, torch._foreach_div([gradients[name] for name in names], tasks)
+            if total is None:
+                total, ctx.gradients = mean, shares
+            else:
+                total = total + mean
+                torch._foreach_add_(ctx.gradients, shares)
+        assert total is not None, "a meta-batch has tasks"
+        return total
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return None, None, None, *[gradient * value for value in ctx.gradients]
+        return None, None, None, *torch._foreach_mul(ctx.gradients, gradient)
 
 
 @functools.cache
