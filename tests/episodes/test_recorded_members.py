@@ -118,7 +118,7 @@ def test_meta_batches_mix_lengths_and_are_functions_of_their_number(copy):
 @pytest.mark.parametrize("query", ["random", "later"])
 def test_queries_are_any_points_or_later_ones(springs, query):
     recordings = load_recordings(str(springs))
-    data = RecordedDataModule(recordings, 50, 10, 10, query, 0, 0, torch.float64)
+    data = RecordedDataModule(recordings, 50, 10, 10, query, 0, torch.float64)
 
     def places(member, points, task):
         x = points.x[task][: int(points.counts[task])]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from meta_hamiltonian.observations import Trajectory, canonical, well_known_points
+from meta_hamiltonian.observations import Trajectory, Trend, canonical, in_between, well_known_points
 from meta_hamiltonian.observations.splines import smooth
 
 MASS = (2.0, 0.5)
@@ -154,3 +154,33 @@ def test_short_samples_are_one_spline_as_they_were():
     assert found.derivative[[0, 100, 279], 0].tolist() == pytest.approx(
         [0.9193912692931707, -0.8993814514408671, -0.8820461423119677], rel=1e-6
     )
+
+
+@pytest.mark.parametrize("columns", ["q", "q,v", "q,p"])
+def test_around_the_right_trend_nothing_is_left_to_smooth(columns):
+    """However few instants there are, states and rates are those of the motion, at the instants and between them."""
+    given = trajectory(columns, instants=14)
+    between = (given.t[1:] + given.t[:-1]) / 2
+    (nodes, rates), (middle, slopes) = (
+        [torch.from_numpy(np.hstack(pair)) for pair in ((q, v * MASS), (v, a * MASS))]
+        for q, v, a in (motion(given.t), motion(between))
+    )
+    trend = Trend(nodes, rates)
+    found = canonical(given, MASS, trend)
+    torch.testing.assert_close(found.x, nodes, atol=1e-10, rtol=0)
+    torch.testing.assert_close(found.dxdt, rates, atol=1e-9, rtol=0)
+    x, dxdt, errors = in_between(given, MASS, trend, torch.from_numpy(between), Trend(middle, slopes))
+    torch.testing.assert_close(x, middle, atol=1e-10, rtol=0)
+    torch.testing.assert_close(dxdt, slopes, atol=1e-9, rtol=0)
+    assert errors.max() < 1e-6
+    without = canonical(given, MASS)
+    assert (without.dxdt - rates).abs().max() > 0.01  # so few instants do not tell the rates by themselves
+
+
+def test_curves_between_samples_are_those_of_the_samples():
+    """In pieces too."""
+    t = np.linspace(0.0, 40.0, 500)
+    between = (t[1:] + t[:-1]) / 2
+    found = smooth(t, np.sin(t)[:, None], between)
+    np.testing.assert_allclose(found.value[:, 0], np.sin(between), atol=1e-6)
+    np.testing.assert_allclose(found.derivative[3:-3, 0], np.cos(between)[3:-3], atol=1e-4)

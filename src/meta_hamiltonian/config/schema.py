@@ -223,7 +223,6 @@ class RecordedDataConfig:
     meta_batch: int = key(integer(1), "members per outer step, at most all of them")
     train_shots: int = key(integer(1), "support points of a member in training, at most half of what it has")
     train_queries: int = key(integer(1), "query points likewise")
-    num_workers: int = key(integer(0), "processes that prepare meta-batches; the data do not depend on it")
     is_recorded: ClassVar[bool] = True
     """Whether it names files."""
 

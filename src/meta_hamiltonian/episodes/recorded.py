@@ -2,9 +2,11 @@
 
 import dataclasses
 import functools
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import torch
+from jaxtyping import Float
 from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -15,6 +17,7 @@ from meta_hamiltonian.dynamics import Terms
 from meta_hamiltonian.episodes.outer_steps import OuterSteps
 from meta_hamiltonian.episodes.points import Episodes, Points
 from meta_hamiltonian.episodes.recordings import RecordedMember, Recordings
+from meta_hamiltonian.observations import CanonicalTrajectory
 
 QUERIES = ("random", "later")
 # Points of a member at validation, and where heads of the family are compared, each in its two sets.
@@ -59,6 +62,11 @@ class RecordedBatches(Dataset[Episodes]):
         return _together(pairs, [self.members[pick].variance for pick, _ in mine]).to(self.dtype)
 
 
+def _as_kept(member: RecordedMember, kept: Mapping[str, Any]) -> RecordedMember:
+    paths = [CanonicalTrajectory(**path) for path in kept["paths"]]
+    return dataclasses.replace(member, points=Points(**kept["points"]), variance=kept["variance"], paths=paths)
+
+
 def _halves(points: Points, order: Tensor, later: bool, shots: int, queries: int) -> tuple[Points, Points]:
     """Support and query of one member, points in this order: at most so many each, and at most half of them."""
 
@@ -100,9 +108,13 @@ def with_friction(points: Points, kinds: Sequence[str]) -> Points:
     if not kinds:
         return points
     v = points.dxdt[:, : points.x.shape[1] // 2]
-    width = _SLOW * v.square().mean().sqrt().clamp_min(torch.finfo(v.dtype).tiny).item()
-    forces = Terms(tuple(kinds), width).columns(v)
+    forces = Terms(tuple(kinds), friction_width(v)).columns(v)
     return dataclasses.replace(points, free=torch.cat([torch.zeros_like(forces), forces], dim=1))
+
+
+def friction_width(v: Float[Tensor, "points n"]) -> float:
+    """The speed below which dry friction is smooth, for a member that was observed at these velocities."""
+    return _SLOW * v.square().mean().sqrt().clamp_min(torch.finfo(v.dtype).tiny).item()
 
 
 class RecordedDataModule(LightningDataModule):
@@ -114,7 +126,6 @@ class RecordedDataModule(LightningDataModule):
     - `meta_batch`: members an outer step, at most all of them.
     - `train_shots`, `train_queries`: points of a member in each support and query set, at most half of what it has.
     - `query`: `"random"`: support and query are any of a member's points; `"later"`: of its first and second half.
-    - `num_workers`: processes that prepare meta-batches; the data are the same with any number.
     - `seed`: every draw depends on it.
     - `dtype`: of the episodes.
     """
@@ -126,12 +137,10 @@ class RecordedDataModule(LightningDataModule):
         train_shots: int,
         train_queries: int,
         query: str,
-        num_workers: int,
         seed: int,
         dtype: torch.dtype = torch.float32,
     ):
         super().__init__()
-        self.num_workers = num_workers
         self.later = later = query == "later"
         self.recordings, self.dtype = recordings, dtype
         self.make_batches = functools.partial(
@@ -143,6 +152,7 @@ class RecordedDataModule(LightningDataModule):
             seed=seed,
             dtype=dtype,
         )
+        self.batches = self.make_batches(recordings.train)
         self.suppose_friction(())
 
     def suppose_friction(self, kinds: tuple[str, ...]) -> None:
@@ -152,7 +162,7 @@ class RecordedDataModule(LightningDataModule):
         # With too few members for any to be held out, those of the training have to do.
         self.held_out = episodes_of(val or train, self.later, self.dtype, kinds)
         self.known = episodes_of([*train, *val], self.later, self.dtype, kinds)
-        self.batches = self.make_batches(train)
+        self.batches.members = train
         self.batches.points = [with_friction(one.points, kinds) for one in train]
 
     @property
@@ -166,6 +176,15 @@ class RecordedDataModule(LightningDataModule):
             [one for one in part if one.name not in names] for part in (self.recordings.train, self.recordings.val)
         )
         self.recordings = dataclasses.replace(self.recordings, train=train, val=val)
+        self.batches = self.make_batches(train)
+        self.suppose_friction(self.friction)
+
+    def replace(self, members: Mapping[str, RecordedMember]) -> None:
+        """Goes on with other points of these members, by name."""
+        train, val = (
+            [members.get(one.name, one) for one in part] for part in (self.recordings.train, self.recordings.val)
+        )
+        self.recordings = dataclasses.replace(self.recordings, train=train, val=val)
         self.suppose_friction(self.friction)
 
     def train_dataloader(self) -> DataLoader[Episodes]:
@@ -176,9 +195,24 @@ class RecordedDataModule(LightningDataModule):
             self.batches,
             batch_size=None,
             sampler=OuterSteps(trainer),
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
         )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The points of the members as they are by now, and the smoothed trajectories that they are from."""
+        members = (*self.recordings.train, *self.recordings.val)
+        return {
+            one.name: {
+                "points": dataclasses.asdict(one.points),
+                "variance": one.variance,
+                "paths": [dataclasses.asdict(path) for path in one.paths],
+            }
+            for one in members
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Goes on with points of an earlier process."""
+        members = (*self.recordings.train, *self.recordings.val)
+        self.replace({one.name: _as_kept(one, state_dict[one.name]) for one in members})
 
     def val_dataloader(self) -> DataLoader[Episodes]:
         """The members for validation as a single batch."""

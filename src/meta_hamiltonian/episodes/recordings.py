@@ -15,7 +15,14 @@ from meta_hamiltonian.basics.exceptions import ConfigError
 from meta_hamiltonian.basics.random import generator
 from meta_hamiltonian.dynamics import Domain
 from meta_hamiltonian.episodes.points import Points
-from meta_hamiltonian.observations import Derivatives, ObservationError, Trajectory, canonical, well_known_points
+from meta_hamiltonian.observations import (
+    CanonicalTrajectory,
+    Derivatives,
+    ObservationError,
+    Trajectory,
+    canonical,
+    well_known_points,
+)
 from meta_hamiltonian.observations.forms import named
 from meta_hamiltonian.observations.members import Member, Members, read_members
 from meta_hamiltonian.observations.shape import Asked
@@ -37,6 +44,7 @@ class RecordedMember:
     - `points`: states and rates `[K, 2n]` at the instants where rates are known well.
     - `variance`: of the errors of these rates, 0 where they were observed.
     - `known`: what `members.csv` says of it.
+    - `paths`: the smoothed trajectories that the points are from; none where rates were observed.
     """
 
     name: str
@@ -44,11 +52,18 @@ class RecordedMember:
     points: Points
     variance: float
     known: Mapping[str, str]
+    paths: Sequence[CanonicalTrajectory] = ()
 
     @property
     def without_momenta(self) -> bool:
         """Whether p was not observed, but is inertia · dq/dt."""
         return not isinstance(self.observations, Derivatives) and self.observations[0].p is None
+
+    def refined(
+        self, paths: Sequence[CanonicalTrajectory], points: Points, errors: Float[Tensor, "points state"]
+    ) -> "RecordedMember":
+        """The same member smoothed in another way, with points whose rates have these errors."""
+        return dataclasses.replace(self, points=points, variance=errors.square().mean().item(), paths=paths)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +130,7 @@ def load_recordings(
         refused, members = dict(read.refused), []
         for one in read.members:
             try:
-                members.append(RecordedMember(one.name, one.observations, *_points(one, masses), one.known))
+                members.append(_recorded(one, masses))
             except ObservationError as error:
                 refused[one.name] = str(error)
     except ObservationError as error:
@@ -148,17 +163,20 @@ def _masses(inertia: float | Sequence[float], n: int) -> tuple[float, ...]:
     return each
 
 
-def _points(member: Member, inertia: Sequence[float]) -> tuple[Points, float]:
-    """States and rates of one member, and the mean variance of the errors of these rates.
-
-    **Raises:** [`ObservationError`][] for a recording that is driven, since inputs of members are not learned.
-    """
+def _recorded(member: Member, inertia: Sequence[float]) -> RecordedMember:
+    """**Raises:** [`ObservationError`][] for a recording that is driven, since inputs of members are not learned."""
     seen = member.observations
     if isinstance(seen, Derivatives):
-        return Points(torch.from_numpy(seen.x), torch.from_numpy(seen.dxdt)), 0.0
+        points = Points(torch.from_numpy(seen.x), torch.from_numpy(seen.dxdt))
+        return RecordedMember(member.name, seen, points, 0.0, member.known)
     if any(one.inputs is not None for one in seen):
         raise ObservationError("it is driven by measured inputs u; a family is learned from free motions")
     paths = [canonical(one, inertia) for one in seen]
+    return RecordedMember(member.name, seen, *_points_of(paths), member.known, paths)
+
+
+def _points_of(paths: Sequence[CanonicalTrajectory]) -> tuple[Points, float]:
+    """States and rates where these are known well, and the mean variance of their errors."""
     x, dxdt, which, row = well_known_points(paths)
     errors = torch.cat([path.rate_error[row[which == i]] for i, path in enumerate(paths)])
     return Points(x, dxdt), errors.square().mean().item()

@@ -24,7 +24,7 @@ from meta_hamiltonian.training.modules import MetaModule
 from meta_hamiltonian.training.orbits import OrbitLoop
 from meta_hamiltonian.training.progress import ProgressBar
 from meta_hamiltonian.training.saving import WholeCheckpoints, checkpoints
-from meta_hamiltonian.training.surroundings import find_friction, find_strangers
+from meta_hamiltonian.training.surroundings import find_friction, find_separation, find_strangers
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +92,7 @@ def train(
 
 def _looked_at(learner: Ridge, data: RecordedDataModule, skip_bad: bool) -> tuple[str, ...]:
     """The friction that the members have together; those that are none of the family are said, or left out."""
+    find_separation(learner, data)
     friction = find_friction(learner, data)
     strangers = find_strangers(learner, data)
     for name, ratio in strangers.items():

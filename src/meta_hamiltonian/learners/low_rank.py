@@ -28,6 +28,8 @@ from meta_hamiltonian.models import FieldNetwork
 
 # Columns of L, where they are found: before they are, and at most; and at most for few members.
 _FIRST_RANK, _MOST_RANK, _MOST_OF_FEW = 6, 24, 16
+# Few members may have so many columns on hidden units in any case.
+_LEAST_OF_FEW = 2
 # A direction of recorded members counts where it contributes this part of the noise, and of the largest.
 _ABOVE, _SLIGHT = 0.25, 1e-4
 # Rounds of expectation and maximisation on all features, and on few of them.
@@ -76,7 +78,6 @@ class LowRankHeads(Learner):
         features, outputs = head_columns(own_head(net)).shape
         check_arguments(type(self), rank=rank, noise=noise)
         self.finds_rank = rank == "auto"
-        self.estimates_prior = False  # w₀ and L by their distribution over recorded members, and not by steps
         rank = min(_FIRST_RANK, features) if rank == "auto" else features if rank is None else int(rank)
         self.prior_factor = nn.Parameter(torch.randn(features, rank) / math.sqrt(features))  # L
         self.log_noise = nn.Parameter(torch.tensor(math.log(noise)))  # log σ²
@@ -98,8 +99,12 @@ class LowRankHeads(Learner):
     @property
     def uses_body(self) -> bool:
         """Whether heads have features with hidden units."""
+        return self._has_units(self.prior_factor.any(1))
+
+    def _has_units(self, which: Tensor) -> bool:
+        """Whether some of these features, chosen by a mask or by their numbers, have hidden units."""
         plain = self.net.plain_features
-        return plain is None or bool(self.prior_factor[: plain.start].any())
+        return plain is None or bool((~plain)[which].any())
 
     def _resize(self, rank: int) -> None:
         """Gives L another number of columns, in place: an optimizer goes on with the same parameter."""
@@ -118,14 +123,18 @@ class LowRankHeads(Learner):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     @torch.no_grad()
-    def find_prior(self, known: Episodes) -> FamilyHeads:
+    def find_prior(self, known: Episodes, good: float = 0.0) -> FamilyHeads:
         """Takes w₀, L and σ² from all that recordings tell of a family, for the body as it is.
 
-        Few members each see a part of the domain: heads of the single ones are not known well enough to be compared,
-        and L learned by steps on them would fit each of them. What they have in common comes from expectation and
-        maximisation, see [`FamilyHeads`][]; L has as many columns as contribute more than the noise, where `rank` is
-        auto. Where features without hidden units explain as much as all of them, within the errors of the rates, heads
-        are made of these alone, and of as few of them as are needed: few members cannot overfit so few features.
+        Few members each see a part of the domain: heads of the single ones are not known well enough to be compared.
+        What they have in common comes from expectation and maximisation, see [`FamilyHeads`][]; L has as many columns
+        as contribute more than the noise, where `rank` is auto, and on hidden units one for three members at most.
+        Where features without hidden units explain as much as all of them, within the errors of the rates, heads are
+        made of these alone, and of as few of them as are needed: few members cannot overfit so few features, and
+        training has nothing to add.
+
+        **Arguments:** `good`: features without hidden units explain enough where they leave this part of the squared
+        rates.
 
         **Returns:** how the heads are distributed on the features that were taken.
         """
@@ -139,17 +148,22 @@ class LowRankHeads(Learner):
             heads.estimate(features[..., which], targets, rows, rounds, _EXPLAINED * errors)
             return heads
 
-        which = torch.arange(features.shape[-1], device=features.device)
+        usable = torch.ones(features.shape[-1], dtype=torch.bool, device=features.device)
+        if self.net.separated and (separable := self.net.separable_features) is not None:
+            usable = separable
+        which = usable.nonzero()[:, 0]
         heads = estimated(which, _ROUNDS_OF_PRIOR)
-        if (plain := self.net.plain_features) is not None:
-            few = estimated(which[plain], _MANY_ROUNDS)
-            if few.noise <= max(_AS_GOOD * heads.noise.item(), _EXPLAINED * errors):
-                which = which[plain][needed(features[..., plain], targets, rows)]
+        if (without_units := self.net.plain_features) is not None:
+            plain = (usable & without_units).nonzero()[:, 0]
+            few = estimated(plain, _MANY_ROUNDS)
+            if few.noise <= max(_AS_GOOD * heads.noise.item(), _EXPLAINED * errors, good):
+                which = plain[needed(features[..., plain], targets, rows)]
                 heads = estimated(which, _MANY_ROUNDS)
         sizes = (features[..., which].double() @ heads.factor).square().mean((0, 1)).sqrt()
         if self.finds_rank:
             above = sizes > max(_ABOVE * heads.noise.sqrt().item(), _SLIGHT * sizes[0].item())
-            self._resize(max(1, min(int(above.sum()), _MOST_OF_FEW, len(points.x) - 1)))
+            most = len(points.x) - 1 if not self._has_units(which) else max(_LEAST_OF_FEW, len(points.x) // 3)
+            self._resize(max(1, min(int(above.sum()), _MOST_OF_FEW, most)))
         found = min(self.rank, heads.factor.shape[1])
         self.prior_factor.zero_()
         self.prior_factor[which, :found] = heads.factor[:, :found].to(self.prior_factor)
@@ -158,7 +172,6 @@ class LowRankHeads(Learner):
         for name, value in head_weights(self.net, mean).items():
             self.net.get_parameter(name).copy_(value)
         self.log_noise.copy_(heads.noise.log())
-        self.estimates_prior = True
         return heads
 
     @torch.no_grad()

@@ -114,7 +114,10 @@ class Ridge(LowRankHeads):
         return Rows(*support), Rows(*query)
 
     def _balanced(self, points: Points) -> Rows:
-        return Rows(*(balanced(self.net, rows) for rows in self.centred(points)))
+        features, residual = (balanced(self.net, rows) for rows in self.centred(points))
+        if self.net.separated and (separable := self.net.separable_features) is not None:
+            features = features * separable  # heads have no others, and are to get none
+        return Rows(features, residual)
 
     def adaptations(self, support: Points, steps: int) -> Iterator[Mapping[str, Tensor]]:
         """Yields the head at the prior's mean, then the one at the posterior's, which no further step changes."""

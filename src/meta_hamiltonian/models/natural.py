@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from meta_hamiltonian.basics.registry import register
@@ -103,9 +103,32 @@ class NaturalNetwork(FieldNetwork):
         self.register_buffer("pairs", (outer + outer.mT).flatten(1), persistent=False)
 
     @property
-    def plain_features(self) -> slice:
+    def plain_features(self) -> Bool[Tensor, " features"]:
         """u itself and the products of its lengths."""
-        return slice(self._parts[0] + self._parts[1], None)
+        return torch.arange(self.head.in_features, device=self.constant.device) >= self._parts[0] + self._parts[1]
+
+    @property
+    def separable_features(self) -> Bool[Tensor, " features"]:
+        """All but units of positions times momenta, and products of a position and a momentum."""
+        alone = (self.constant > 0).repeat(self.coefficients.out_features)
+        momenta = torch.zeros(self.inputs.size, dtype=torch.bool, device=alone.device)
+        momenta[self.momenta] = True
+        same = momenta[self.first] == momenta[self.second]
+        return torch.cat([alone.new_ones(self._parts[0]), alone, torch.ones_like(momenta), same])
+
+    @property
+    def separated(self) -> bool:
+        """Whether no hidden unit sees positions and momenta together."""
+        return bool((self.body.weight == 0).any())
+
+    def separate(self) -> None:
+        """Lets every second of the units that see all of u see the positions alone, and the others the momenta.
+
+        With the features that are separable, the energy is H = T(p) + V(q). Weights that are 0 stay so in training.
+        """
+        with torch.no_grad():
+            self.body.weight[::2, self.momenta] = 0.0
+            self.body.weight[1::2, self.positions] = 0.0
 
     def forward(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch"]:
         """The learned energy H_θ(x), known up to a constant."""
@@ -206,6 +229,8 @@ class NaturalNetwork(FieldNetwork):
             products = of_positions.unflatten(-1, inner.shape)
             torch.mul(bent_positions.unsqueeze(-1), q[..., None, None, :], out=products)
             products.addcmul_((own * first)[..., None, :, None], slopes_q.unsqueeze(-2))
+            if self.separated:
+                of_all.mul_((outer != 0).flatten())
             rows = self.inputs.gathered(rows)
             return rows if alone else hamiltonian_field(rows.mT).mT
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from meta_hamiltonian.dynamics import Domain
@@ -86,10 +86,28 @@ class FieldNetwork(nn.Module, abc.ABC):
         return self
 
     @property
-    def plain_features(self) -> slice | None:
+    def plain_features(self) -> Bool[Tensor, " features"] | None:
         """Which of the head's features have no hidden units, such as coordinates and their products; None where none
         have."""
         return None
+
+    @property
+    def separable_features(self) -> Bool[Tensor, " features"] | None:
+        """Which of the head's features are of positions or of momenta alone once the body is separated, see
+        [`separate`][]; None for a body that cannot be."""
+        return None
+
+    @property
+    def separated(self) -> bool:
+        """Whether no hidden unit sees positions and momenta together."""
+        return False
+
+    def separate(self) -> None:
+        """Lets each hidden unit see either positions or momenta.
+
+        **Raises:** `TypeError` for a body that cannot be separated.
+        """
+        raise TypeError(f"the body of a {type(self).__name__} cannot be separated")
 
     def normalized(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch state"]:
         """The states in units of the box, from −1 to 1 inside it: what the body is given, if not told else."""

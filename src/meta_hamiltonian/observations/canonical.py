@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from meta_hamiltonian.observations.forms import Trajectory
-from meta_hamiltonian.observations.splines import smooth
+from meta_hamiltonian.observations.splines import Smoothed, smooth
 
 # A derivative counts as well known where its error is at most so many times the median's.
 _WELL_KNOWN = 2.0
@@ -36,26 +36,78 @@ class CanonicalTrajectory:
     rate_error: Float[Tensor, "instants state"]
 
 
-def canonical(trajectory: Trajectory, inertia: float | Sequence[float]) -> CanonicalTrajectory:
+@dataclasses.dataclass(frozen=True)
+class Trend:
+    """What a law says of a trajectory. Only what it leaves of the observations is smoothed.
+
+    - `x`: states at some instants; where p was not observed, their positions change at the rate p / inertia.
+    - `dxdt`: the rates of the law.
+    """
+
+    x: Float[Tensor, "instants state"]
+    dxdt: Float[Tensor, "instants state"]
+
+
+def canonical(
+    trajectory: Trajectory, inertia: float | Sequence[float], trend: Trend | None = None
+) -> CanonicalTrajectory:
     """Smooths a trajectory.
 
-    **Arguments:** `inertia`: where p was not observed, p = inertia · dq/dt; one number, or one for each coordinate.
+    **Arguments:**
+
+    - `inertia`: where p was not observed, p = inertia · dq/dt; one number, or one for each coordinate.
+    - `trend`: at the instants of the trajectory, what is known of its course. The better it is, the less the errors of
+        smoothing matter; None is nothing.
     """
-    m = np.broadcast_to(np.asarray(inertia, dtype=float), trajectory.q.shape[1:])
-    t, q, observed = torch.from_numpy(trajectory.t), trajectory.q, observed_states(trajectory, inertia)
-    if trajectory.p is None and trajectory.v is None:
-        smoothed = smooth(trajectory.t, q)
-        x = np.hstack([smoothed.value, m * smoothed.derivative])
-        dxdt = np.hstack([smoothed.derivative, m * smoothed.second])
-        noise, errors = np.concatenate([smoothed.noise, m * np.median(smoothed.error, axis=0)]), smoothed.second_error
-        rate_error = np.hstack([smoothed.error, m * smoothed.second_error])
-    else:
-        states = observed_states(dataclasses.replace(trajectory, integrated=False), inertia)
-        smoothed = smooth(trajectory.t, states)
-        x, dxdt, noise, errors = smoothed.value, smoothed.derivative, smoothed.noise, smoothed.error
-        rate_error = errors
+    states = observed_states(trajectory, inertia)
+    trend = trend or Trend(*(torch.zeros_like(torch.from_numpy(states)) for _ in range(2)))
+    smoothed = smooth(trajectory.t, _left(trajectory, inertia, trend))
+    x, dxdt, rate_error = _states(smoothed, trend, inertia)
+    noise, errors = smoothed.noise, smoothed.error
+    if noise.shape[0] < x.shape[1]:
+        m = np.broadcast_to(np.asarray(inertia, dtype=float), trajectory.q.shape[1:])
+        noise, errors = np.concatenate([noise, m * np.median(errors, axis=0)]), smoothed.second_error
     error = np.linalg.norm(errors / (errors.mean(0) + np.finfo(float).tiny), axis=-1)
-    return CanonicalTrajectory(t, *(torch.from_numpy(v) for v in (x, dxdt, error, observed, noise, rate_error)))
+    t, error, observed, noise = (torch.from_numpy(v) for v in (trajectory.t, error, states, noise))
+    return CanonicalTrajectory(t, x, dxdt, error, observed, noise, rate_error)
+
+
+def in_between(
+    trajectory: Trajectory,
+    inertia: float | Sequence[float],
+    trend: Trend,
+    t: Float[Tensor, " between"],
+    there: Trend,
+) -> tuple[Float[Tensor, "between state"], Float[Tensor, "between state"], Float[Tensor, "between state"]]:
+    """States of a smoothed trajectory at other instants.
+
+    **Arguments:** those of [`canonical`][], the other instants, and the trend at these.
+
+    **Returns:** the states, their rates, and the standard deviations of the rates.
+    """
+    return _states(smooth(trajectory.t, _left(trajectory, inertia, trend), t.numpy()), there, inertia)
+
+
+def _left(trajectory: Trajectory, inertia: float | Sequence[float], trend: Trend) -> np.ndarray:
+    """What a trend leaves of the observations: of the states, or of the positions where nothing else was observed."""
+    if trajectory.p is None and trajectory.v is None:
+        return trajectory.q - trend.x[:, : trajectory.q.shape[1]].numpy()
+    return observed_states(dataclasses.replace(trajectory, integrated=False), inertia) - trend.x.numpy()
+
+
+def _states(smoothed: Smoothed, trend: Trend, inertia: float | Sequence[float]) -> tuple[Tensor, Tensor, Tensor]:
+    """States, rates and the errors of the rates, from a trend and from what was left of it."""
+    value, derivative, second, error, second_error = (
+        torch.from_numpy(getattr(smoothed, name)) for name in ("value", "derivative", "second", "error", "second_error")
+    )
+    if value.shape == trend.x.shape:
+        return trend.x + value, trend.dxdt + derivative, error
+    n = value.shape[1]
+    m = torch.as_tensor(inertia, dtype=torch.float64).expand(n)
+    p = trend.x[:, n:] + m * derivative
+    x = torch.cat([trend.x[:, :n] + value, p], dim=1)
+    dxdt = torch.cat([p / m, trend.dxdt[:, n:] + m * second], dim=1)
+    return x, dxdt, torch.cat([error, m * second_error], dim=1)
 
 
 def well_known_points(

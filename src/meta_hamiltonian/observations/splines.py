@@ -19,7 +19,7 @@ _ROUNDING = 1e-14
 
 @dataclasses.dataclass(frozen=True)
 class Smoothed:
-    """Curves at the instants of their samples.
+    """Curves at some instants.
 
     - `value`, `derivative`, `second`: of each curve, and its first two time derivatives.
     - `noise`: standard deviation of the samples around each curve.
@@ -34,7 +34,11 @@ class Smoothed:
     second_error: Float[np.ndarray, "instants curves"]
 
 
-def smooth(t: Float[np.ndarray, " instants"], values: Float[np.ndarray, "instants curves"]) -> Smoothed:
+def smooth(
+    t: Float[np.ndarray, " instants"],
+    values: Float[np.ndarray, "instants curves"],
+    at: Float[np.ndarray, " others"] | None = None,
+) -> Smoothed:
     """Regression splines, each with as many coefficients as its samples support.
 
     A regression spline is linear least squares: unlike a smoothing spline's its ends are free, so that derivatives are
@@ -46,23 +50,26 @@ def smooth(t: Float[np.ndarray, " instants"], values: Float[np.ndarray, "instant
 
     - `t`: increasing times, at least 3.
     - `values`: samples of each curve at these times.
+    - `at`: increasing times between the first and the last at which the curves are wanted; None is where samples are.
 
     ??? cite "Reference"
 
         Hurvich, Simonoff, Tsai: Smoothing parameter selection in nonparametric regression using an improved Akaike
         information criterion. Journal of the Royal Statistical Society B 60, 1998.
     """
+    at = t if at is None else at
     if len(t) <= _PIECE + 2 * _OVERLAP:
-        return _piece(t, values)
+        return _piece(t, values, at)
     starts = range(0, len(t) - _OVERLAP, _PIECE)  # the last one takes what is left
-    pieces, kept = [], []
+    pieces = []
     for start in starts:
-        end = len(t) if start == starts[-1] else start + _PIECE
+        last = start == starts[-1]
+        end = len(t) if last else start + _PIECE
         low, high = max(0, start - _OVERLAP), min(len(t), end + _OVERLAP)
-        pieces.append(_piece(t[low:high], values[low:high]))
-        kept.append(slice(start - low, end - low))
+        own = at[(at >= t[start]) & ((at <= t[-1]) if last else (at < t[end]))]
+        pieces.append(_piece(t[low:high], values[low:high], own))
     joined = (
-        np.concatenate([getattr(piece, name)[part] for piece, part in zip(pieces, kept, strict=True)])
+        np.concatenate([getattr(piece, name) for piece in pieces])
         for name in ("value", "derivative", "second", "error", "second_error")
     )
     value, derivative, second, error, second_error = joined
@@ -86,10 +93,10 @@ def continued(
     return np.clip(np.stack(curves, axis=-1), *bounds)
 
 
-def _piece(t: np.ndarray, values: np.ndarray) -> Smoothed:
+def _piece(t: np.ndarray, values: np.ndarray, at: np.ndarray) -> Smoothed:
     span = t[-1] - t[0]
-    unit = (t - t[0]) / span
-    parts = [_smooth(unit, curve, span) for curve in values.T]
+    unit, there = (t - t[0]) / span, (at - t[0]) / span
+    parts = [_smooth(unit, curve, span, there) for curve in values.T]
     return Smoothed(*(np.stack(part, axis=-1) for part in zip(*parts, strict=True)))
 
 
@@ -107,17 +114,17 @@ def _best(t: np.ndarray, values: np.ndarray) -> tuple[BSpline, float]:
     return trials[best], squares[best]
 
 
-def _smooth(t: np.ndarray, values: np.ndarray, span: float) -> tuple[Any, ...]:
+def _smooth(t: np.ndarray, values: np.ndarray, span: float, at: np.ndarray) -> tuple[Any, ...]:
     spline, square = _best(t, values)
     noise = np.sqrt(square / max(len(t) - len(spline.c), 1))
     # Where c = R⁻¹Qᵀ y and the noise of y is independent, a derivative bᵀc has the variance noise² ‖R⁻ᵀb‖².
     basis = BSpline(spline.t, np.eye(len(spline.c)), spline.k)
     triangle = np.linalg.qr(basis(t)).R
     errors = [
-        noise * np.linalg.norm(np.linalg.solve(triangle.T, basis.derivative(order)(t).T), axis=0) / span**order
+        noise * np.linalg.norm(np.linalg.solve(triangle.T, basis.derivative(order)(at).T), axis=0) / span**order
         for order in (1, 2)
     ]
-    return spline(t), spline.derivative(1)(t) / span, spline.derivative(2)(t) / span**2, noise, *errors
+    return spline(at), spline.derivative(1)(at) / span, spline.derivative(2)(at) / span**2, noise, *errors
 
 
 def _sizes(count: int) -> list[int]:

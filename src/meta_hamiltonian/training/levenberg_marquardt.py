@@ -137,7 +137,7 @@ class VariableProjection:
 
     def normal_equations(self) -> NormalEquations:
         """The mean loss over the tasks of all devices; JᵀJ and −Jᵀr, summed over them."""
-        if self.learner.estimates_prior and not self.learner.uses_body:
+        if not self.learner.uses_body:  # heads of features without hidden units come from `find_prior` alone
             size = sum(value.numel() for value in self.parameters.values())
             some = next(iter(self.parameters.values()))
             return NormalEquations(self.loss(), some.new_zeros(size, size), some.new_zeros(size))
@@ -258,6 +258,5 @@ class VariableProjection:
 
 
 def projected_parameters(learner: Ridge) -> dict[str, nn.Parameter]:
-    """What the outer loop changes: all but σ², which is estimated, and but w₀ and L, where these are estimated too."""
-    estimated = ("log_noise", "prior_factor", "net.head.") if learner.estimates_prior else ("log_noise",)
-    return {name: value for name, value in learner.named_parameters() if not name.startswith(estimated)}
+    """What the outer loop changes: all but σ², which is estimated."""
+    return {name: value for name, value in learner.named_parameters() if name != "log_noise"}

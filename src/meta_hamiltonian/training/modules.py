@@ -14,13 +14,17 @@ from torch import Tensor
 from meta_hamiltonian.basics.devices import share, sum_over_ranks, world_size
 from meta_hamiltonian.basics.exceptions import DivergedError
 from meta_hamiltonian.episodes import Episodes
+from meta_hamiltonian.episodes.recorded import RecordedDataModule
 from meta_hamiltonian.learners import Learner, Ridge
 from meta_hamiltonian.learners.checkpoint import HISTORY_KEY, SETTINGS_KEY
 from meta_hamiltonian.learners.loss import rescaled
 from meta_hamiltonian.training.levenberg_marquardt import LevenbergMarquardt, VariableProjection, projected_parameters
+from meta_hamiltonian.training.refined import refine
 
 # Spare columns of L until so much of a training is over; until when their number may fall.
 _SPARE, _HALF, _SETTLED = 3, 0.5, 0.75
+# A law explains rates roughly where it leaves this part of their squares; rounds in which it may put them right.
+_ROUGHLY, _FIRST_ROUNDS = 2.5e-3, 6
 
 
 class MetaModule(LightningModule):
@@ -220,11 +224,22 @@ class GaussNewtonLoop(MetaModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
 
     def on_train_start(self) -> None:
-        """Begins with what recordings tell for the body as it is, where the members were recorded."""
+        """Begins with what recordings tell for the body as it is, where the members were recorded.
+
+        Splines may be wrong by percents, and hidden units fit their errors. A law without any that explains the rates
+        roughly is therefore given the chance to put them right, before it has to explain them well.
+        """
         super().on_train_start()
         data: Any = getattr(self.trainer, "datamodule", None)
-        if self.trainer.global_step == 0 and isinstance(known := getattr(data, "known", None), Episodes):
-            self.solver.find_prior(known.to(self.solver.log_noise.device))
+        if self.trainer.global_step > 0 or not isinstance(data, RecordedDataModule):
+            return
+        device = self.solver.log_noise.device
+        for _ in range(_FIRST_ROUNDS):
+            self.solver.find_prior(data.known.to(device), _ROUGHLY)
+            if self.solver.uses_body:
+                break
+            refine(self.solver, data)
+        self.solver.find_prior(data.known.to(device))
 
     def training_step(self, batch: Episodes, batch_idx: int) -> Mapping[str, Tensor]:
         """Takes one Levenberg-Marquardt step, and counts it as skipped where the loss is not finite."""
@@ -239,13 +254,19 @@ class GaussNewtonLoop(MetaModule):
         return {"loss": loss, "query_loss": loss}
 
     def validation_step(self, batch: Episodes, batch_idx: int) -> None:
-        """The same; before, the prior of recorded members is found anew, and of simulated ones the number of unknowns
-        of a head: in the first half with spare ones, in the third quarter without."""
+        """The same; before, in the first three quarters, the rates of recorded members are smoothed anew around the
+        law, and of simulated ones the number of unknowns of a head is found: in the first half with spare ones."""
         progress = self.trainer.global_step / self.trainer.max_steps
-        known = self.known(batch)
-        if known.variance is not None:
-            self.solver.find_prior(known)
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, RecordedDataModule):
+            if 0 < progress <= _SETTLED:
+                refine(self.solver, data)
+                batch = data.held_out.to(batch.query.x.device)
+            if not self.solver.uses_body:
+                self.solver.find_prior(self.known(batch))
         elif self.solver.finds_rank and progress <= _SETTLED:
             self.solver.find_rank(batch, spare=_SPARE if progress < _HALF else 0)
         super().validation_step(batch, batch_idx)
+        if isinstance(data, RecordedDataModule):
+            self.solver.log_noise.copy_(self.solver.noise.log())
         self.log("val/rank", float(self.solver.rank), batch_size=len(batch), sync_dist=True)

@@ -72,19 +72,20 @@ class _MeanLoss(torch.autograd.Function):
         total: Tensor | None = None
         for losses, gradients in parts:
             # A copy, all tensors at once: a CUDA graph writes the next chunk's where it wrote this one's.
-            mean, shares = losses.sum() / tasks, torch._foreach_div([gradients[name] for name in names], tasks)
+            mean = losses.sum() / tasks
+            shares = torch._foreach_div([gradients[name] for name in names], tasks)  # pyright: ignore
             if total is None:
                 total, ctx.gradients = mean, shares
             else:
                 total = total + mean
-                torch._foreach_add_(ctx.gradients, shares)
+                torch._foreach_add_(ctx.gradients, shares)  # pyright: ignore
         assert total is not None, "a meta-batch has tasks"
         return total
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return None, None, None, *torch._foreach_mul(ctx.gradients, gradient)
+        return None, None, None, *torch._foreach_mul(ctx.gradients, gradient)  # pyright: ignore
 
 
 @functools.cache

@@ -1,0 +1,119 @@
+"""What a law that is learned from few and coarse recordings makes of the rates, and a law that is separable."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from meta_hamiltonian.episodes import Episodes, Points
+from meta_hamiltonian.episodes.recorded import RecordedDataModule
+from meta_hamiltonian.episodes.recordings import load_recordings
+from meta_hamiltonian.learners import Ridge
+from meta_hamiltonian.models import NaturalNetwork
+from meta_hamiltonian.systems import DoublePendulum, LotkaVolterra, Spring
+from meta_hamiltonian.training.levenberg_marquardt import LevenbergMarquardt, VariableProjection, projected_parameters
+from meta_hamiltonian.training.refined import refine
+from meta_hamiltonian.training.surroundings import find_separation
+
+
+def ridge(domain):
+    torch.manual_seed(0)
+    net = NaturalNetwork(domain.state_dim, width=24, domain=domain)
+    return Ridge(net, rank="auto", noise=1e-10, scale="task").double()
+
+
+@pytest.fixture(scope="module")
+def springs(tmp_path_factory):
+    """Six springs, and instants so far apart that a period has five of them."""
+    folder = tmp_path_factory.mktemp("coarse")
+    generator = np.random.default_rng(0)
+    t = np.arange(25) * 0.9
+    for i in range(6):
+        m, k = generator.uniform(0.8, 1.2, 2)
+        w, size, phase = (k / m) ** 0.5, generator.uniform(0.5, 1.0), generator.uniform(0, 6)
+        q, p = size * np.cos(w * t + phase), -m * w * size * np.sin(w * t + phase)
+        table = np.column_stack([t, q, p])
+        np.savetxt(folder / f"m{m:.17g}k{k:.17g}.csv", table, delimiter=",", header="t,q,p", comments="", fmt="%.17g")
+    return folder
+
+
+def rate_error(members):
+    """Relative to the rates, of the spring that the name of each member tells."""
+    errors = []
+    for member in members:
+        m, k = map(float, member.name[1:].split("k"))
+        true = Spring().field(member.points.x, torch.tensor([[m, k, 0.0]], dtype=torch.float64))
+        errors.append((member.points.dxdt - true).norm() / true.norm())
+    return max(errors).item()
+
+
+def test_rates_around_the_law_are_better_than_those_of_splines(springs):
+    recordings = load_recordings(str(springs), held_out=0.0)
+    data = RecordedDataModule(recordings, 50, 50, 50, "random", 0, torch.float64)
+    learner = ridge(recordings.domain)
+    errors = [rate_error(data.recordings.train)]
+    for _ in range(3):
+        learner.find_prior(data.known, good=2.5e-3)
+        refine(learner, data)
+        errors.append(rate_error(data.recordings.train))
+    assert errors[0] > 1e-3
+    assert errors[-1] < 0.03 * errors[0]
+    assert len(data.recordings.train[0].points.x) == 24  # one for each interval, the first and the last among them
+    torch.testing.assert_close(data.batches.points[0].x, data.recordings.train[0].points.x)
+
+
+def test_points_of_members_survive_a_checkpoint(springs, tmp_path):
+    recordings = load_recordings(str(springs), held_out=0.0)
+    data, other = (RecordedDataModule(recordings, 50, 50, 50, "random", 0, torch.float64) for _ in range(2))
+    learner = ridge(recordings.domain)
+    learner.find_prior(data.known)
+    refine(learner, data)
+    torch.save(data.state_dict(), tmp_path / "kept.ckpt")
+    other.load_state_dict(torch.load(tmp_path / "kept.ckpt", weights_only=True))
+    for one, again in zip(data.recordings.train, other.recordings.train, strict=True):
+        torch.testing.assert_close(again.points.dxdt, one.points.dxdt, rtol=0, atol=0)
+        torch.testing.assert_close(again.paths[0].x, one.paths[0].x, rtol=0, atol=0)
+        assert again.variance == one.variance
+    torch.testing.assert_close(other.known.query.dxdt, data.known.query.dxdt, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("system", "separable"), [(LotkaVolterra(), True), (DoublePendulum(), False)])
+def test_a_law_is_separated_where_that_explains_as_much(system, separable, tmp_path):
+    parameters = system.sample_parameters(8, 0)
+    x = system.sample_states(parameters, 0, ("some",), range(8), 60)
+    names = [c.name for c in system.domain.coordinates]
+    for i, (states, rates) in enumerate(zip(x, system.field(x, parameters[:, None]), strict=True)):
+        table = torch.cat([states, rates], dim=1).numpy()
+        header = ",".join([*names, *(f"d{name}" for name in names)])
+        np.savetxt(tmp_path / f"{i}.csv", table, delimiter=",", header=header, comments="", fmt="%.17g")
+    recordings = load_recordings(str(tmp_path), held_out=0.0)
+    data = RecordedDataModule(recordings, 50, 30, 30, "random", 0, torch.float64)
+    learner = ridge(recordings.domain)
+    before = copy.deepcopy(learner.state_dict())
+    assert find_separation(learner, data) == separable == learner.net.separated
+    if not separable:
+        for name, value in learner.state_dict().items():
+            torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+
+
+def test_a_separated_energy_stays_so_in_training():
+    """∂²H/∂q∂p is 0 for every head that is found, after steps on a family that is separable."""
+    system = LotkaVolterra()
+    learner = ridge(system.domain)
+    learner.net.separate()
+    parameters = system.sample_parameters(6, 0)
+    x = system.sample_states(parameters, 0, ("some",), range(6), 60)
+    points = Points(x, system.field(x, parameters[:, None]))
+    episodes = Episodes(points.first(30), Points(x[:, 30:], points.dxdt[:, 30:]))
+    learner.find_prior(episodes)
+    optimizer = LevenbergMarquardt(projected_parameters(learner).values())
+    losses = [optimizer.step(lambda: VariableProjection(learner, episodes)).item() for _ in range(4)]
+    assert losses[-1] < losses[0]
+    adapted = learner.adapt(x[0], points.dxdt[0])
+    x0 = x[0, :5].clone().requires_grad_()
+    head = {name: value.expand(5, *value.shape) for name, value in adapted.parameters.items()}
+    energies = learner.net.energy_with(head, x0[:, None])
+    (slope,) = torch.autograd.grad(energies.sum(), x0, create_graph=True)
+    (mixed,) = torch.autograd.grad(slope[:, 0].sum(), x0)
+    assert mixed[:, 1].abs().max() < 1e-12 < mixed[:, 0].abs().max()
