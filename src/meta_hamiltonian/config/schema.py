@@ -428,6 +428,7 @@ SCHEMAS: Mapping[str | None, Mapping[str, type]] = {
         "double_pendulum_schema": DoublePendulumConfig,
         "chain_schema": ChainConfig,
         "mixture_schema": MixtureConfig,
+        "damped_schema": DampedConfig,
     },
     "friction": {"damped_schema": DampedConfig},
     "drive": {"driven_schema": DrivenConfig},
