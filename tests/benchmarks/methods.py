@@ -1,8 +1,8 @@
 """The published methods on all families, in a pool of processes: what `experiment=methods` does one by one.
 
 `python tests/benchmarks/methods.py OUT --minutes 8 --processes 16` measures a few steps of each method on each family,
-trains it for as many steps as make `--seconds` of one core, and tests it. OUT then holds `methods.csv`, `methods.md` and
-`methods.png`, and `failed.txt` says what did not finish. A cell is `method:family`, such as `camel:spring`; without
+trains it for as many steps as make `--seconds` of one core, and tests it. OUT then holds `methods.csv`, `methods.md`
+and `methods.png`, and `failed.txt` says what did not finish. A cell is `method:family`, such as `camel:spring`; without
 any, all of them are run. A cell that takes more than its share is ended, and everything is after `--minutes`.
 """
 

@@ -10,12 +10,9 @@ from torch import Tensor, nn
 from meta_hamiltonian.basics.registry import register
 from meta_hamiltonian.episodes import Points
 from meta_hamiltonian.learners.contexts import ContextLearner
-from meta_hamiltonian.learners.numerics.affine_head import affine_problem, least_squares
+from meta_hamiltonian.learners.numerics.affine_head import affine_problem
 from meta_hamiltonian.learners.numerics.linear_head import head_columns, head_weights, own_head
 from meta_hamiltonian.models import FieldNetwork
-
-# Ordinary least squares where the points determine v; where they do not, the shortest of all solutions.
-_RIDGE = 1e-10
 
 
 @register
@@ -50,11 +47,14 @@ class CAMEL(ContextLearner):
         return head_weights(self.net, head_columns(own_head(self.net)) + self.directions @ own)
 
     def adaptations(self, support: Points, steps: int) -> Iterator[Mapping[str, Tensor]]:
-        """Yields the mean of the heads of the training set, then the one of least squares, which no step changes."""
+        """Yields the mean of the heads of the training set, then the one of least squares, which no step changes.
+
+        Where the points do not determine w, it is the shortest of all solutions.
+        """
         mean = self.contexts.mean(0) if len(self.contexts) else self.contexts.new_zeros(self.dimension)
         yield self.weights(mean.expand(len(support.x), -1))
         design, residual = affine_problem(self.net, self.directions, support)
-        fitted = self.weights(least_squares(design, residual, _RIDGE, support.counts).flatten(1))
+        fitted = self.weights((torch.linalg.pinv(design) @ residual).flatten(1))
         for _ in range(steps):
             yield fitted
 
