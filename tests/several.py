@@ -98,7 +98,7 @@ def shown_of(system: SimulatedSystem, errors: dict[int, float] | None = None) ->
         measured = Errors(
             size, size, size, size, size, diverged, orbit * (1 + error * t[:, None, None] / system.horizon)
         )
-        results.append(Result(5, steps, measured, slightly_off(system, parameters, error), 0.0))
+        results.append(Result(5, steps, measured, slightly_off(system, parameters, error), 0.0, unknowns=3))
     return Shown.of(results, test, 0)
 
 
