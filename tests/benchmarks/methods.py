@@ -134,6 +134,7 @@ def started(number, cell, runs, seconds, more):
     if process := os.fork():
         return process
     code = 1
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         os.chdir(ROOT)
         with log.open("w") as file:
@@ -154,9 +155,12 @@ def pool(cells, runs, arguments):
     """Runs the cells; returns those that failed, with the reason."""
     waiting, running, failed = list(enumerate(cells)), {}, {}
     end = time.monotonic() + 60 * arguments.minutes
+    asked = []  # to end now: what has finished is gathered all the same
+    signal.signal(signal.SIGTERM, lambda *_: asked.append(True))
     share = arguments.seconds + TESTING * arguments.patience
     while waiting or running:
         now = time.monotonic()
+        end = min(end, now - 1) if asked else end
         while waiting and len(running) < arguments.processes and now < end - share / 2:
             number, cell = waiting.pop(0)
             running[started(number, cell, runs, arguments.seconds, arguments.set)] = cell, now
