@@ -95,8 +95,10 @@ def shown_of(system: SimulatedSystem, errors: dict[int, float] | None = None) ->
     results = []
     for steps, error in (errors or {0: 0.2, 1: 0.1, 5: 0.01}).items():
         size, diverged = torch.full((1,), error**2, dtype=torch.float64), torch.zeros(1, dtype=torch.bool)
-        measured = Errors(size, size, size, size, diverged, orbit * (1 + error * t[:, None, None] / system.horizon))
-        results.append(Result(5, steps, measured, slightly_off(system, parameters, error), 0.0))
+        measured = Errors(
+            size, size, size, size, size, diverged, orbit * (1 + error * t[:, None, None] / system.horizon)
+        )
+        results.append(Result(5, steps, measured, slightly_off(system, parameters, error), 0.0, unknowns=3))
     return Shown.of(results, test, 0)
 
 

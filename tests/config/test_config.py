@@ -22,7 +22,22 @@ def test_every_logger_is_allowed(logger):
     check(composed(f"logger={logger}"))
 
 
-@pytest.mark.parametrize("algo", ["fomaml", "metasgd", "ridge", "pretrain", "scratch", "oracle"])
+@pytest.mark.parametrize(
+    "algo",
+    [
+        "camel",
+        "cavia",
+        "coda",
+        "encoder",
+        "fomaml",
+        "metasgd",
+        "oracle",
+        "pretrain",
+        "ridge",
+        "scratch",
+        "svd",
+    ],
+)
 def test_every_algorithm_is_allowed_as_it_is(algo):
     check(composed(f"algo={algo}"))
 

@@ -7,7 +7,7 @@ from meta_hamiltonian.evaluation.results import COLUMNS, write_rows
 HEADER = (
     "system,model,algo,seed,inner_steps,noise,shots,steps,n_systems,n_diverged,"
     "field_mse_mean,field_mse_median,field_rel_median,"
-    "state_mse_mean,state_mse_median,energy_mse_mean,energy_mse_median,adapt_seconds"
+    "state_mse_mean,state_mse_median,energy_mse_mean,energy_mse_median,adapt_seconds,state_rel_median,unknowns"
 )
 
 

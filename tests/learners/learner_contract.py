@@ -1,5 +1,7 @@
 """What holds for every learner: a test class inherits from [`LearnerContract`][] and says how one is made."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -46,7 +48,8 @@ class LearnerContract:
         scaled = episodes
         if learner.scale == "task":
             scale = episodes.support.dxdt.square().mean((1, 2)).sqrt()[:, None, None]
-            scaled = Episodes(*(Points(p.x, p.dxdt / scale) for p in (episodes.support, episodes.query)))
+            support, query = (Points(p.x, p.dxdt / scale) for p in (episodes.support, episodes.query))
+            scaled = dataclasses.replace(episodes, support=support, query=query)
         expected = torch.autograd.grad(
             learner.task_losses(scaled).mean(), list(learner.parameters()), allow_unused=True, materialize_grads=True
         )
@@ -67,14 +70,17 @@ class LearnerContract:
         order = torch.randperm(9, generator=torch.Generator().manual_seed(0))
         support = Points(episodes.support.x[:, order], episodes.support.dxdt[:, order])
         torch.testing.assert_close(
-            learner.task_losses(Episodes(support, episodes.query)), learner.task_losses(episodes), rtol=1e-7, atol=1e-12
+            learner.task_losses(dataclasses.replace(episodes, support=support)),
+            learner.task_losses(episodes),
+            rtol=1e-7,
+            atol=1e-12,
         )
 
     def test_points_that_a_task_does_not_have_do_not_matter(self, learner, n):
         """Neither to the loss and its gradient nor to adaptation."""
         whole = tasks_of(n)
-        short = Episodes(whole.support.first(6), whole.query.first(5))
-        masked = Episodes(padded(whole.support, 6), padded(whole.query, 5))
+        short = Episodes(whole.support.first(6), whole.query.first(5), index=whole.index)
+        masked = Episodes(padded(whole.support, 6), padded(whole.query, 5), index=whole.index)
         losses = []
         for episodes in (short, masked):
             learner.zero_grad()

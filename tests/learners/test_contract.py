@@ -3,7 +3,19 @@
 import torch
 from learner_contract import LearnerContract
 
-from meta_hamiltonian.learners import ANIL, MAML, FineTune, MetaSGD, Oracle, Ridge
+from meta_hamiltonian.learners import (
+    ANIL,
+    CAMEL,
+    CAVIA,
+    MAML,
+    SVD,
+    CoDA,
+    FineTune,
+    FunctionEncoder,
+    MetaSGD,
+    Oracle,
+    Ridge,
+)
 from meta_hamiltonian.models import DissipativeNetwork, HamiltonianNetwork, ParametricHamiltonian, VectorFieldNetwork
 from meta_hamiltonian.systems import HenonHeiles, Pendulum
 
@@ -69,6 +81,85 @@ class TestRidgeWithFriction(LearnerContract):
     def make(self, domain):
         net = network(domain, DissipativeNetwork, activation="sin", friction="viscous")
         return Ridge(net, rank=4, noise=1e-2, scale="task").double()
+
+
+def prepared(learner):
+    """With a context for each of the contract's five tasks."""
+    learner.prepare(5)
+    torch.nn.init.normal_(learner.contexts, std=0.3)
+    return learner.double()
+
+
+class TestCAMEL(LearnerContract):
+    def make(self, domain):
+        return prepared(CAMEL(network(domain), dimension=3, scale="task"))
+
+
+class TestCAMELWithoutPhysics(LearnerContract):
+    def make(self, domain):
+        return prepared(CAMEL(network(domain, VectorFieldNetwork), dimension=3, scale="task"))
+
+
+class TestCAMELWithFriction(LearnerContract):
+    def make(self, domain):
+        return prepared(CAMEL(network(domain, DissipativeNetwork, friction="viscous"), dimension=3, scale="task"))
+
+
+class TestCoDA(LearnerContract):
+    adapts_exactly = 1e-6  # Adam divides by the size of a gradient
+
+    def make(self, domain):
+        return prepared(CoDA(network(domain), dimension=2, steps=3, scale="task"))
+
+
+class TestCoDAWithFriction(LearnerContract):
+    adapts_exactly = 1e-6
+
+    def make(self, domain):
+        net = network(domain, DissipativeNetwork, friction_width=3)
+        return prepared(CoDA(net, dimension=2, penalty="l2", steps=3, scale="task"))
+
+
+class TestSVD(LearnerContract):
+    adapts_exactly = 1e-6
+
+    def make(self, domain):
+        return prepared(SVD(network(domain), dimension=3, rank=2, steps=3, scale="task"))
+
+
+class TestSVDWithFriction(LearnerContract):
+    adapts_exactly = 1e-6
+
+    def make(self, domain):
+        net = network(domain, DissipativeNetwork, friction_width=3)
+        return prepared(SVD(net, dimension=3, rank=2, steps=3, scale="task"))
+
+
+class TestFunctionEncoder(LearnerContract):
+    adapts_exactly = 1e-6  # its normal equations are nearly singular
+
+    def make(self, domain):
+        return FunctionEncoder(network(domain), basis=4, ridge=1e-4, scale="task").double()
+
+
+class TestCAVIA(LearnerContract):
+    def make(self, domain):
+        return CAVIA(network(domain), dimension=3, lr=0.1, inner_steps=2, scale="task").double()
+
+
+class TestCAVIAWithoutPhysics(LearnerContract):
+    def make(self, domain):
+        return CAVIA(network(domain, VectorFieldNetwork), dimension=3, inner_steps=2, scale="task").double()
+
+
+class TestCAVIAWithFriction(LearnerContract):
+    def make(self, domain):
+        return CAVIA(network(domain, DissipativeNetwork, friction_width=3), dimension=3, inner_steps=2).double()
+
+
+class TestCAVIAThroughLearn2learn(LearnerContract):
+    def make(self, domain):
+        return CAVIA(network(domain), dimension=3, inner_steps=2, scale="task", backend="learn2learn").double()
 
 
 class TestFineTune(LearnerContract):

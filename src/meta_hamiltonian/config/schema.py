@@ -71,6 +71,59 @@ class RidgeConfig(ScaledConfig):
 
 
 @dataclasses.dataclass
+class ContextConfig(ScaledConfig):
+    """What tells a member from the others is a vector of few numbers: `algo=camel`."""
+
+    dimension: int = key(integer(1), "numbers that tell a member from the others")
+
+
+@dataclasses.dataclass
+class AutoDecoderConfig(ContextConfig):
+    """The same, where the vector of a new member is found by gradient."""
+
+    lr: float = key(positive(), "Adam's rate for the numbers of a new member")
+    steps: int = key(integer(1), "steps of it for a new member, where test.steps does not say how many")
+
+
+@dataclasses.dataclass
+class CoDAConfig(AutoDecoderConfig):
+    """`algo=coda`."""
+
+    penalty: str = key(one_of("l1", "l2"), "of the hypernetwork: l1 makes some of its rows 0, l2 all of them small")
+    context_penalty: float = key(not_negative(), "factor of the squares of the numbers of each member")
+    weight_penalty: float = key(not_negative(), "factor of the penalty of the hypernetwork")
+
+
+@dataclasses.dataclass
+class SVDConfig(AutoDecoderConfig):
+    """`algo=svd`."""
+
+    rank: int = key(integer(1), "singular values of each layer that a member has of its own")
+    locality: float = key(not_negative(), "factor of the squares of the numbers of each member and of the hypernetwork")
+    orthogonality: float = key(not_negative(), "factor of what singular vectors lack of being orthonormal")
+
+
+@dataclasses.dataclass
+class CAVIAConfig(ContextConfig):
+    """`algo=cavia`."""
+
+    lr: float = key(positive(), "inner rate")
+    first_order: bool = key(None, "ignore how the inner gradients depend on the shared weights")
+    backend: str = key(one_of("vectorized", "learn2learn"), "all tasks at once, or task by task through learn2learn")
+    inner_steps: int = key(integer(1), "")
+    task_chunk: int | None = key(integer(1).or_null(), "")
+
+
+@dataclasses.dataclass
+class EncoderConfig(ScaledConfig):
+    """`algo=encoder`."""
+
+    basis: int = key(integer(1), "how many basis fields there are")
+    ridge: float = key(positive(), "factor of the squares of the coefficients in the least squares")
+    norm: float = key(not_negative(), "factor of what basis fields lack of unit length")
+
+
+@dataclasses.dataclass
 class FineTuneConfig(ScaledConfig):
     """`algo=pretrain` and `algo=scratch`."""
 
@@ -354,6 +407,11 @@ SCHEMAS: Mapping[str | None, Mapping[str, type]] = {
         "gradient_schema": GradientAlgoConfig,
         "metasgd_schema": MetaSGDConfig,
         "ridge_schema": RidgeConfig,
+        "camel_schema": ContextConfig,
+        "cavia_schema": CAVIAConfig,
+        "coda_schema": CoDAConfig,
+        "svd_schema": SVDConfig,
+        "encoder_schema": EncoderConfig,
         "finetune_schema": FineTuneConfig,
         "oracle_schema": OracleConfig,
     },
@@ -369,6 +427,7 @@ SCHEMAS: Mapping[str | None, Mapping[str, type]] = {
         "double_pendulum_schema": DoublePendulumConfig,
         "chain_schema": ChainConfig,
         "mixture_schema": MixtureConfig,
+        "damped_schema": DampedConfig,
     },
     "friction": {"damped_schema": DampedConfig},
     "drive": {"driven_schema": DrivenConfig},
@@ -384,6 +443,11 @@ OF_CLASS: Mapping[str, type] = {
     "ANIL": GradientAlgoConfig,
     "MetaSGD": MetaSGDConfig,
     "Ridge": RidgeConfig,
+    "CAMEL": ContextConfig,
+    "CAVIA": CAVIAConfig,
+    "CoDA": CoDAConfig,
+    "SVD": SVDConfig,
+    "FunctionEncoder": EncoderConfig,
     "FineTune": FineTuneConfig,
     "Scratch": FineTuneConfig,
     "Oracle": OracleConfig,

@@ -81,6 +81,7 @@ class EpisodeDataModule(LightningDataModule):
     ):
         super().__init__()
         self.num_workers = num_workers
+        self.training_tasks = tasks
         self.make_train = functools.partial(
             MetaBatches, system, meta_batch, tasks, train_shots, train_queries, seed, noise, dtype
         )

@@ -95,24 +95,30 @@ class Episodes:
     - `parameters`: the true ones, for those who judge, not for those who learn; None where nobody knows them.
     - `variance`: of recorded members, that of the errors of the rates of each, as far as it is known; None for rates
         that are exact in the query.
+    - `index`: which tasks of the training set they are, for learners that remember each of these; None for others.
     """
 
     support: Points
     query: Points
     parameters: Float[Tensor, "tasks parameters"] | None = None
     variance: Float[Tensor, " tasks"] | None = None
+    index: Int[Tensor, " tasks"] | None = None
 
     def __len__(self) -> int:
         return len(self.support.x)
 
     def __getitem__(self, tasks: slice | Int[Tensor, " batch"]) -> "Episodes":
-        parameters, variance = (None if part is None else part[tasks] for part in (self.parameters, self.variance))
-        return Episodes(self.support[tasks], self.query[tasks], parameters, variance)
+        others = (None if part is None else part[tasks] for part in (self.parameters, self.variance, self.index))
+        return Episodes(self.support[tasks], self.query[tasks], *others)
 
     def to(self, *args: Any, **kwargs: Any) -> "Episodes":
         """The same on another device or with another dtype; the arguments are those of `Tensor.to`."""
-        others = (None if part is None else part.to(*args, **kwargs) for part in (self.parameters, self.variance))
-        return Episodes(self.support.to(*args, **kwargs), self.query.to(*args, **kwargs), *others)
+        support, query = self.support.to(*args, **kwargs), self.query.to(*args, **kwargs)
+        parameters, variance = (
+            None if part is None else part.to(*args, **kwargs) for part in (self.parameters, self.variance)
+        )
+        index = None if self.index is None else self.index.to(support.x.device)
+        return Episodes(support, query, parameters, variance, index)
 
     @property
     def points(self) -> Points:

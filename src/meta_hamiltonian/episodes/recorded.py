@@ -59,7 +59,8 @@ class RecordedBatches(Dataset[Episodes]):
             points = self.points[pick]
             order = torch.from_numpy(generator(seed, "points").permutation(len(points.x)))
             pairs.append(_halves(points, order, self.later, self.shots, self.queries))
-        return _together(pairs, [self.members[pick].variance for pick, _ in mine]).to(self.dtype)
+        episodes = _together(pairs, [self.members[pick].variance for pick, _ in mine]).to(self.dtype)
+        return dataclasses.replace(episodes, index=torch.tensor(picks[self.share]))
 
 
 def _as_kept(member: RecordedMember, kept: Mapping[str, Any]) -> RecordedMember:
@@ -164,6 +165,11 @@ class RecordedDataModule(LightningDataModule):
         self.known = episodes_of([*train, *val], self.later, self.dtype, kinds)
         self.batches.members = train
         self.batches.points = [with_friction(one.points, kinds) for one in train]
+
+    @property
+    def training_tasks(self) -> int:
+        """How many members there are to train on."""
+        return len(self.recordings.train)
 
     @property
     def known_names(self) -> list[str]:

@@ -40,7 +40,7 @@ def sample_episodes(
 
     **Returns:**
 
-    [`Episodes`][] of `len(tasks)` tasks.
+    [`Episodes`][] of `len(tasks)` tasks; those of the split `train` know their index.
     """
     tasks = tasks if isinstance(tasks, range) else range(tasks)
     parameters = system.sample_parameters(tasks, seed, split)
@@ -59,7 +59,8 @@ def sample_episodes(
             observed.x + x_error * _rms(typical.x),
             observed.dxdt + dxdt_error * _rms(typical.dxdt),
         )
-    return Episodes(observed, points("query", query), parameters).to(dtype)
+    index = torch.tensor(tasks) if split == "train" else None
+    return Episodes(observed, points("query", query), parameters, index=index).to(dtype)
 
 
 def _rms(values: Float[Tensor, "tasks points state"]) -> Float[Tensor, "tasks 1 state"]:

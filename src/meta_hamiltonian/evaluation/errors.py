@@ -19,6 +19,7 @@ class Errors:
     field_mse: Float[Tensor, " systems"]
     field_rel: Float[Tensor, " systems"]
     state_mse: Float[Tensor, " systems"]
+    state_rel: Float[Tensor, " systems"]
     energy_mse: Float[Tensor, " systems"]
     diverged: Bool[Tensor, " systems"]
     orbits: Float[Tensor, "instants systems state"]
@@ -45,6 +46,7 @@ def measure(adapted: Sequence[AdaptedSystems], test: TestSet) -> list[Errors]:
     - `field_mse`: mean over the grid, as far as the member admits its states, of ‖f̂ − f‖².
     - `field_rel`: that over the mean of ‖f‖².
     - `state_mse`: mean over the instants of ‖x̂(t) − x(t)‖², q not wrapped.
+    - `state_rel`: the root of that over the mean of ‖x(t)‖²: the relative error of the trajectory.
     - `energy_mse`: mean over the instants of (H_true(x̂(t)) − H_true(x(t)))²: the true energy along the predicted
         orbit, since a learned H is known up to a constant only. Where energy is conserved H_true(x(t)) is H_true(x(0)).
     - `diverged`: the predicted orbit left twice the state box and was frozen there, or the field is not finite.
@@ -83,11 +85,13 @@ def _errors(adapted: AdaptedSystems, orbits: Orbits, test: TestSet) -> Errors:
     diverged = orbits.diverged | ~finite
     state_mse = (orbits.states - test.orbit).square().sum(-1).mean(0)
     squared_diameter = sum((2 * half) ** 2 for half in test.system.state_box)
+    state_mse = torch.where(diverged, squared_diameter, state_mse)
     energy = test.system.hamiltonian(orbits.states, test.parameters)
     return Errors(
         field_mse=field_mse,
         field_rel=field_mse / power,
-        state_mse=torch.where(diverged, squared_diameter, state_mse),
+        state_mse=state_mse,
+        state_rel=(state_mse / test.orbit.square().sum(-1).mean(0)).sqrt(),
         energy_mse=(energy - test.energy).square().mean(0),
         diverged=diverged,
         orbits=orbits.states,

@@ -23,7 +23,8 @@ _TOGETHER = 1000
 class Result:
     """One row's origin and figures: the learner after `steps` gradient steps on K = `shots` points.
 
-    `adapt_seconds` is what adapting all systems took, from 0 to `steps`.
+    `adapt_seconds` is what adapting all systems took, from 0 to `steps`; `unknowns` is how many numbers were found for
+    each of them.
     """
 
     shots: int
@@ -31,6 +32,7 @@ class Result:
     errors: Errors
     adapted: AdaptedSystems
     adapt_seconds: float
+    unknowns: int
 
     def of_all(self) -> "Result":
         """That of all systems, where each process has measured its share; `adapted` stays this one's."""
@@ -54,6 +56,8 @@ class Result:
             "energy_mse_mean": e.energy_mse.mean().item(),
             "energy_mse_median": _median(e.energy_mse),
             "adapt_seconds": round(self.adapt_seconds, 4),
+            "state_rel_median": _median(e.state_rel),
+            "unknowns": self.unknowns,
         }
 
 
@@ -80,7 +84,7 @@ def evaluate(learner: Learner, test: TestSet, shots: Sequence[int], steps: Seque
     while some := list(itertools.islice(adapted, at_once)):
         errors = measure([systems for _, _, systems, _ in some], test)
         for (k, count, systems, seconds), own in zip(some, errors, strict=True):
-            yield Result(k, count, own.to("cpu"), systems.to("cpu"), seconds)
+            yield Result(k, count, own.to("cpu"), systems.to("cpu"), seconds, learner.unknowns_of_a_member)
 
 
 def _adapted(

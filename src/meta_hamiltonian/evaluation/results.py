@@ -26,6 +26,8 @@ COLUMNS = (
     "energy_mse_mean",
     "energy_mse_median",
     "adapt_seconds",
+    "state_rel_median",
+    "unknowns",
 )
 """The columns of `results.csv`. Other programs read them: their names and order stay. Those that need a true field are
 empty for recorded members."""

@@ -25,6 +25,9 @@ from meta_hamiltonian.basics.files import write_text
 from meta_hamiltonian.evaluation.results import COLUMNS, FORECAST_COLUMNS, USUAL_STEPS, write_rows
 from meta_hamiltonian.jobs.families import by_family, table, without_common_overrides
 from meta_hamiltonian.jobs.job import read_finished
+from meta_hamiltonian.jobs.methods import COLUMNS as METHOD_COLUMNS
+from meta_hamiltonian.jobs.methods import markdown, of_methods
+from meta_hamiltonian.reports.tables import markdown_table
 
 log = logging.getLogger(__name__)
 
@@ -118,12 +121,15 @@ def summarize(sweep: Path, draw: bool = True) -> None:
         write_rows(sweep / "summary.csv", (*_SUMMARY_COLUMNS, *more), rows)
         rows = without_common_overrides(rows)
         finished = [row for row in rows if row["status"] == "finished"]
+        methods = of_methods(sweep, _with_truth(finished))
+        if methods:
+            write_rows(sweep / "methods.csv", METHOD_COLUMNS, methods)
         if (compared := _with_truth(finished)) and draw:
             from meta_hamiltonian.jobs.sweep_figures import draw as draw_figures  # here: Hydra imports this module
 
             draw_figures(sweep, compared)
         times = time_spent(sweep / row["job"] for row in rows)
-        write_text(sweep / "summary.md", _markdown(rows, finished, times, sweep / "figures"))
+        write_text(sweep / "summary.md", _markdown(rows, finished, methods, times, sweep / "figures"))
 
 
 def time_spent(jobs: Iterable[Path]) -> list[tuple[str, str]]:
@@ -164,28 +170,40 @@ def _rows(job: Path, sweep: Path) -> list[dict[str, Any]]:
 def _markdown(
     rows: Sequence[Mapping[str, Any]],
     finished: Sequence[Mapping[str, Any]],
+    methods: Sequence[Mapping[str, Any]],
     times: Sequence[tuple[str, str]],
     figures: Path,
 ) -> str:
     jobs = {row["job"]: row for row in rows}
     failed = [row for row in jobs.values() if row["status"] == "failed"]
     lines = ["# Summary of the sweep", "", f"{len(jobs)} jobs, {len(failed)} failed.", ""]
-    lines += _table(["job", "overrides", "status", "error"], jobs.values())
+    lines += markdown_table(["job", "overrides", "status", "error"], jobs.values())
     if compared := _with_truth(finished):
         shown = [c for c in COLUMNS if c.endswith(("_mean", "_median")) or c in ("shots", "steps", "n_diverged")]
         shown = [c for c in shown if any(row[c] for row in compared)]
-        lines += ["", "## Results", "", *_table(["job", "overrides", *shown], [_rounded(row) for row in compared])]
+        lines += [
+            "",
+            "## Results",
+            "",
+            *markdown_table(["job", "overrides", *shown], [_rounded(row) for row in compared]),
+        ]
         over_seeds = _over_seeds(compared)
         if over_seeds:
-            lines += ["", "## Over seeds, mean ± standard deviation", "", *_table(list(over_seeds[0]), over_seeds)]
+            lines += [
+                "",
+                "## Over seeds, mean ± standard deviation",
+                "",
+                *markdown_table(list(over_seeds[0]), over_seeds),
+            ]
         lines += _of_families(compared)
+        lines += markdown(methods)
         lines += _of_figures(figures)
     if recorded := [row for row in finished if row not in compared]:
         shown = ["job", "overrides", "algo", "n_systems", "n_diverged", *FORECAST_COLUMNS]
-        lines += ["", "## Forecasts of recordings", "", *_table(shown, [_rounded(row) for row in recorded])]
+        lines += ["", "## Forecasts of recordings", "", *markdown_table(shown, [_rounded(row) for row in recorded])]
     if times:
         spent = [{"": name, "time": value} for name, value in times]
-        lines += ["", "## How the time was spent", "", *_table(["", "time"], spent)]
+        lines += ["", "## How the time was spent", "", *markdown_table(["", "time"], spent)]
     return "\n".join(lines) + "\n"
 
 
@@ -206,7 +224,7 @@ def _of_families(finished: Sequence[Mapping[str, Any]]) -> list[str]:
         "Relative error of the field (`field_rel_median`, its mean over seeds) from the family's largest K, after at "
         f"most {USUAL_STEPS} gradient steps.",
         "",
-        *_table(list(lines[0]), lines),
+        *markdown_table(list(lines[0]), lines),
     ]
 
 
@@ -214,6 +232,7 @@ def _of_figures(figures: Path) -> list[str]:
     """Links to the figures that are there."""
     names = sorted(file.stem for file in figures.glob("*.png"))
     lines = ["", "![A system of each family](figures/families.png)"] if "families" in names else []
+    lines += ["", "![The methods on all families](figures/methods.png)"] if "methods" in names else []
     for name in (name for name in names if name.startswith("comparison")):
         lines += ["", f"![Error of the vector field](figures/{name}.png)"]
     links = [f"[{name}](figures/{name}.png)" for name in names if name.startswith(("fields", "orbits"))]
@@ -240,8 +259,3 @@ def _over_seeds(finished: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def _rounded(row: Mapping[str, Any]) -> dict[str, Any]:
     rounded = ("_mean", "_median", "coverage_95")
     return {k: f"{float(v):.3g}" if v and k.endswith(rounded) else v for k, v in row.items()}
-
-
-def _table(columns: Sequence[str], rows: Any) -> list[str]:
-    lines = [columns, ["---"] * len(columns), *[[str(row[c]).replace("|", "\\|") for c in columns] for row in rows]]
-    return ["| " + " | ".join(line) + " |" for line in lines]

@@ -7,7 +7,9 @@ from matplotlib.figure import Figure
 
 from meta_hamiltonian.figures import Shown, comparison, fields_side_by_side, orbits_side_by_side, save
 from meta_hamiltonian.figures.families import Family, families
+from meta_hamiltonian.figures.methods import methods
 from meta_hamiltonian.jobs.families import Row, by_algorithm, by_family, errors, without_common_overrides
+from meta_hamiltonian.jobs.methods import of_methods
 
 Draw = Callable[[Path, Sequence[Row]], Figure | None]
 """Makes a figure from the sweep's folder and rows of its jobs; None where too little is there."""
@@ -29,6 +31,8 @@ def draw(sweep: Path, finished: Sequence[Row]) -> None:
         figures["orbits" + _of(rows, of_families)] = (_orbits, rows)
     if len(of_families) > 1:
         figures["families"] = (_families, finished)
+    if of_methods(sweep, finished):
+        figures["methods"] = (_methods, finished)
 
     folder = sweep / "figures"
     for name, (figure, rows) in figures.items():
@@ -56,6 +60,10 @@ def _orbits(sweep: Path, rows: Sequence[Row]) -> Figure | None:
 def _families(sweep: Path, rows: Sequence[Row]) -> Figure | None:
     found = [one for name, own in by_family(rows).items() if (one := _family(sweep, name, own)) is not None]
     return families(found) if len(found) > 1 else None
+
+
+def _methods(sweep: Path, rows: Sequence[Row]) -> Figure | None:
+    return methods(of_methods(sweep, rows))
 
 
 def _is_current(file: Path, sweep: Path, rows: Sequence[Row]) -> bool:

@@ -55,6 +55,7 @@ def train(
         if isinstance(learner, Ridge) and learner.net.has_energy:
             friction = _looked_at(learner, data, config.data.skip_bad)
             settings = {**settings, "recordings": {**settings["recordings"], "friction": list(friction)}}
+    learner.prepare(data.training_tasks)
     if recordings is not None and config.data.loss == "orbits":
         module = _on_orbits(config, learner, settings, data)
     else:

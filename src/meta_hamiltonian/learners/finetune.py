@@ -40,6 +40,11 @@ class FineTune(Learner):
         self.steps = steps
 
     @property
+    def unknowns_of_a_member(self) -> int:
+        """All weights."""
+        return sum(value.numel() for value in self.net.parameters())
+
+    @property
     def default_steps(self) -> int:
         """The `steps` of the constructor: training has no inner steps to go by."""
         return self.steps

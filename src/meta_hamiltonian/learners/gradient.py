@@ -109,6 +109,11 @@ class GradientLearner(Learner):
         """For learn2learn: what that module is given for the states x."""
 
     @property
+    def unknowns_of_a_member(self) -> int:
+        """All weights that the inner loop changes."""
+        return sum(self.net.get_parameter(name).numel() for name in self.adapted_names)
+
+    @property
     def default_steps(self) -> int:
         """As many steps as in training."""
         return self.inner_steps

@@ -112,6 +112,12 @@ class Learner(nn.Module, abc.ABC):
         """
         return self.mean_loss(rescaled(episodes) if self.scale == "task" else episodes)
 
+    def prepare(self, tasks: int | None) -> None:
+        """Makes room for what a learner remembers of each task of the training set, before it is trained; here nothing.
+
+        **Arguments:** `tasks`: how many there are; None for an endless stream.
+        """
+
     def mean_loss(self, episodes: Episodes) -> Float[Tensor, ""]:
         """The mean of `task_losses`; a learner may take it in parts."""
         return self.task_losses(episodes).mean()
@@ -298,6 +304,13 @@ class Learner(nn.Module, abc.ABC):
         weights = {name: adapted.parameters.get(name, own) for name, own in own_head(adapted.net).items()}
         columns = head_columns(weights)
         return columns.expand(len(adapted.scale), *columns.shape[-2:])
+
+    @property
+    def unknowns_of_a_member(self) -> int:
+        """How many numbers adaptation finds for one system: here the weights of the head, or its free directions."""
+        features, outputs = head_columns(own_head(self.net)).shape
+        heads = self.family_heads()
+        return outputs * (features if heads is None else heads[1].shape[1])
 
     @property
     def default_steps(self) -> int:

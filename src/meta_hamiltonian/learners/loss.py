@@ -40,4 +40,4 @@ def rescaled(episodes: Episodes) -> Episodes:
     scale = task_scale(episodes.support)[..., None, None]
     support, query = (dataclasses.replace(p, dxdt=p.dxdt / scale) for p in (episodes.support, episodes.query))
     variance = None if episodes.variance is None else episodes.variance / scale[:, 0, 0].square()
-    return Episodes(support, query, episodes.parameters, variance)
+    return dataclasses.replace(episodes, support=support, query=query, variance=variance)

@@ -32,6 +32,11 @@ class Oracle(Learner):
         """One fit, which is one step."""
         return [1]
 
+    @property
+    def unknowns_of_a_member(self) -> int:
+        """The physical parameters."""
+        return self.net.physical.numel()
+
     def own_numbers(self, adapted: AdaptedSystems) -> Float[Tensor, "systems numbers"]:
         """The physical parameters."""
         return adapted.parameters["physical"]

@@ -90,6 +90,16 @@ class DissipativeNetwork(HamiltonianNetwork):
         damped = settings.get("damped") or (resistance.damped if resistance else None)
         return {**settings, "damped": damped}
 
+    @property
+    def hidden_layers(self) -> dict[str, nn.Linear]:
+        """Those of both networks. A coefficient of a known kind of friction has none."""
+        if self.friction is not None:
+            raise TypeError(
+                f"{self.friction} friction has a coefficient in the head and no hidden layers that could be a member's "
+                "own; use model=dissipative, which learns the friction by a network"
+            )
+        return super().hidden_layers
+
     def layers(self, parameters: Mapping[str, Tensor]) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
         """(weight, bias) of each hidden layer of φ, and w."""
         layers, head = super().layers(parameters)
@@ -157,7 +167,8 @@ class DissipativeNetwork(HamiltonianNetwork):
         weight = parameters.get("friction_body.weight", self.friction_body.weight)
         bias = parameters.get("friction_body.bias", self.friction_body.bias)
         a = p @ weight.mT
-        bias, weight = (bias, weight) if bias.dim() == 1 else (bias[:, None], weight[:, None])
+        bias = bias if bias.dim() == 1 else bias[:, None]
+        weight = weight if weight.dim() == 2 else weight[:, None]
         slopes = torch.sigmoid(bias - a) - torch.sigmoid(bias + a)
         # Together as large as the one function of a known kind: gradient steps have one rate for the whole head.
         return slopes.unsqueeze(-2) * weight.mT / (_STEEPEST * slopes.shape[-1] ** 0.5)

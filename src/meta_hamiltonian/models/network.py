@@ -113,6 +113,19 @@ class FieldNetwork(nn.Module, abc.ABC):
         """The states in units of the box, from −1 to 1 inside it: what the body is given, if not told else."""
         return (x - self.centre) / self.state_box
 
+    @property
+    def hidden_layers(self) -> dict[str, nn.Linear]:
+        """The linear layers before the head, by name, for learners that give each member layers of its own.
+
+        **Raises:** `TypeError` for a network some of whose terms no hidden layer decides.
+        """
+        return {name: part for name, part in self.named_modules() if isinstance(part, nn.Linear) and name != "head"}
+
+    @property
+    def input_layers(self) -> dict[str, nn.Linear]:
+        """Those of them that are given the state."""
+        return {name: layer for name, layer in self.hidden_layers.items() if name in ("body.0", "friction_body")}
+
     @abc.abstractmethod
     def field(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch state"]:
         """The predicted dx/dt."""

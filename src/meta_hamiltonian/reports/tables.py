@@ -1,6 +1,6 @@
 """The results as a table on the terminal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -64,3 +64,9 @@ def _short(value: float | int) -> str:
     if isinstance(value, int):
         return str(value)
     return f"{value:.3g}" if 0.01 <= value < 1e5 else f"{value:.1e}"
+
+
+def markdown_table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The lines of a table in Markdown."""
+    lines = [columns, ["---"] * len(columns), *[[str(row[c]).replace("|", "\\|") for c in columns] for row in rows]]
+    return ["| " + " | ".join(line) + " |" for line in lines]

@@ -1,0 +1,228 @@
+"""The published methods on all families, in a pool of processes: what `experiment=methods` does one by one.
+
+`python tests/benchmarks/methods.py OUT --minutes 8 --processes 16` measures a few steps of each method on each family,
+trains it for as many steps as make `--seconds` of one core, and tests it. OUT then holds `methods.csv`, `methods.md`
+and `methods.png`, and `failed.txt` says what did not finish. A cell is `method:family`, such as `camel:spring`; without
+any, all of them are run. A cell that takes more than its share is ended, and everything is after `--minutes`.
+"""
+
+import argparse
+import csv
+import itertools
+import logging
+import math
+import os
+import runpy
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: a process a core
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.utils import instantiate
+from lightning import Callback, Trainer
+
+import meta_hamiltonian.jobs.run  # noqa: F401  # imported once, for all processes
+from meta_hamiltonian.evaluation.results import write_rows
+from meta_hamiltonian.figures import save
+from meta_hamiltonian.figures.methods import methods as figure_of
+from meta_hamiltonian.jobs.composition import conf_folder, register_schemas
+from meta_hamiltonian.jobs.family import class_settings
+from meta_hamiltonian.jobs.methods import COLUMNS, markdown, of_methods
+from meta_hamiltonian.jobs.sweep import summarize
+from meta_hamiltonian.learners.checkpoint import build, build_learner
+from meta_hamiltonian.systems import SimulatedSystem
+
+ROOT = Path(__file__).parents[2]
+METHODS = ("ridge", "encoder", "camel", "coda", "svd", "cavia", "anil", "maml", "metasgd", "fomaml")
+FAMILIES = (
+    "spring",
+    "pendulum",
+    "duffing",
+    "damped_oscillator",
+    "lotka_volterra",
+    "henon_heiles",
+    "kepler_unknown_centre",
+    "spring_pendulum",
+    "double_pendulum",
+)
+# Methods that change hidden layers need friction that has some.
+MORE = {(method, "damped_oscillator"): ("model=dissipative",) for method in ("cavia", "svd")}
+# Steps that are measured, after those that warm up; and what testing may take beside a training of so many seconds.
+WARM, MEASURED = 5, 15
+TESTING = 60.0
+
+
+class Clock(Callback):
+    """The processor's time of the measured steps: what else the machine does is not in it."""
+
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.global_step == WARM:
+            self.began = time.process_time()
+        elif trainer.global_step == WARM + MEASURED:
+            self.each = (time.process_time() - self.began) / MEASURED
+
+
+def overrides(method, family, *more):
+    return [
+        f"method=minute/{method}",
+        f"system={family}",
+        *MORE.get((method, family), ()),
+        "shots=[10,50]",
+        "test.steps=[5,50,250]",
+        "test.n_systems=30",
+        "logger=none",
+        "trainer.enable_progress_bar=false",
+        *more,
+    ]
+
+
+def seconds_of_a_step(arguments):
+    """By Lightning, as in a training, without validation."""
+    with initialize_config_dir(str(conf_folder().resolve()), version_base=None):
+        config = compose("config", arguments)
+    GlobalHydra.instance().clear()
+    settings = class_settings(config)
+    family = build(settings["system"], SimulatedSystem)
+    settings["domain"] = family.domain.settings()
+    dtype = torch.float64 if config.trainer.precision == "64-true" else torch.float32
+    torch.manual_seed(0)
+    learner = build_learner(settings).to(dtype)
+    learner.prepare(config.data.tasks)
+    data = instantiate(config.data, _partial_=True)(system=family, seed=0, dtype=dtype)
+    clock = Clock()
+    trainer = Trainer(
+        accelerator="cpu",
+        max_steps=WARM + MEASURED,
+        precision=config.trainer.precision,
+        gradient_clip_val=config.trainer.gradient_clip_val,
+        limit_val_batches=0,
+        callbacks=[clock],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    trainer.fit(instantiate(config.optim, _partial_=True)(learner, settings), data)
+    return clock.each
+
+
+def run(method, family, folder, seconds, more):
+    """In a process of its own: measures, trains, tests."""
+    torch.set_num_threads(1)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    register_schemas()
+    arguments = overrides(method, family, *more)
+    each = seconds_of_a_step(arguments)
+    steps = max(20, math.floor(seconds / each))
+    print(f"{1e3 * each:.2f} ms a step, {steps} steps", flush=True)
+    sys.argv = ["train.py", *arguments, f"trainer.max_steps={steps}", f"hydra.run.dir={folder}"]
+    runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+
+
+def started(number, cell, runs, seconds, more):
+    """The process of a cell, its output in a file."""
+    method, family = cell
+    log = runs / f"{method}-{family}.log"
+    if process := os.fork():
+        return process
+    code = 1
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        os.chdir(ROOT)
+        with log.open("w") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+            run(method, family, runs / str(number), seconds, more)
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
+
+
+def pool(cells, runs, arguments):
+    """Runs the cells; returns those that failed, with the reason."""
+    waiting, running, failed = list(enumerate(cells)), {}, {}
+    end = time.monotonic() + 60 * arguments.minutes
+    asked = []  # to end now: what has finished is gathered all the same
+    signal.signal(signal.SIGTERM, lambda *_: asked.append(True))
+    share = arguments.seconds + TESTING * arguments.patience
+    while waiting or running:
+        now = time.monotonic()
+        end = min(end, now - 1) if asked else end
+        while waiting and len(running) < arguments.processes and now < end - share / 2:
+            number, cell = waiting.pop(0)
+            running[started(number, cell, runs, arguments.seconds, arguments.set)] = cell, now
+        for process, (cell, began) in list(running.items()):
+            if now > end or now - began > share:
+                os.kill(process, signal.SIGKILL)
+                failed[cell] = f"ended after {now - began:.0f} s"
+        process, status = os.waitpid(-1, os.WNOHANG) if running else (0, 0)
+        if process in running:
+            cell, began = running.pop(process)
+            code = os.waitstatus_to_exitcode(status)
+            if code:
+                failed.setdefault(cell, f"exit code {code}")
+            print(
+                f"{':'.join(cell)}: {time.monotonic() - began:.0f} s{failed.get(cell, '') and ', failed'}", flush=True
+            )
+        elif now > end:
+            failed |= {cell: "no time left" for _, cell in waiting}
+            waiting = []
+        time.sleep(0.05)
+    return failed
+
+
+def methods_of(runs):
+    """The rows of all cells that have finished."""
+    summarize(runs, draw=False)
+    with (runs / "summary.csv").open(newline="") as file:
+        finished = [row for row in csv.DictReader(file) if row["status"] == "finished"]
+    return of_methods(runs, finished)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("out", type=Path, help="the folder of the results")
+    parser.add_argument("cells", nargs="*", help="method:family; all without any")
+    parser.add_argument("--minutes", type=float, default=60.0, help="for everything")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of one core, for the training of a cell")
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--patience", type=float, default=1.0, help="what testing may take, in minutes")
+    parser.add_argument("--set", nargs="*", default=[], help="more keys for all cells, such as test.n_systems=5")
+    parser.add_argument("--keep", type=Path, default=None, help="the folder of the runs; by default they are removed")
+    arguments = parser.parse_args()
+    families = [name for name in FAMILIES if (conf_folder() / "system" / f"{name}.yaml").exists()]
+    cells = [tuple(cell.split(":")) for cell in arguments.cells] or list(itertools.product(METHODS, families))
+    with tempfile.TemporaryDirectory() as folder:
+        runs = arguments.keep or Path(folder)
+        runs.mkdir(parents=True, exist_ok=True)
+        failed = pool(cells, runs, arguments)
+        rows = methods_of(runs)
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        write_rows(arguments.out / "methods.csv", COLUMNS, rows)
+        (arguments.out / "methods.md").write_text("\n".join(markdown(rows)) + "\n")
+        if rows:
+            save(figure_of(rows), arguments.out / "methods")
+        tails = []
+        for cell, reason in failed.items():
+            log = runs / f"{cell[0]}-{cell[1]}.log"
+            last = log.read_text()[-1500:] if log.exists() else ""
+            tails.append(f"{':'.join(cell)}: {reason}\n{last}\n")
+        (arguments.out / "failed.txt").write_text("\n".join(tails))
+    print(f"{len(cells) - len(failed)} of {len(cells)} cells in {arguments.out}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
