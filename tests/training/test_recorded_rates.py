@@ -29,7 +29,7 @@ def springs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("coarse")
     generator = np.random.default_rng(0)
     t = np.arange(25) * 0.9
-    for i in range(6):
+    for _ in range(6):
         m, k = generator.uniform(0.8, 1.2, 2)
         w, size, phase = (k / m) ** 0.5, generator.uniform(0.5, 1.0), generator.uniform(0, 6)
         q, p = size * np.cos(w * t + phase), -m * w * size * np.sin(w * t + phase)
