@@ -1,5 +1,6 @@
 """Methods against each other, on many families."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -49,9 +50,8 @@ def methods(rows: Sequence[Mapping[str, Any]]) -> Figure:
             axes.axvline(x - 0.5, color="0.9", linewidth=0.8, zorder=0)
         axes.set_yscale("log")
         axes.set_ylabel(label)
-    panels[-1].set_xticks(
-        range(len(systems)), [f"{name.replace('_', ' ')}\nK = {largest[name]}" for name in systems], fontsize=7
-    )
+    labels = [f"{textwrap.fill(name.replace('_', ' '), 14)}\nK = {largest[name]}" for name in systems]
+    panels[-1].set_xticks(range(len(systems)), labels, fontsize=7)
     panels[-1].set_xlim(-0.5, len(systems) - 0.5)
     figure.legend(
         *panels[0].get_legend_handles_labels(), fontsize=8, frameon=False, loc="outside right center", ncols=1
