@@ -19,8 +19,8 @@ _NEGLIGIBLE = 0.01
 _MOST_STEPS = 64
 # Steps are at most so many times of relaxation; the method is stable up to 3.3.
 _STABLE = 2.5
-# Gauss-Newton ends after so many rounds, or where the cost falls by less than this part.
-_ROUNDS, _SETTLED = 25, 1e-4
+# Gauss-Newton ends after so many rounds, or steps that were tried, or where the cost falls by less than this part.
+_ROUNDS, _TRIALS, _SETTLED = 25, 50, 1e-4
 _DAMPINGS = (0.0, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 # Gaps between windows cost so many times what residuals of their size do: orbits are to have none, whatever they fit.
 _CONTINUITY = 1e4
@@ -140,10 +140,13 @@ def shoot(
         problems in differential and integral equations, 1983.
     """
     shot = _linearised(law, windows, theta, nodes, noise, known, steps, robust)
-    settled = False
+    settled, trials = False, 0
     for rounds in range(_ROUNDS):
         better = None
+        if trials >= _TRIALS:  # no orbit of this law meets the observations
+            break
         for damping in _DAMPINGS:
+            trials += 1
             change = _solution(shot, damping)
             moved = shot.theta + change[-len(theta) :]
             at = shot.nodes + shot.to_nodes @ change + shot.open
