@@ -31,7 +31,9 @@ class References(griffe.Extension):
         shown = {canonical(pkg[name.removeprefix(f"{pkg.name}.")]) for name in listed}
         for one in objects(pkg):
             if one.docstring is not None:
-                one.docstring.value = REFERENCE.sub(lambda link, one=one: _linked(link[1], one, named, shown), one.docstring.value)
+                one.docstring.value = REFERENCE.sub(
+                    lambda link, one=one: _linked(link[1], one, named, shown), one.docstring.value
+                )
 
 
 def _linked(name: str, where: griffe.Object, named: dict[str, list[str]], shown: set[str]) -> str:
@@ -46,18 +48,21 @@ def target(name: str, where: griffe.Object, named: dict[str, list[str]]) -> str 
     """The full path of what a name means in a docstring; None where it is not known, or not unique."""
     first, *rest = name.split(".")
     try:
-        found = where.resolve(first)
-    except griffe.NameResolutionError:
-        if len(named[first]) != 1:
-            return None
-        (found,) = named[first]
-    try:
-        one = where.modules_collection[found]
+        one = _found(first, where, named)
         for part in rest:
             one = one.all_members[part]
         return canonical(one)
-    except (KeyError, griffe.AliasResolutionError):
+    except (KeyError, griffe.NameResolutionError, griffe.AliasResolutionError):
         return None
+
+
+def _found(name: str, where: griffe.Object, named: dict[str, list[str]]) -> griffe.Object | griffe.Alias:
+    owner = where if where.is_class else where.parent
+    if owner is not None and owner.is_class and name in owner.all_members:  # inherited members, too
+        return owner.all_members[name]
+    if len(named[name]) == 1:
+        return where.modules_collection[named[name][0]]
+    return where.modules_collection[where.resolve(name)]
 
 
 def canonical(one: griffe.Object | griffe.Alias) -> str:
