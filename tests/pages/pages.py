@@ -1,7 +1,7 @@
 """Code as the pages show it: blocks, and how each of them is run.
 
-A page is a session: its blocks are run in order, in one folder and with one set of Python names. A comment before a block
-says what else is to be done with it: `<!-- file: NAME -->`, it is the content of a file; `<!-- not run: WHY -->`.
+A page is a session: its blocks are run in order, in one folder and with one set of Python names. A comment before a
+block says what else is to be done with it: `<!-- file: NAME -->`, it is the content of a file; `<!-- not run: WHY -->`.
 """
 
 import re

@@ -6,8 +6,6 @@ All pages are read by one reader: what a command has left is there for the next 
 import contextlib
 import csv
 import io
-import os
-import runpy
 import shutil
 import sys
 from collections.abc import Iterator
@@ -17,34 +15,16 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from command import TINY, environment_of
 from composing import composed
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from pages import PAGES, ROOT, Block, blocks_of, inline_commands
-from typer.testing import CliRunner
 
-from meta_hamiltonian.__main__ import app
 from meta_hamiltonian.config import check
-from meta_hamiltonian.jobs import run
 from meta_hamiltonian.reports import system
 from meta_hamiltonian.systems import HenonHeiles
 
-# What is added to a command so that it takes a second; a later option takes the place of an earlier one.
-SMALL = {
-    "simulate": ["--members", "6", "--duration", "4", "--rate", "8", "--force"],
-    "adapt": ["--friction", "none", "--fit", "derivatives", "--horizon", "1", "--force"],
-    "bands": ["--n-systems", "10", "--shots", "10", "--noise", "0", "--force"],
-    "identify": ["--n-systems", "8", "--force"],
-    "export": ["--force"],
-}
-SMALL_TRAINING = {
-    "recorded": ["model.width=8", "trainer.max_steps=4", "trainer.val_check_interval=2", "data.train_shots=6"],
-    "other": [*(key for key in TINY if not key.startswith("experiment")), "shots=5", "test.n_systems=1"],
-}
 # A minute of a swing, of which twenty seconds are observed, becomes four seconds, of which three are; orbits are short.
 SHORTER = {"--to-time 20": "--to-time 3", "> 20]": "> 3]", "torch.linspace(0, 20, 201)": "torch.linspace(0, 1, 11)"}
-# These are there from the beginning: to train takes a minute, and an observation is a reader's own.
-TRAINED = ("outputs/ridge", "outputs/best")
 # What sets up, tests and builds is run by the gate itself.
 KNOWN = (["pip", "install", "uv"], ["pytest"], ["ruff"], ["pyright"], ["mkdocs"], ["source", ".venv/bin/activate"])
 
@@ -52,13 +32,10 @@ KNOWN = (["pip", "install", "uv"], ["pytest"], ["ruff"], ["pyright"], ["mkdocs"]
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     """The reader's folder."""
-    folder = tmp_path_factory.mktemp("reader")
-    for trained in TRAINED:
-        (folder / trained / "checkpoints").mkdir(parents=True)
-        shutil.copy(ROOT / "tests" / "data" / "ridge.ckpt", folder / trained / "checkpoints" / "best.ckpt")
+    folder = with_trained(tmp_path_factory.mktemp("reader"))
     with contextlib.chdir(folder):
-        _invoke(["simulate", "system=spring", "--out", "pendulums", *SMALL["simulate"]])
-        _invoke(["simulate", "system=pendulum", "--out", "new", *SMALL["simulate"]])
+        invoke(["simulate", "system=spring", "--out", "pendulums", *SMALL["simulate"]])
+        invoke(["simulate", "system=pendulum", "--out", "new", *SMALL["simulate"]])
         for name in ("new_pendulum.csv", "observations.csv"):
             shutil.copy("new/member-1.csv", name)
         rows = list(csv.reader(Path("new/member-1.csv").read_text().splitlines()))[1:]
@@ -128,37 +105,11 @@ def _run_command(words: list[str], home: Path) -> None:
     if words[:2] == ["python", "train.py"]:
         folder = next((word.removeprefix("hydra.run.dir=") for word in words if word.startswith("hydra.run.dir=")), "")
         if folder and folder not in TRAINED:  # the pages need it later; the keys of the others are tested above
-            _train(words[2:], home)
+            train(words[2:], home)
     elif words[:3] == ["python", "-m", "meta_hamiltonian"]:
-        _invoke([*words[3:], *SMALL[words[3]]])
+        invoke([*words[3:], *SMALL[words[3]]])
     else:
         assert any(words[: len(known)] == known for known in KNOWN), f"how is {words} tested?"
-
-
-def _invoke(arguments: list[str]) -> None:
-    ended = CliRunner().invoke(app, arguments)
-    assert ended.exit_code == 0, f"{arguments}: {ended.output}"
-
-
-def _train(arguments: list[str], home: Path) -> None:
-    kind = "recorded" if "system=recorded" in arguments else "other"
-    more = [*SMALL_TRAINING[kind], "logger=none", "trainer.enable_progress_bar=false"]
-    output = io.StringIO()
-    with (
-        mock.patch.dict(os.environ, environment_of(home / "account"), clear=True),
-        mock.patch.object(sys, "argv", ["train.py", *arguments, *more]),
-        # What follows a training takes longer than the rest; no page needs it, and tests/jobs looks at it.
-        mock.patch.object(run, "test"),
-        mock.patch.object(run, "test_forecasts"),
-        contextlib.redirect_stdout(output),
-        contextlib.redirect_stderr(output),
-    ):
-        code: object = 0
-        try:
-            runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
-        except SystemExit as end:
-            code = end.code
-        assert not code, f"{arguments}: {output.getvalue()}"
 
 
 def _jobs(arguments: list[str]) -> list[tuple[str, ...]]:
