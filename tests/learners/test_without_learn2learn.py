@@ -13,7 +13,7 @@ from meta_hamiltonian.systems import Pendulum
 
 def test_its_backend_is_refused_and_ours_works(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match="not installed; use algo.backend=vectorized") as refused:
+    with pytest.raises(ConfigError, match="not installed; use algo") as refused:
         MAML(HamiltonianNetwork(width=4, depth=1), backend="learn2learn")
     assert "\n" not in str(refused.value)
     learner = MAML(HamiltonianNetwork(width=4, depth=1))
