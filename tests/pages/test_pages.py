@@ -18,6 +18,7 @@ import torch
 from composing import composed
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from pages import PAGES, ROOT, Block, blocks_of, inline_commands
+from reader import SMALL, TRAINED, invoke, train, with_trained
 
 from meta_hamiltonian.config import check
 from meta_hamiltonian.reports import system
