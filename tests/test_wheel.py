@@ -1,7 +1,10 @@
 """The wheel: it holds the configuration, and trains in an empty folder."""
 
+import re
+import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -28,6 +31,23 @@ def test_the_configuration_is_inside(installed):
     assert inside == {str(file.relative_to(ROOT / "conf")) for file in (ROOT / "conf").rglob("*.yaml")}
     (points,) = site.glob("*.dist-info/entry_points.txt")
     assert "meta-hamiltonian = meta_hamiltonian.__main__:app" in points.read_text()
+    assert (site / "meta_hamiltonian" / "py.typed").exists(), "other packages see its types"
+
+
+def test_its_version_is_that_of_the_repository_or_else_that_before_the_first_release(installed):
+    (described,) = (installed / "site").glob("*.dist-info/METADATA")
+    version = re.search(r"^Version: (.*)$", described.read_text(), re.MULTILINE)
+    assert version is not None
+    assert re.match(r"\d+\.\d+\.\d+", version[1])
+    archive = installed / "archive"  # the files alone: no repository, no tags
+    shutil.copytree(ROOT / "src", archive / "src")
+    shutil.copytree(ROOT / "conf", archive / "conf")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, archive)
+    command = [sys.executable, "-m", "hatchling", "version"]
+    alone = subprocess.run(command, cwd=archive, check=True, capture_output=True, text=True)
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    assert alone.stdout.strip() == settings["tool"]["hatch"]["version"]["fallback-version"]
 
 
 def test_it_trains_and_adapts_in_an_empty_folder(installed):

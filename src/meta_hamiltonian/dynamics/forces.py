@@ -33,7 +33,7 @@ class Signal:
 
 @dataclasses.dataclass(frozen=True)
 class Forces:
-    """dp/dt = −∂H/∂q − Σ d_j ∂R_j/∂v + Σ g_k u_k(t), with velocities v = dq/dt.
+    """Equation (11): dp/dt = −∂H/∂q − Σ d_j ∂R_j/∂v + Σ g_k u_k(t), with velocities v = dq/dt.
 
     - `kinds`: of friction, names in [`FRICTION`][].
     - `coefficients`: d_j ≥ 0 of each system.

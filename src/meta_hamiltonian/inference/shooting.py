@@ -121,8 +121,8 @@ def shoot(
     """Finds θ and the initial states whose orbits meet the observations best.
 
     Every window starts from a state of its own at first, near to what was observed there, so that no orbit can lose
-    the phase; the linearised condition that the windows continue each other then removes all these states but the
-    first of each orbit. Two or three rounds suffice as a rule, and at the end the windows are one orbit.
+    the phase; the linearised condition that the windows continue each other, equation (12), then removes all these
+    states but the first of each orbit. Two or three rounds suffice as a rule, and at the end the windows are one orbit.
 
     **Arguments:**
 

@@ -2,6 +2,7 @@
 
 import abc
 import functools
+import importlib.util
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from meta_hamiltonian.config import check_arguments
+from meta_hamiltonian.config import ConfigError, check_arguments
 from meta_hamiltonian.episodes import Episodes, Points
 from meta_hamiltonian.learners.learner import Learner
 from meta_hamiltonian.learners.loss import field_loss
@@ -75,6 +76,11 @@ class GradientLearner(Learner):
         check_arguments(type(self), lr=lr, inner_steps=inner_steps, backend=backend, task_chunk=task_chunk)
         if compile and backend != "vectorized":
             raise ValueError(f"compile=True needs backend='vectorized', got backend={backend!r}")
+        if backend == "learn2learn" and importlib.util.find_spec("learn2learn") is None:
+            raise ConfigError(
+                "algo.backend=learn2learn is not allowed: learn2learn is not installed; use algo.backend=vectorized, "
+                "or `uv sync` in a clone"
+            )
         self.compiled = compile
         self.task_chunk = task_chunk
         self.lr = lr

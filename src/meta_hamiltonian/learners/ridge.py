@@ -44,7 +44,7 @@ class Ridge(LowRankHeads):
 
     The field is linear in the head, A(x) w. Over the family, heads are w = w₀ + L v, where L has few columns, since a
     family has few independent terms (the pendulum three): with so few unknowns, 25 points determine a head as well as
-    50 do. In training, v is the solution of a ridge regression,
+    50 do. In training, v is the solution of a ridge regression, equation (6),
 
     v = argmin ‖y − A (w₀ + L v)‖² + σ² ‖v‖²,
 

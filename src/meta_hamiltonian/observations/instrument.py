@@ -73,7 +73,7 @@ def record(system: SimulatedSystem, members: int, folder: Path, instrument: Inst
     """Writes a file a member, `member-01.csv` and so on, and `members.csv` with their parameters.
 
     Member i, its noise included, is a function of the seed and of i alone; its orbit begins in one of
-    [`sample_initial_states`][]. Positions are angles in rad where they are angles in the family.
+    [`SimulatedSystem.sample_initial_states`][]. Positions are angles in rad where they are angles in the family.
 
     **Arguments:**
 

@@ -50,7 +50,7 @@ class LeastSquares(Protocol):
 
 
 class LevenbergMarquardt(torch.optim.Optimizer):
-    """Steps (JᵀJ + μ diag JᵀJ) δ = −Jᵀr that never raise the loss of the meta-batch that they are taken on.
+    """Equation (8): steps (JᵀJ + μ diag JᵀJ) δ = −Jᵀr that never raise the loss of the meta-batch they are taken on.
 
     The damping μ falls after a step that is accepted and rises until one is.
 
@@ -111,7 +111,7 @@ class VariableProjection:
     """The query residuals of a meta-batch as functions of the shared weights alone, the heads solved for.
 
     With B = A L on the support set and v its solution, a change dθ of the shared weights changes the prediction of
-    a task's query points by
+    a task's query points by, equation (7),
 
     J_query dθ − B_query (BᵀB + σ²)⁻¹ Bᵀ J_support dθ,
 

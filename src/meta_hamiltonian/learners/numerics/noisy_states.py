@@ -38,8 +38,9 @@ def linearise(
 
     Every coordinate and every rate is taken to have errors in proportion to its RMS over the points, all in the same
     proportion, which need not be known. With Σₓ and Σ_y the squares of these RMS and J = ∂f/∂x, the residual of a
-    point's rates has the covariance S = J Σₓ Jᵀ + Σ_y, and the likeliest state is x_observed + Σₓ Jᵀ S⁻¹ r. Taking
-    the states for exact would flatten the field, as if seen through a blur, and give all points one weight.
+    point's rates has the covariance S = J Σₓ Jᵀ + Σ_y, and the likeliest state is x_observed + Σₓ Jᵀ S⁻¹ r, equation
+    (10). Taking the states for exact would flatten the field, as if seen through a blur, and give all points one
+    weight.
 
     **Arguments:**
 

@@ -11,7 +11,7 @@ Block = tuple[Float[Tensor, "tasks rows rank"], Float[Tensor, "tasks rows output
 
 
 class Posterior:
-    """The distribution of u, given y = B u + ε, ε ~ N(0, σ² I), and the prior u ~ N(0, τ² I).
+    """Equation (9): the distribution of u, given y = B u + ε, ε ~ N(0, σ² I), and the prior u ~ N(0, τ² I).
 
     Rows come in blocks, each with a noise of its own: the rates of positions and those of momenta are observed with
     different errors. The variance in the second block is ρσ². For each task, (σ², τ², ρ) are weighted by the marginal
