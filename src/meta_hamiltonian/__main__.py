@@ -194,7 +194,7 @@ def _write(fitted: "Fit", horizon: float, trained: "Trained", origin: tuple[str,
     from meta_hamiltonian.reports.system import Origin, write_system
 
     with _new_folder(out) as folder:
-        written = write_system(fitted, horizon, Origin(*origin, trained.settings), folder)
+        written = write_system(fitted, trained.learner, horizon, Origin(*origin, trained.settings), folder)
     for name, value in (dict(written.table) | {"time": f"{time.perf_counter() - began:.2g} s"}).items():
         print(f"{name + ':':42s} {value}")
     for note in written.notes:

@@ -27,7 +27,9 @@ from meta_hamiltonian.inference import Fit
 from meta_hamiltonian.inference.bands import where_next
 from meta_hamiltonian.inference.remarks import with_error
 from meta_hamiltonian.inference.symbolic import read_symbolically
+from meta_hamiltonian.learners import Learner
 from meta_hamiltonian.learners.checkpoint import save_adapted
+from meta_hamiltonian.reports.explore import explore
 from meta_hamiltonian.reports.page import page
 from meta_hamiltonian.reports.prediction import Prediction, predict, write_bands, write_prediction
 
@@ -54,12 +56,13 @@ class Written:
     warnings: Sequence[str]
 
 
-def write_system(fit: Fit, horizon: float, origin: Origin, folder: Path) -> Written:
+def write_system(fit: Fit, learner: Learner, horizon: float, origin: Origin, folder: Path) -> Written:
     """Writes everything into an empty folder.
 
     **Arguments:**
 
     - `fit`: the system, and the state from which the prediction goes on.
+    - `learner`: what was adapted to it.
     - `horizon`: how long.
     - `origin`: for the report.
     """
@@ -74,9 +77,12 @@ def write_system(fit: Fit, horizon: float, origin: Origin, folder: Path) -> Writ
     for name, (figure, _) in figures.items():
         save(figure, folder / "figures" / name)
     table = _table(fit, predicted, horizon, origin, following)
-    written = Written(table, fit.notes, [*fit.warnings, *predicted.warnings])
+    explored = explore(fit, predicted, learner)
+    notes = [*fit.notes, explored.note] if explored.note else fit.notes
+    written = Written(table, notes, [*fit.warnings, *predicted.warnings])
     drawn = {name: ((folder / "figures" / f"{name}.png").read_bytes(), about) for name, (_, about) in figures.items()}
-    text = page(f"A new system, from {len(fit.x)} observed states", table, written.notes, written.warnings, drawn)
+    title, more = f"A new system, from {len(fit.x)} observed states", (explored.style, explored.section)
+    text = page(title, table, written.notes, written.warnings, drawn, *more)
     (folder / "report.html").write_text(text, encoding="utf-8")
     return written
 
