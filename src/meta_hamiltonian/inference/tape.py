@@ -59,6 +59,11 @@ class Tape(TorchDispatchMode):
         self._shadows: dict[int, Tensor] = {}
         self._kept: list[Tensor] = []  # a name of a tensor that is gone would be given to another
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # PyTorch's compiler, which it would import to say that it is not wanted here, takes seconds.
+        return False
+
     def variable(self, like: Tensor, level: int) -> None:
         """Tells that this tensor's numbers will be others."""
         self._shadow(like, self._new(like, level))

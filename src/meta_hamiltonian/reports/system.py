@@ -1,6 +1,7 @@
 """What `adapt` leaves of one system: its prediction, its figures, its report, and itself."""
 
 import dataclasses
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
 from meta_hamiltonian.dynamics import FRICTION
@@ -80,11 +82,19 @@ def write_system(fit: Fit, learner: Learner, horizon: float, origin: Origin, fol
     explored = explore(fit, predicted, learner)
     notes = [*fit.notes, explored.note] if explored.note else fit.notes
     written = Written(table, notes, [*fit.warnings, *predicted.warnings])
-    drawn = {name: ((folder / "figures" / f"{name}.png").read_bytes(), about) for name, (_, about) in figures.items()}
+    drawn = {name: (_small(folder / "figures" / f"{name}.png"), about) for name, (_, about) in figures.items()}
     title, more = f"A new system, from {len(fit.x)} observed states", (explored.style, explored.section)
     text = page(title, table, written.notes, written.warnings, drawn, *more)
     (folder / "report.html").write_text(text, encoding="utf-8")
     return written
+
+
+def _small(file: Path) -> bytes:
+    """A figure in 256 colours, which are a fourth of its bytes and look the same."""
+    found = io.BytesIO()
+    with Image.open(file) as image:
+        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(found, "PNG", optimize=True)
+    return found.getvalue()
 
 
 def _figures(

@@ -163,19 +163,19 @@ class Explorer {
   /** Time against every coordinate of the plane, and the energy. */
   replot() {
     const {t, x, bands, energy, energyBand} = this.shown, read = by("read");
-    const rows = this.portrait.axes.map(i => [space.labels[i], x.map(state => state[i]), bands[i]]);
-    if (energy) rows.push([space.energy, energy, energyBand]);
+    const rows = this.portrait.axes.map(i => [space.names[i], space.labels[i], x.map(state => state[i]), bands[i]]);
+    if (energy) rows.push(["H", space.energy, energy, energyBand]);
     this.plots.forEach(plot => plot.destroy());
-    this.plots = rows.map(([label, values, band], i) => this.plot(label, t, values, band, i === rows.length - 1));
+    this.plots = rows.map((row, i) => this.plot(...row, t, i === rows.length - 1));
     [read.min, read.max, read.step, read.value] = [0, t.length - 1, 1, 0];
     by("value").textContent = "";
   }
 
-  plot(label, t, values, band, last) {
+  plot(name, label, values, band, t, last) {
     const blue = colour("--prediction"), grey = "#767676", grid = {stroke: "rgba(128,128,128,.25)", width: 1};
     const axis = {stroke: grey, grid, ticks: grid, font: "12px system-ui"}, data = [t, values];
-    const series = [{label: space.time, value: (_, v) => v == null ? "–" : digits(v)},
-      {label, stroke: blue, width: 1.6, value: (_, v) => v == null ? "–" : digits(v)}];
+    const series = [{label: "t", value: (_, v) => v == null ? "–" : digits(v)},
+      {label: name, stroke: blue, width: 1.6, value: (_, v) => v == null ? "–" : digits(v)}];
     const options = {
       width: Math.max(240, by("plots").clientWidth), height: last ? 190 : 165, scales: {x: {time: false}}, series,
       cursor: {sync: {key: "orbit"}, drag: {x: true, y: false}},
@@ -184,7 +184,7 @@ class Explorer {
     };
     if (band) {
       const edge = {stroke: "transparent", points: {show: false}, value: (_, v) => v == null ? "–" : digits(v)};
-      series.push({...edge, label: "from"}, {...edge, label: "to"});
+      series.push({...edge, label: "at least"}, {...edge, label: "at most"});
       options.bands = [{series: [3, 2], fill: colour("--band")}];
       data.push(...band);
     }

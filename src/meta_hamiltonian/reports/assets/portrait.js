@@ -125,7 +125,7 @@ class Portrait {
     let path = "", before = null;
     for (const x of states) {
       const at = this.wrapped(x);
-      const jumps = before && this.axes.some((i, k) => Math.abs(at[k] - before[k]) > this.space.half[i] && this.space.turns[i]);
+      const jumps = before && this.axes.some((i, k) => this.space.turns[i] && Math.abs(at[k] - before[k]) > this.space.half[i] / 2);
       path += `${before && !jumps ? "L" : "M"}${this.across(at[0]).toFixed(1)} ${this.along(at[1]).toFixed(1)}`;
       before = at;
     }
