@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from meta_hamiltonian.dynamics import FRICTION
-from meta_hamiltonian.inference.tape import numbers, program
+from meta_hamiltonian.inference.program import numbers, program
 from meta_hamiltonian.models import Adapted, AdaptedSystems
 from meta_hamiltonian.models.adapted import REACH
 

@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Sequence
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -40,7 +39,9 @@ def stages(learner: Learner, fit: Fit) -> list[Stage]:
     A learner that takes gradient steps has taken fewer; one that solves for its head has seen fewer observations, the
     first ones, with the kinds of friction of the last.
     """
-    final = Stage("", fit.adapted.systems, None if fit.samples is None else fit.samples.first(SAMPLES).some(_FIRST_ONES))
+    final = Stage(
+        "", fit.adapted.systems, None if fit.samples is None else fit.samples.first(SAMPLES).some(_FIRST_ONES)
+    )
     if not learner.net.has_head:
         return [dataclasses.replace(final, label=f"all {len(fit.x)} observations")]
     # What inputs have added to the rates is known from the last.

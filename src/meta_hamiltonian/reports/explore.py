@@ -11,8 +11,8 @@ from meta_hamiltonian.figures.adapted import around
 from meta_hamiltonian.figures.planes import phase_planes
 from meta_hamiltonian.inference import Fit
 from meta_hamiltonian.inference.browser import for_browser
-from meta_hamiltonian.inference.stages import SAMPLES, Stage, stages
-from meta_hamiltonian.inference.tape import TapeError
+from meta_hamiltonian.inference.operations import TapeError
+from meta_hamiltonian.inference.stages import Stage, stages
 from meta_hamiltonian.learners import Learner
 from meta_hamiltonian.reports.prediction import Prediction
 
@@ -46,7 +46,9 @@ def explore(fit: Fit, predicted: Prediction, learner: Learner) -> Explored:
         data = _data(fit, predicted, found)
     except TapeError as error:
         kind = type(fit.adapted.systems.net).__name__
-        return Explored("", "", f"The report has no orbits to be clicked: a {kind} cannot be run in a browser, since {error}.")
+        return Explored(
+            "", "", f"The report has no orbits to be clicked: a {kind} cannot be run in a browser, since {error}."
+        )
     text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     scripts = "".join(f"<script>{_asset(name)}</script>" for name in _SCRIPTS[:1])
     own = "\n".join(_asset(name).replace('"use strict";\n', "") for name in _SCRIPTS[1:])
@@ -151,4 +153,6 @@ def _method() -> Mapping[str, Any]:
 
 def _short(values: np.ndarray) -> list[Any]:
     """In seven digits, which are more than a figure shows."""
-    return json.loads(json.dumps(np.asarray(values, dtype=float).tolist()), parse_float=lambda text: float(f"{float(text):.7g}"))
+    return json.loads(
+        json.dumps(np.asarray(values, dtype=float).tolist()), parse_float=lambda text: float(f"{float(text):.7g}")
+    )

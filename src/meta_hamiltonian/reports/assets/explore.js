@@ -148,7 +148,7 @@ class Explorer {
       const changes = samples.map(sample => { const e = energies(sample, x); return e.map(v => v - e[0] + shown.energy[0]); });
       shown.energyBand = range(changes, n);
     }
-    this.show(shown, ` Shaded: between the smallest and the largest of ${samples.length} systems that the observations allow, which holds the true orbit with a probability of ${Math.round(100 * (samples.length - 1) / (samples.length + 1))} %, if the family is the right one.`);
+    this.show(shown, ` Shaded: from the smallest to the largest of ${samples.length} systems that the observations allow. The true orbit is inside at each instant with a probability of ${Math.round(100 * (samples.length - 1) / (samples.length + 1))} %, if the family is the right one.`);
   }
 
   show(shown, more = "") {

@@ -1,5 +1,5 @@
 "use strict";
-// Runs what meta_hamiltonian/inference/tape.py wrote down: operations on numbers in one long memory.
+// Runs what meta_hamiltonian/inference/program.py wrote down: operations on numbers in one long memory.
 
 const loops = (() => {
   const one = f => (m, o, n, a) => { for (let i = 0; i < n; i++) m[o + i] = f(m[a[i]]); };
