@@ -93,6 +93,7 @@ def adapt(
         axes = _axes(run)
         import_modules(imports)
         reading = None if axes is None else _read(observations, axes, chosen)
+        label = _labelled(observations)
         if axes is not None and start is not None:
             state(start, axes.state_dim)
 
@@ -127,9 +128,8 @@ def adapt(
             )
             found = found if first_state is None else found.starting_from(first_state)
             said("writing the report", 0.9)
-            names = ", ".join(str(path) for path in observations)
             with new_folder(out) as folder:
-                origin = Origin(str(run), names, trained.settings)
+                origin = Origin(str(run), label, trained.settings)
                 written = write_system(found, trained.learner, horizon, origin, folder)
         _say(output, written, out, time.perf_counter() - began)
         output.finish(_result(found, written, trained, out, horizon))
@@ -144,6 +144,20 @@ def _axes(run: Path) -> "Axes | None":
     from meta_hamiltonian.dynamics.space import Axes
 
     return Axes.from_settings(settings["domain"])
+
+
+def _labelled(observations: Sequence[Path]) -> str:
+    """The files, with what a `members.csv` beside them says of the member."""
+    from meta_hamiltonian.observations.kinds import stem
+    from meta_hamiltonian.observations.known import known_of, known_words
+
+    names = ", ".join(str(path) for path in observations)
+    first = observations[0]
+    try:
+        known = known_of(first.parent).get(first.name if first.is_dir() else stem(first), {})
+    except ValueError:  # a table of another form, which nobody has asked for
+        known = {}
+    return f"{names} ({known_words(known)})" if known else names
 
 
 def _read(observations: Sequence[Path], axes: Any, chosen: Mapping[str, Any]) -> Any:
