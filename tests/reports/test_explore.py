@@ -174,7 +174,7 @@ def test_a_network_that_cannot_be_listed_is_named_in_a_note():
         other, {"head.weight": found.adapted.systems.parameters["head.weight"]}, torch.ones(1).double()
     )
     odd = dataclasses.replace(found, adapted=Adapted(systems), before=Adapted(systems), samples=None)
-    offered = explore(odd, predict(found, 5.0), learner)
+    offered = explore(odd, predict(found, 5.0), 5.0, learner)
     assert offered.section == ""
     assert "Sorted cannot be run in a browser, since the operation sort of PyTorch is not known" in offered.note
 

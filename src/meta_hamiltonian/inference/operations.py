@@ -67,7 +67,7 @@ def _alike(name: str) -> Callable[..., Tensor]:
 
 
 def _sum_of(sign: str) -> Callable[..., Tensor]:
-    def write(tape: Tape, a: Any, b: Any, alpha: float = 1) -> Tensor:
+    def write(tape: Tape, a: Any, b: Any, alpha: int | float = 1) -> Tensor:
         return tape.write(sign, a, b if alpha == 1 else tape.write("mul", b, alpha))
 
     return write
@@ -81,7 +81,9 @@ def _matrix_vector(tape: Tape, a: Tensor, b: Tensor) -> Tensor:
     return tape.reduce("dot", a, b)
 
 
-def _added_product(tape: Tape, c: Tensor, a: Tensor, b: Tensor, beta: float = 1, alpha: float = 1) -> Tensor:
+def _added_product(
+    tape: Tape, c: Tensor, a: Tensor, b: Tensor, beta: int | float = 1, alpha: int | float = 1
+) -> Tensor:
     assert beta == alpha == 1
     return tape.write("add", c, _product(tape, a, b))
 
@@ -100,7 +102,7 @@ def _mean(tape: Tape, x: Tensor, dims: Any = None, keepdim: bool = False, **_: A
     return tape.write("div", total, x.numel() / total.numel())
 
 
-def _norm(tape: Tape, x: Tensor, order: float = 2, dims: Any = None, keepdim: bool = False, **_: Any) -> Tensor:
+def _norm(tape: Tape, x: Tensor, order: int | float = 2, dims: Any = None, keepdim: bool = False, **_: Any) -> Tensor:
     if order != 2:
         raise TapeError(f"the norm of order {order} is not known to it")
     return tape.write("sqrt", _along(tape, tape.write("mul", x, x), dims, keepdim))
@@ -110,7 +112,7 @@ def _any(tape: Tape, x: Tensor, dim: int | None = None, keepdim: bool = False) -
     return tape.write("gt", _along(tape, x, dim, keepdim), 0.0)
 
 
-def _added_at(tape: Tape, x: Tensor, dim: int, index: Tensor, source: Tensor, alpha: float = 1) -> Tensor:
+def _added_at(tape: Tape, x: Tensor, dim: int, index: Tensor, source: Tensor, alpha: int | float = 1) -> Tensor:
     """One row of the source after the other."""
     total = x.clone()
     rows = [int(tape.values[place]) for place in index.tolist()]

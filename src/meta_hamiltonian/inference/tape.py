@@ -117,7 +117,7 @@ class Tape(TorchDispatchMode):
         self.levels += [level] * count
         return torch.arange(out, out + count)
 
-    def constant(self, value: float) -> Tensor:
+    def constant(self, value: bool | int | float) -> Tensor:
         """The shadow of a number."""
         return self._new(torch.tensor(value, dtype=torch.float64), KNOWN)
 

@@ -1,6 +1,7 @@
 """The part of a report that answers: click into the phase portrait, and the orbit from there is drawn."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any, NamedTuple
@@ -39,17 +40,17 @@ class Explored(NamedTuple):
     note: str
 
 
-def explore(fit: Fit, predicted: Prediction, learner: Learner) -> Explored:
+def explore(fit: Fit, predicted: Prediction, horizon: float, learner: Learner) -> Explored:
     """Everything that a browser needs to follow orbits by itself."""
     found = stages(learner, fit)
     try:
-        data = _data(fit, predicted, found)
+        data = _data(fit, predicted, found) | {"times": [predicted.t[0], predicted.t[0] + horizon]}
     except TapeError as error:
         kind = type(fit.adapted.systems.net).__name__
         return Explored(
             "", "", f"The report has no orbits to be clicked: a {kind} cannot be run in a browser, since {error}."
         )
-    text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    text = json.dumps(_finite(data), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     scripts = "".join(f"<script>{_asset(name)}</script>" for name in _SCRIPTS[:1])
     own = "\n".join(_asset(name).replace('"use strict";\n', "") for name in _SCRIPTS[1:])
     licence = _asset("uPlot.LICENSE").replace("--", "- -")
@@ -87,7 +88,6 @@ def _data(fit: Fit, predicted: Prediction, found: Sequence[Stage]) -> dict[str, 
         "stages": told,
         "space": _space(fit, predicted),
         "signal": {"t": [], "u": []} if signal is None else {"t": signal.t.tolist(), "u": signal.u.tolist()},
-        "times": [predicted.t[0], predicted.t[-1]],
         "instants": _INSTANTS,
         "tolerance": _FINE,
         "coarse": _COARSE,
@@ -140,6 +140,15 @@ def _prediction(predicted: Prediction) -> dict[str, Any]:
         "energyBand": None if energy is None or changes is None else [_short((energy[0] + c)[thin]) for c in changes],
         "title": "The prediction of this report" + (", with its 95 % bands." if predicted.bands else "."),
     }
+
+
+def _finite(value: Any) -> Any:
+    """With nothing in the place of what is no finite number, for which JSON has no word."""
+    if isinstance(value, Mapping):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _method() -> Mapping[str, Any]:

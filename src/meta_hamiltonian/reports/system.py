@@ -79,7 +79,7 @@ def write_system(fit: Fit, learner: Learner, horizon: float, origin: Origin, fol
     for name, (figure, _) in figures.items():
         save(figure, folder / "figures" / name)
     table = _table(fit, predicted, horizon, origin, following)
-    explored = explore(fit, predicted, learner)
+    explored = explore(fit, predicted, horizon, learner)
     notes = [*fit.notes, explored.note] if explored.note else fit.notes
     written = Written(table, notes, [*fit.warnings, *predicted.warnings])
     drawn = {name: (_small(folder / "figures" / f"{name}.png"), about) for name, (_, about) in figures.items()}
