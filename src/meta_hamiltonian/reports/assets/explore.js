@@ -68,7 +68,7 @@ class Explorer {
     const svg = by("portrait"), planes = by("plane"), slider = by("stage"), read = by("read");
     planes.innerHTML = space.planes.map((p, i) => `<option value="${i}">${p.map(k => space.names[k]).join(", ")}</option>`).join("");
     planes.parentElement.hidden = space.planes.length < 2;
-    planes.onchange = () => { this.portrait.axes = space.planes[+planes.value]; this.redraw(); this.paint(); };
+    planes.onchange = () => { this.portrait.axes = space.planes[+planes.value]; this.redraw(); this.replot(); };
     slider.max = stages.length - 1; slider.value = this.stage;
     slider.closest("p").hidden = stages.length < 2;
     slider.oninput = () => { this.stage = +slider.value; this.redraw(); this.follow(this.shown.x[0]); };
@@ -132,7 +132,8 @@ class Explorer {
     const t = Array.from({length: count}, (_, i) => page.times[0] + time * i / (count - 1));
     const found = orbit(own, start, t, page.tolerance, 20000), x = found.states, n = x.length;
     const ends = n < count ? ` It ends at t = ${digits(t[n - 1])}: ${found.reason}.` : "";
-    const shown = {t: t.slice(0, n), x, others: [], bands: [], energy: null, energyBand: null, title: `The orbit from ${words([...start])}.${ends}`};
+    const driven = page.signal.t.length ? ` The measured inputs act on it from t = ${digits(t[0])} on.` : "";
+    const shown = {t: t.slice(0, n), x, others: [], bands: [], energy: null, energyBand: null, title: `The orbit from ${words([...start])}.${driven}${ends}`};
     if (system.energy) shown.energy = energies(own, x).map(value => value - stages[this.stage].lowest);
     this.show(shown, samples.length ? " The band is being computed." : "");
     const rows = [];
