@@ -125,7 +125,12 @@ def log_table(logger: Logger | None, name: str, rows: Sequence[Mapping[str, Any]
     if not isinstance(logger, WandbLogger) or not rows:
         return
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    logger.log_table(name, columns, [[row.get(column) for column in columns] for row in rows])
+    from wandb.errors import Error  # here: it takes seconds, and has been imported by now
+
+    try:
+        logger.log_table(name, columns, [[row.get(column) for column in columns] for row in rows])
+    except Error as error:  # a table, unlike a number, asks the server first, which may be gone by now
+        log.warning(f"The table {name} is not in W&B, but in the folder alone: {_first_line(error)}")
 
 
 def log_figure(logger: Logger | None, file: Path) -> None:
