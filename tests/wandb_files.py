@@ -13,18 +13,19 @@ _FULL, _LAST = 1, 4
 
 
 class Run:
-    """Name, group, id, configuration, history rows, last values, and whether it was closed."""
+    """Name, group, id, configuration, history rows, last values, how metrics are shown, and whether it was closed."""
 
     def __init__(self, folder: Path):
         (self.file,) = folder.glob("wandb/*run-*/*.wandb")
         self.config: dict[str, Any] = {}
         self.history: list[dict[str, Any]] = []
+        self.metrics: dict[str, Any] = {}
         self.closed = False
         for record in _records(self.file.read_bytes()):
             kind = record.WhichOneof("record_type")
             if kind == "run":
                 self.id, self.name, self.group = record.run.run_id, record.run.display_name, record.run.run_group
-                self.project = record.run.project
+                self.project, self.kind = record.run.project, record.run.job_type
             elif kind == "config":
                 self.config |= {item.key: json.loads(item.value_json) for item in record.config.update}
             elif kind == "history":
@@ -32,6 +33,8 @@ class Run:
                     item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item
                 }
                 self.history.append(row)
+            elif kind == "metric":
+                self.metrics[record.metric.name or record.metric.glob_name] = record.metric
             elif kind == "exit":
                 self.closed = True
 
@@ -39,6 +42,11 @@ class Run:
     def last(self) -> dict[str, Any]:
         """The last value of every metric."""
         return {name: value for row in self.history for name, value in row.items()}
+
+    def table(self, name: str) -> list[dict[str, Any]]:
+        """The rows of a table."""
+        content = json.loads((self.file.parent / "files" / self.last[f"{name}/path"]).read_text())
+        return [dict(zip(content["columns"], row, strict=True)) for row in content["data"]]
 
 
 def _records(data: bytes) -> Iterator[Record]:

@@ -56,6 +56,9 @@ def test_held_out_recordings_are_predicted_without_truth(home):
     assert rows[1]["coverage_95"] == ""
     members = list(csv.DictReader((home / "run" / "forecasts.csv").open()))
     assert len(members) == 5 * int(rows[0]["n_systems"])
+    known = {row["member"]: row for row in csv.DictReader((home / "springs" / "members.csv").open())}
+    for row in members:
+        assert row["known_k"] == known[row["member"]]["k"], "what members.csv says of it"
     assert {"training.png", "forecasts.png"} <= {file.name for file in (home / "run" / "figures").iterdir()}
 
 
@@ -71,6 +74,8 @@ def test_a_new_recording_is_adapted_to(home, monkeypatch):
     monkeypatch.chdir(home)
     done = invoke("adapt", "run", "new/member-1.csv", "--horizon", 2, "--fit", "derivatives")
     assert done.exit_code == 0, done.output
+    (known,) = csv.DictReader((home / "new" / "members.csv").open())
+    assert f"new/member-1.csv (m = {float(known['m']):.3g}, k = {float(known['k']):.3g}" in done.output
     assert (home / "member-1-adapted" / "report.html").exists()
 
 

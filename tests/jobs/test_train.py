@@ -102,6 +102,10 @@ def test_the_wandb_run_holds_the_numbers_the_configuration_and_the_figures(maml)
     for name in ("field_k25", "field_k50", "orbit_k25", "orbit_k50"):
         (image,) = tracked.last[f"figures/{name}/filenames"]
         assert (tracked.file.parent / "files" / image).read_bytes() == (folder / "figures" / f"{name}.png").read_bytes()
+    table = tracked.table("results")
+    written = rows(folder / "results.csv")
+    assert [(row["shots"], row["steps"]) for row in table] == [(int(r["shots"]), int(r["steps"])) for r in written]
+    assert [row["field_mse_mean"] for row in table] == pytest.approx([float(r["field_mse_mean"]) for r in written])
     resolved = OmegaConf.to_container(OmegaConf.load(folder / ".hydra" / "config.yaml"), resolve=True)
     assert tracked.config["algo"] == resolved["algo"]
     assert tracked.config["algo"]["inner_steps"] == 5, "resolved"
@@ -252,6 +256,22 @@ def test_help_explains_every_key(tmp_path):
     assert plain(result.stdout) == result.stdout, "no escape codes where nobody sees them"
 
 
+def test_the_wandb_run_says_how_its_metrics_are_shown(maml):
+    folder, _ = maml
+    tracked = Run(folder)
+    for name in ("train/query_loss", "val/query_loss"):
+        shown = tracked.metrics[name]
+        assert shown.step_metric == "trainer/global_step"
+        assert (shown.summary.min, shown.summary.last) == (True, True)
+    assert tracked.metrics["adaptation/*"].step_metric == "adaptation/steps"
+    curve = [row for row in tracked.history if "adaptation/steps" in row]
+    assert [row["adaptation/steps"] for row in curve] == [0, 5]
+    for row in curve:
+        step = row["adaptation/steps"]
+        assert row["adaptation/k50/field_mse"] == tracked.last[f"test/k50/step{step}/field_mse"]
+    assert tracked.kind == "train"
+
+
 # Sweeps.
 
 
@@ -308,6 +328,22 @@ def test_every_job_is_a_closed_wandb_run_of_the_sweeps_group(sweep):
         assert f"algo={algo}" in r.name
         assert f"shots={k}" in r.name
         assert f"test/k{k}/step5/field_mse" in r.last
+
+
+def test_the_sweep_is_a_wandb_run_of_its_own(sweep):
+    folder, _ = sweep
+    own, (first, *_) = Run(folder), [Run(folder / "0")]
+    assert own.kind == "sweep"
+    assert own.group == first.group
+    assert own.name == f"summary of {own.group}"
+    assert own.closed
+    assert (own.last["sweep/jobs"], own.last["sweep/finished"], own.last["sweep/failed"]) == (4, 4, 0)
+    table, written = own.table("summary"), rows(folder / "summary.csv")
+    assert [row["job"] for row in table] == [int(row["job"]) for row in written]
+    assert [row["field_mse_mean"] for row in table] == pytest.approx([float(row["field_mse_mean"]) for row in written])
+    assert own.last["sweep/best/field_mse_median"] == min(float(row["field_mse_median"]) for row in written)
+    (image,) = own.last["figures/comparison/filenames"]
+    assert (own.file.parent / "files" / image).read_bytes() == (folder / "figures" / "comparison.png").read_bytes()
 
 
 def test_a_sweep_that_is_resumed_does_what_is_left(tmp_path):

@@ -15,3 +15,7 @@ class StorageError(OSError):
 
 class StoppedError(RuntimeError):
     """The training was told to stop, and is saved."""
+
+
+class CheckpointError(ValueError):
+    """A file that is no checkpoint of ours. The message is one line."""

@@ -1,13 +1,18 @@
 """What a system is made of: its structure, the domain of its states, its orbits."""
 
-from meta_hamiltonian.dynamics.domain import Coordinate, Domain, Exclusion
-from meta_hamiltonian.dynamics.dop853 import Field
-from meta_hamiltonian.dynamics.forces import Forces, Signal, Terms
-from meta_hamiltonian.dynamics.friction import FRICTION
-from meta_hamiltonian.dynamics.orbits import Orbits, integrate
-from meta_hamiltonian.dynamics.reference import reference_orbits
-from meta_hamiltonian.dynamics.solver import solve
-from meta_hamiltonian.dynamics.structure import autograd_field, hamiltonian_field
+from typing import TYPE_CHECKING
+
+from meta_hamiltonian.basics.lazy import lazily
+
+if TYPE_CHECKING:
+    from meta_hamiltonian.dynamics.domain import Coordinate, Domain, Exclusion
+    from meta_hamiltonian.dynamics.dop853 import Field
+    from meta_hamiltonian.dynamics.forces import Forces, Signal, Terms
+    from meta_hamiltonian.dynamics.friction import FRICTION
+    from meta_hamiltonian.dynamics.orbits import Orbits, integrate
+    from meta_hamiltonian.dynamics.reference import reference_orbits
+    from meta_hamiltonian.dynamics.solver import solve
+    from meta_hamiltonian.dynamics.structure import autograd_field, hamiltonian_field
 
 __all__ = [
     "FRICTION",
@@ -25,3 +30,31 @@ __all__ = [
     "reference_orbits",
     "solve",
 ]
+
+__getattr__ = lazily(
+    __name__,
+    {
+        "domain": (
+            "Coordinate",
+            "Domain",
+            "Exclusion",
+        ),
+        "dop853": ("Field",),
+        "forces": (
+            "Forces",
+            "Signal",
+            "Terms",
+        ),
+        "friction": ("FRICTION",),
+        "orbits": (
+            "Orbits",
+            "integrate",
+        ),
+        "reference": ("reference_orbits",),
+        "solver": ("solve",),
+        "structure": (
+            "autograd_field",
+            "hamiltonian_field",
+        ),
+    },
+)

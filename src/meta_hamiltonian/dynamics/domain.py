@@ -11,9 +11,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from meta_hamiltonian.basics.random import uniform
+from meta_hamiltonian.dynamics.space import Coordinate, Number, Space, canonical_names, labelled
 
-Number = int | float
-KINDS = ("angle", "length")
 LATTICES = ("", "ring")
 # Beyond one degree of freedom a grid has so many points, whatever the dimension.
 SOBOL_POINTS = 2500
@@ -21,39 +20,6 @@ SOBOL_POINTS = 2500
 _MOST_DRAWS = 1000
 # A box is about as wide in every coordinate where the widest is at most so many times as wide as the narrowest.
 _ALIKE = 10.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Coordinate:
-    """One canonical coordinate, a position or a momentum.
-
-    - `name`: as in files and figures, such as `q` or `p2`.
-    - `low`, `high`: the ends of the box along it.
-    - `kind`: `"angle"` for one that comes back after 2π (radians), else `"length"`.
-    - `unit`: for labels, empty where it is dimensionless.
-    """
-
-    name: str
-    low: Number
-    high: Number
-    kind: str = "length"
-    unit: str = ""
-
-    def __post_init__(self) -> None:
-        if not -math.inf < self.low < self.high < math.inf:
-            raise ValueError(f"the box of {self.name} must have finite ends low < high, got {self.low} and {self.high}")
-        if self.kind not in KINDS:
-            raise ValueError(f"kind={self.kind!r} of {self.name} is not known; choose one of {', '.join(KINDS)}")
-
-    @property
-    def label(self) -> str:
-        """For an axis of a figure, such as `q (rad)`."""
-        return labelled(self.name, self.unit)
-
-    @property
-    def turns(self) -> bool:
-        """Whether it may go round and round: an angle whose box holds a whole turn."""
-        return self.kind == "angle" and self.high - self.low >= 2 * math.pi * (1 - 1e-12)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +48,7 @@ class Exclusion:
 
 
 @dataclasses.dataclass(frozen=True)
-class Domain:
+class Domain(Space):
     """The region of states (q₁ … qₙ, p₁ … pₙ) in which a family is observed and learned.
 
     - `coordinates`: 2n of them, the positions first.
@@ -164,26 +130,6 @@ class Domain:
     def _halves(self) -> tuple[tuple[Coordinate, ...], tuple[Coordinate, ...]]:
         n = len(self.coordinates) // 2
         return self.coordinates[:n], self.coordinates[n:]
-
-    @property
-    def state_dim(self) -> int:
-        """2n."""
-        return len(self.coordinates)
-
-    @property
-    def degrees_of_freedom(self) -> int:
-        """n."""
-        return self.state_dim // 2
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of the coordinates, positions first."""
-        return tuple(coordinate.name for coordinate in self.coordinates)
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The names of the coordinates with their units, for axes."""
-        return tuple(coordinate.label for coordinate in self.coordinates)
 
     @property
     def time_label(self) -> str:
@@ -342,14 +288,3 @@ def _check_even(count: int) -> None:
         raise ValueError(
             f"a domain has an even number of coordinates, the positions and then their momenta, got {count}"
         )
-
-
-def canonical_names(state_dim: int) -> list[str]:
-    """`q, p` for one degree of freedom, `q1 … qn, p1 … pn` for n."""
-    n = state_dim // 2
-    return ["q", "p"] if n == 1 else [f"{kind}{i + 1}" for kind in "qp" for i in range(n)]
-
-
-def labelled(name: str, unit: str) -> str:
-    """For an axis: `t (s)`, or `t (dimensionless)`."""
-    return f"{name} ({unit or 'dimensionless'})"

@@ -17,7 +17,7 @@ from meta_hamiltonian.learners import Scratch
 from meta_hamiltonian.models import Adapted, FieldNetwork, HamiltonianNetwork, VectorFieldNetwork
 from meta_hamiltonian.models.adapted import REACH
 from meta_hamiltonian.observations import canonical, well_known_points
-from meta_hamiltonian.observations.canonical import observed_states
+from meta_hamiltonian.observations.canonical_states import observed_states
 from meta_hamiltonian.observations.splines import continued
 
 # Error of a step of the forecasts.

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from jaxtyping import Float
@@ -45,6 +45,7 @@ def coverage(
     n_systems: int,
     n_orbits: int,
     seed: int = 0,
+    said: Callable[[str, float], None] = lambda what, done: None,
 ) -> Iterator[Coverage]:
     """Measures on new systems, of which the first `n_orbits` are followed along an orbit too.
 
@@ -54,9 +55,11 @@ def coverage(
     - `system`: the family that new members are drawn from.
     - `shots`, `noises`: numbers of observed points and relative noises of them.
     - `n_systems`, `n_orbits`, `seed`: how many members, and which.
+    - `said`: is told what is being done, and which part of the work is done.
     """
     device = learner.net.state_box.device
-    for k, noise in itertools.product(shots, noises):
+    each = list(itertools.product(shots, noises))
+    for turn, (k, noise) in enumerate(each):
         tasks = sample_episodes(system, n_systems, k, _STATES, seed, "coverage", torch.float64, noise)
         parameters = tasks.parameters
         assert parameters is not None
@@ -66,6 +69,7 @@ def coverage(
         tasks, parameters, starts, t = tasks.to(device), parameters.to(device), starts.to(device), t.to(device)
         inside: dict[str, list[list[float]]] = {"field": [], "energy": [], "orbit": []}
         for i, samples in enumerate(learner.sample_tasks(tasks.support, SAMPLES, seed)):
+            said(f"K={k}, noise={noise:g}", (turn + i / n_systems) / len(each))
             x = tasks.query.x[i]
             energy = system.hamiltonian(x, parameters[i])
             inside["field"].append(_inside(field_samples(samples, x), tasks.query.dxdt[i]))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from meta_hamiltonian.episodes.recordings import RecordedMember
 from meta_hamiltonian.observations import Derivatives, ObservationError, Trajectory
-from meta_hamiltonian.observations.canonical import observed_states
+from meta_hamiltonian.observations.canonical_states import observed_states
 
 LEARNED = "learned"
 """The name of the learner that is tested, among the baselines."""

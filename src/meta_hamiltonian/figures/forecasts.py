@@ -1,20 +1,27 @@
 """The rest of recordings, predicted from their beginnings."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from meta_hamiltonian.dynamics import Domain
 from meta_hamiltonian.evaluation.halves import LEARNED, Forecast
-from meta_hamiltonian.figures.style import OBSERVATIONS, PREDICTION, SERIES, TRUTH, new_figure, number
+from meta_hamiltonian.figures.style import OBSERVATIONS, PREDICTION, SERIES, TRUTH, broken, new_figure, number
 
 _MOST = 4  # members that are drawn
+_TITLE = 6.0  # inches, for a title
 
 
-def forecast_figure(found: Sequence[Forecast], domain: Domain) -> Figure:
+def forecast_figure(
+    found: Sequence[Forecast], domain: Domain, labels: Mapping[str, str] = MappingProxyType({})
+) -> Figure:
     """A row a member, the first of them: its first position as it was observed and as it was predicted, with the 95 %
-    band, and the baselines in thin lines."""
+    band, and the baselines in thin lines.
+
+    **Arguments:** `labels`: what is known of the members, in words.
+    """
     names = list(dict.fromkeys(one.member for one in found))[:_MOST]
     figure = new_figure(8.6, 1.9 * len(names) + 0.5)
     rows = figure.subplots(len(names), 1, squeeze=False)[:, 0]
@@ -39,7 +46,8 @@ def forecast_figure(found: Sequence[Forecast], domain: Domain) -> Figure:
         middle, half = (np.nanmax(seen) + np.nanmin(seen)) / 2, 0.9 * np.ptp(seen[np.isfinite(seen)])
         axes.set_ylim(middle - half, middle + half)
         axes.axvline(halves.t[0].item(), color="0.8", linewidth=0.8, zorder=0)
-        axes.set_title(name, fontsize=9)
+        said = f"{name}: {labels[name]}" if labels.get(name) else name
+        axes.set_title(broken(said, _TITLE, 9), fontsize=9)
         axes.set_ylabel(label, fontsize=8)
         axes.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     rows[-1].set_xlabel(domain.time_label)

@@ -14,7 +14,7 @@ from meta_hamiltonian.inference.friction import Kinds
 from meta_hamiltonian.inference.solution import WAYS, of_trajectories
 from meta_hamiltonian.learners import Learner
 from meta_hamiltonian.observations import Trajectory, canonical
-from meta_hamiltonian.observations.canonical import observed_states
+from meta_hamiltonian.observations.canonical_states import observed_states
 
 # The part of a trajectory, its end, that is held out.
 _HELD_OUT = 0.25

@@ -1,7 +1,7 @@
 """The meta-test of a run on recorded members: from a trained learner to `results.csv`, `forecasts.csv` and figures."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ from meta_hamiltonian.evaluation.results import COLUMNS, FORECAST_COLUMNS, write
 from meta_hamiltonian.figures import save
 from meta_hamiltonian.figures.forecasts import forecast_figure
 from meta_hamiltonian.jobs.test import draw_training, track
+from meta_hamiltonian.jobs.tracking import log_figure, log_table
 from meta_hamiltonian.learners.checkpoint import Trained
+from meta_hamiltonian.observations.known import known_words
 from meta_hamiltonian.reports.tables import print_forecasts
 
 log = logging.getLogger(__name__)
@@ -48,12 +50,19 @@ def test_forecasts(
         return
     rows = _rows(config, trained, found)
     write_rows(folder / "results.csv", (*COLUMNS, *FORECAST_COLUMNS), rows)
-    write_rows(folder / "forecasts.csv", _COLUMNS, [_of_member(one) for one in found])
+    known = {one.name: one.known for one in members}
+    each = [_of_member(one) | _known(known[one.member]) for one in found]
+    columns = dict.fromkeys([*_COLUMNS, *(name for row in each for name in row)])
+    write_rows(folder / "forecasts.csv", list(columns), each)
+    track(logger, rows)
+    log_table(logger, "forecasts", each)
     drawn = draw_training(trained, folder / "figures")
     if found:
-        save(forecast_figure(found, trained.learner.net.domain), folder / "figures" / "forecasts")
+        labels = {name: known_words(own) for name, own in known.items()}
+        save(forecast_figure(found, trained.learner.net.domain, labels), folder / "figures" / "forecasts")
         drawn.append(folder / "figures" / "forecasts.png")
-    track(logger, rows, drawn)
+    for file in drawn:
+        log_figure(logger, file)
     print_forecasts(rows)
     log.info(f"Everything lies in {folder}: results.csv, forecasts.csv, figures, checkpoints, train.log.")
 
@@ -81,6 +90,11 @@ def _rows(config: DictConfig, trained: Trained, found: Sequence[Forecast]) -> li
         name = {} if method == LEARNED else {"algo": method, "model": MODELS[method]}
         rows.append({**origin, **name, **figures([one for one in found if one.method == method])})
     return rows
+
+
+def _known(known: Mapping[str, str]) -> dict[str, str]:
+    """What `members.csv` says of a member, as columns that no other has."""
+    return {f"known_{name}": value for name, value in known.items()}
 
 
 def _of_member(one: Forecast) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import csv
 import functools
 import logging
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -27,6 +28,7 @@ from meta_hamiltonian.jobs.families import by_family, table, without_common_over
 from meta_hamiltonian.jobs.job import read_finished
 from meta_hamiltonian.jobs.methods import COLUMNS as METHOD_COLUMNS
 from meta_hamiltonian.jobs.methods import markdown, of_methods
+from meta_hamiltonian.jobs.sweep_tracking import arguments_of, track_sweep
 from meta_hamiltonian.reports.tables import markdown_table
 
 log = logging.getLogger(__name__)
@@ -54,13 +56,17 @@ class SummaryCallback(Callback):
         sweep = Path(to_absolute_path(config.hydra.sweep.dir))
         _check_folder(sweep)
         # Hydra does not call `on_multirun_end` after a sweep in which a job failed.
-        self._at_exit = functools.partial(_finally, sweep)
+        self._at_exit = functools.partial(_finally, sweep, arguments_of(config))
         atexit.register(self._at_exit)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Writes the last summary at once, rather than at the end of the process."""
+        """Writes the last summary at once, rather than at the end of the process, and tracks it."""
         atexit.unregister(self._at_exit)
-        self._at_exit()
+        sweep = Path(to_absolute_path(config.hydra.sweep.dir))
+        if sweep.exists():
+            summarize(sweep)
+            if (tracked := arguments_of(config)) is not None:
+                track_sweep(sweep, *tracked)
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Removes the `error.txt` that an earlier attempt at a job of the sweep left."""
@@ -103,9 +109,19 @@ def _check_folder(folder: Path) -> None:
         )
 
 
-def _finally(sweep: Path) -> None:
-    if sweep.exists():
-        summarize(sweep)
+def _finally(sweep: Path, tracked: Sequence[str] | None) -> None:
+    """The last summary, where the process is about to end: W&B then needs one of its own.
+
+    **Arguments:** `tracked`: what the sweep's own W&B run is to be told; None where there is none.
+    """
+    if not sweep.exists():
+        return
+    summarize(sweep)
+    if tracked is not None:
+        command = [sys.executable, "-m", "meta_hamiltonian.jobs.sweep_tracking", str(sweep), *tracked]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (our own module)
+        if done.returncode:
+            log.warning(f"W&B: the summary of the sweep was not tracked: {done.stderr.strip().splitlines()[-1]}")
 
 
 def _are_old(figures: Path) -> bool:

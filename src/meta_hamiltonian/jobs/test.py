@@ -1,8 +1,9 @@
 """The meta-test of a run: from a trained learner to `results.csv`, figures and what is tracked."""
 
 import copy
+import itertools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from meta_hamiltonian.evaluation import Result, TestSet, evaluate, make_test_set
 from meta_hamiltonian.evaluation.results import COLUMNS, FORECAST_COLUMNS, write_rows
 from meta_hamiltonian.figures import Shown, save, streamlines, training, trajectories
 from meta_hamiltonian.figures.spacetime import has_sites, spacetimes
+from meta_hamiltonian.jobs.tracking import ADAPTATION, log_figure, log_table
 from meta_hamiltonian.learners.checkpoint import Trained
 from meta_hamiltonian.reports.tables import print_table
 from meta_hamiltonian.systems import SimulatedSystem
@@ -48,8 +50,10 @@ def test(config: DictConfig, trained: Trained, folder: Path, logger: Logger | No
             for name in names
         ]
         write_rows(folder / "families.csv", COLUMNS, of_kinds)
-    figures = [*draw(results, test_set, folder / "figures"), *draw_training(trained, folder / "figures")]
-    track(logger, rows, figures)
+    track(logger, rows)
+    drawn = itertools.chain(draw_training(trained, folder / "figures"), draw(results, test_set, folder / "figures"))
+    for file in drawn:
+        log_figure(logger, file)
     print_table(rows, system.domain.duration(system.horizon))
     log.info(f"Everything lies in {folder}: results.csv, figures, checkpoints, train.log.")
 
@@ -75,18 +79,17 @@ def _rows(config: DictConfig, trained: Trained, results: Sequence[Result]) -> li
     return [origin | result.figures() for result in results]
 
 
-def draw(results: Sequence[Result], test_set: TestSet, folder: Path) -> list[Path]:
-    """The poster's two figures for each K, a picture of a ring, and the data in them; returns the PNG files."""
+def draw(results: Sequence[Result], test_set: TestSet, folder: Path) -> Iterator[Path]:
+    """The poster's two figures for each K, a picture of a ring, and their data; gives each PNG file as it comes."""
     shown = Shown.of(results, test_set, _SHOWN)
+    folder.mkdir(parents=True, exist_ok=True)
+    shown.save(folder / "shown.npz")
     kinds = {"field": streamlines, "orbit": trajectories}
     kinds |= {"spacetime": spacetimes} if has_sites(shown.domain) else {}
-    files = []
     for shots in dict.fromkeys(result.shots for result in results):
         for name, figure in kinds.items():
             save(figure(shown, shots), path := folder / f"{name}_k{shots}")
-            files.append(path.with_suffix(".png"))
-    shown.save(folder / "shown.npz")
-    return files
+            yield path.with_suffix(".png")
 
 
 def draw_training(trained: Trained, folder: Path) -> list[Path]:
@@ -97,19 +100,27 @@ def draw_training(trained: Trained, folder: Path) -> list[Path]:
     return [folder / "training.png"]
 
 
-def track(logger: Logger | None, rows: Sequence[Mapping[str, Any]], figures: Sequence[Path]) -> None:
-    """Sends the results and the figures to the logger."""
+def track(logger: Logger | None, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Sends the results to the logger: as numbers, as a table, and each error against the steps of adaptation."""
     if logger is None:
         return
     measured = (*COLUMNS[COLUMNS.index("n_diverged") :], *FORECAST_COLUMNS)
-    metrics = {
-        f"{_place(row)}/{name.removesuffix('_mean')}": row[name] for row in rows for name in measured if name in row
-    }
-    logger.log_metrics(metrics)
+    named = [{name.removesuffix("_mean"): row[name] for name in measured if name in row} for row in rows]
+    logger.log_metrics(
+        {f"{_place(row)}/{name}": v for row, some in zip(rows, named, strict=True) for name, v in some.items()}
+    )
+    log_table(logger, "results", rows)
+    steps = sorted({row["steps"] for row in rows if "steps" in row})
+    if isinstance(logger, WandbLogger) and len(steps) > 1:
+        for step in steps:
+            errors = {
+                f"{ADAPTATION}/k{row['shots']}/{name}": value
+                for row, some in zip(rows, named, strict=True)
+                if row["steps"] == step
+                for name, value in some.items()
+            }
+            logger.log_metrics({f"{ADAPTATION}/steps": step, **errors})
     logger.save()
-    if isinstance(logger, WandbLogger):
-        for figure in figures:
-            logger.log_image(f"figures/{figure.stem}", [str(figure)])
 
 
 def _place(row: Mapping[str, Any]) -> str:

@@ -5,7 +5,9 @@ import logging
 import os
 import secrets
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
@@ -18,6 +20,8 @@ log = logging.getLogger(__name__)
 _SECONDS_FOR_AN_ANSWER = 3.0
 _SECONDS_TO_START = 15.0
 _SECONDS_TO_FINISH = 30.0
+# How often the load of processors, memory and GPUs is looked at.
+_SECONDS_OF_STATISTICS = 5.0
 _NO_KEY = "no key is configured"
 
 
@@ -26,13 +30,15 @@ def csv_logger(folder: Path, name: str, group: str | None) -> CSVLogger:
     return CSVLogger(folder, name="csv", version="")
 
 
-def wandb_logger(folder: Path, name: str, group: str | None, project: str, mode: str | None) -> WandbLogger:
+def wandb_logger(
+    folder: Path, name: str, group: str | None, project: str, mode: str | None, job_type: str = "train"
+) -> WandbLogger:
     """`logger=wandb`: one W&B run, in the run's folder, and on the server where one answers.
 
     **Arguments:**
 
     - `folder`: the run's folder. The W&B id is kept there, so that a resumed run goes on under its id.
-    - `name`, `group`: as W&B shows them.
+    - `name`, `group`, `job_type`: as W&B shows them.
     - `project`: the W&B project.
     - `mode`: `"online"` or `"offline"`; None is `WANDB_MODE` where that is set, else online if a key is configured.
 
@@ -59,6 +65,7 @@ def wandb_logger(folder: Path, name: str, group: str | None, project: str, mode:
         project=project,
         name=name,
         group=group,
+        job_type=job_type,
         save_dir=folder,
         id=id_file.read_text(),
         settings=wandb.Settings(
@@ -67,22 +74,69 @@ def wandb_logger(folder: Path, name: str, group: str | None, project: str, mode:
             init_timeout=_SECONDS_TO_START,
             finish_timeout=_SECONDS_TO_FINISH,
             finish_timeout_raises=True,
+            x_stats_sampling_interval=_SECONDS_OF_STATISTICS,
         ),
     )
     if asked == "online" and problem is None:
         online = logger(mode="online")
         try:
             log.info(f"W&B: {online.experiment.url}")
-            return online
+            return _laid_out(online)
         except CommError as error:
             problem = _first_line(error)
     if asked == "disabled":
         log.info("W&B: disabled by WANDB_MODE")
-        return logger(mode="disabled")
+        return logger(mode="disabled")  # nothing is laid out where nothing is kept
     why = "" if problem is None else f" ({problem})"
     runs = folder / "wandb"
     log.info(f"W&B: offline{why}; see it with `wandb leet {runs}`, upload it with `wandb sync {runs}/offline-*`")
-    return logger(mode="offline")
+    return _laid_out(logger(mode="offline"))
+
+
+# What W&B draws against what, and which of its values a table of runs shows.
+_AGAINST_STEPS = {
+    "train/query_loss": "min,last",
+    "val/query_loss": "min,last",
+    "val/rank": "last",
+    "train/tasks_per_second": "mean,max",
+    "train/skipped": "last",
+}
+ADAPTATION = "adaptation"
+"""Errors against gradient steps, or whatever else adaptation is measured by, lie below this name."""
+
+
+def _laid_out(logger: WandbLogger) -> WandbLogger:
+    """Tells W&B how metrics are to be shown.
+
+    Those of training are drawn against outer steps, those of the test are numbers, and errors after 0, 1, 5, ... steps
+    of adaptation are drawn against these.
+    """
+    run = logger.experiment
+    for name, summary in _AGAINST_STEPS.items():
+        run.define_metric(name, step_metric="trainer/global_step", summary=summary)
+    run.define_metric("test/*", summary="last")
+    run.define_metric(f"{ADAPTATION}/steps", hidden=True)
+    run.define_metric(f"{ADAPTATION}/*", step_metric=f"{ADAPTATION}/steps", step_sync=False)
+    return logger
+
+
+def log_table(logger: Logger | None, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows as a table of W&B, which can be sorted and compared there; other loggers have none."""
+    if not isinstance(logger, WandbLogger) or not rows:
+        return
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    from wandb.errors import Error  # here: it takes seconds, and has been imported by now
+
+    try:
+        logger.log_table(name, columns, [[row.get(column) for column in columns] for row in rows])
+    except Error as error:  # a table, unlike a number, asks the server first, which may be gone by now
+        log.warning(f"The table {name} is not in W&B, but in the folder alone: {_first_line(error)}")
+
+
+def log_figure(logger: Logger | None, file: Path) -> None:
+    """A PNG file, below `figures/`."""
+    if isinstance(logger, WandbLogger):
+        logger.log_image(f"figures/{file.stem}", [str(file)])
 
 
 def close(logger: Logger | None) -> None:

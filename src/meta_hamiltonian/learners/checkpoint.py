@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 import torch
 
+from meta_hamiltonian.basics.exceptions import CheckpointError
+from meta_hamiltonian.basics.plain_values import find_checkpoint
 from meta_hamiltonian.basics.registry import registered
 from meta_hamiltonian.config import check_settings
 from meta_hamiltonian.dynamics import Domain, Forces, Signal
@@ -29,10 +31,6 @@ HISTORY_KEY = "meta_hamiltonian_history"
 """Where it keeps how the validation loss fell."""
 
 _PREFIX = "learner."  # of the learner's weights in the LightningModule's state_dict
-
-
-class CheckpointError(ValueError):
-    """A file that is no checkpoint of ours. The message is one line."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +86,7 @@ def load(path: str | os.PathLike[str]) -> Learner:
 
 def load_trained(path: str | os.PathLike[str]) -> Trained:
     """The same with what else the checkpoint holds; arguments and errors as those of [`load`][]."""
-    path = find_checkpoint(path)
+    path = find_checkpoint(Path(path))
     checkpoint = read_checkpoint(path)
     settings = checkpoint[SETTINGS_KEY]
     try:
@@ -181,15 +179,6 @@ def _forces_content(forces: Forces) -> dict[str, Any]:
 def _forces(content: Mapping[str, Any]) -> Forces:
     signal = None if content["signal"] is None else Signal(content["signal"]["t"], content["signal"]["u"])
     return Forces(tuple(content["kinds"]), content["coefficients"], content["width"], content["gains"], signal)
-
-
-def find_checkpoint(path: str | os.PathLike[str]) -> Path:
-    """The file that [`load`][] reads."""
-    path = Path(path)
-    file = path / "checkpoints" / "best.ckpt" if path.is_dir() else path
-    if not file.is_file():
-        raise FileNotFoundError(f"{file} does not exist; give a run's folder or a checkpoint file")
-    return file
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -280,6 +280,10 @@ def _with_forces(
     v, _ = rates.chunk(2, dim=-1)
     own, by_v = jacobian.chunk(2, dim=-2)
     acting = lambda v: (forces(v) @ d[:, None, :, None])[..., 0]  # noqa: E731
-    added, slope = torch.func.jvp(acting, (v,), (torch.ones_like(v),))[:2]
+    with torch.enable_grad():  # not torch.func.jvp, which imports PyTorch's compiler: seconds
+        v = v.detach().requires_grad_()
+        added = acting(v)
+        (slope,) = torch.autograd.grad(added.sum() + 0 * v.sum(), v)  # inputs do not depend on it
+    added = added.detach()
     rates = rates + torch.cat([torch.zeros_like(added), added], dim=-1)
     return rates, torch.cat([own, by_v + slope.unsqueeze(-1) * own], dim=-2)

@@ -6,7 +6,7 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from meta_hamiltonian.dynamics.domain import Domain
+from meta_hamiltonian.dynamics.space import Space
 from meta_hamiltonian.observations.forms import ObservationError, at_place, named, shown
 from meta_hamiltonian.observations.layout import LABEL, check_dimension, find_form, missing_words
 from meta_hamiltonian.observations.names import Meaning, Vocabulary, is_acceleration, same_name
@@ -36,7 +36,7 @@ class Columns:
     ignored: Sequence[str]
 
 
-def find_columns(sheet: Sheet, domain: Domain, vocabulary: Vocabulary, wanted: Mapping[str, str]) -> Columns:
+def find_columns(sheet: Sheet, domain: Space, vocabulary: Vocabulary, wanted: Mapping[str, str]) -> Columns:
     """Finds the quantities, by the names of the columns or as they were wished for.
 
     **Arguments:** `wanted`: quantity -> the name or the position of its column.
@@ -47,7 +47,7 @@ def find_columns(sheet: Sheet, domain: Domain, vocabulary: Vocabulary, wanted: M
         return _find(sheet, domain, vocabulary, wanted)
 
 
-def _find(sheet: Sheet, domain: Domain, vocabulary: Vocabulary, wanted: Mapping[str, str]) -> Columns:
+def _find(sheet: Sheet, domain: Space, vocabulary: Vocabulary, wanted: Mapping[str, str]) -> Columns:
     names, n, noun = sheet.names, domain.degrees_of_freedom, sheet.noun
     if not sheet.named and not wanted:
         raise ObservationError(
@@ -149,7 +149,7 @@ def _position(sheet: Sheet, quantity: str, name: str, n: int) -> int:
 
 
 def _candidates(
-    meanings: Mapping[int, Meaning], domain: Domain, chosen: dict[str, list[int]], stems: set[str]
+    meanings: Mapping[int, Meaning], domain: Space, chosen: dict[str, list[int]], stems: set[str]
 ) -> dict[str, list[int]]:
     """The columns that could be each quantity, as `q` or numbered; those that were chosen are out of question."""
     n = domain.degrees_of_freedom
@@ -179,7 +179,7 @@ def _candidates(
     return found
 
 
-def _fits(meaning: Meaning, domain: Domain) -> bool:
+def _fits(meaning: Meaning, domain: Space) -> bool:
     """Whether a position of this kind is one of the model's: a length is no angle."""
     positions = domain.coordinates[: domain.degrees_of_freedom]
     if meaning.index is not None:
@@ -221,7 +221,7 @@ def _option(sheet: Sheet, quantity: str, position: int) -> str:
 
 
 def _explained(
-    sheet: Sheet, error: ObservationError, meanings: Mapping[int, Meaning], chosen: Mapping[str, int], domain: Domain
+    sheet: Sheet, error: ObservationError, meanings: Mapping[int, Meaning], chosen: Mapping[str, int], domain: Space
 ) -> ObservationError:
     """What is missing, with the columns that may be it."""
     n, noun = domain.degrees_of_freedom, sheet.noun

@@ -12,13 +12,11 @@ from jaxtyping import Bool, Float
 from meta_hamiltonian.basics.random import generator
 from meta_hamiltonian.dynamics.domain import canonical_names
 from meta_hamiltonian.observations.forms import ObservationError
+from meta_hamiltonian.observations.known import KNOWN
 from meta_hamiltonian.systems import SimulatedSystem
 
 OBSERVED = ("q,p", "q,v", "q")
 """What may be observed beside the time."""
-
-KNOWN = "members.csv"
-"""The file in a folder of members that says what is known of them."""
 
 # How long a recording is where nothing is said, as a part of the family's horizon, and its instants.
 _PART, _INSTANTS = 0.5, 300

@@ -1,6 +1,5 @@
 """Recordings of many members of a family: a folder with a file or a folder for each, or one table for all."""
 
-import csv
 import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,8 +9,8 @@ import numpy as np
 
 from meta_hamiltonian.dynamics.domain import Domain
 from meta_hamiltonian.observations.forms import Derivatives, ObservationError, Trajectory, counted, named, shown
-from meta_hamiltonian.observations.instrument import KNOWN
 from meta_hamiltonian.observations.kinds import data_files, kinds_words, read_sheet, stem
+from meta_hamiltonian.observations.known import KNOWN, known_of
 from meta_hamiltonian.observations.layout import missing_words
 from meta_hamiltonian.observations.names import same_name, vocabulary_of
 from meta_hamiltonian.observations.read import of_sheet, read
@@ -81,7 +80,7 @@ def read_members(path: Path, member: str | None, asked: Asked) -> Members:
         others = f" (and {counted(len(refused) - 1, 'other member')} likewise)" if len(refused) > 1 else ""
         raise ObservationError(f"{path}: no member can be read: {name}: {why}{others}")
     shape = _common(list(shapes.values()))
-    known = _known(path)
+    known = known_of(path)
     members, notes = [], []
     for source in sources:
         if source.name in refused:
@@ -208,21 +207,6 @@ def _different(own: Shape, common: Shape) -> str:
     ]:
         return f"it says no unit of {' and '.join(missing)}, and other members do; write it into its header"
     return ""
-
-
-def _known(path: Path) -> dict[str, dict[str, str]]:
-    """What `members.csv` in the folder, or beside the table, says of each member: its first column names them."""
-    file = (path if path.is_dir() else path.parent) / KNOWN
-    if not file.is_file() or file == path:
-        return {}
-    with file.open(newline="", encoding="utf-8-sig") as lines:
-        rows = [row for row in csv.reader(lines) if any(cell.strip() for cell in row)]
-    if not rows or len(rows[0]) < 2:
-        raise ObservationError(f"{file}: it needs a column of members, the first, and one of what is known of them")
-    header = [cell.strip() for cell in rows[0]]
-    if short := next((i for i, row in enumerate(rows[1:], 2) if len(row) != len(header)), None):
-        raise ObservationError(f"{file}: row {short} has not as many cells as the header; give one a column")
-    return {row[0].strip(): {k: v.strip() for k, v in zip(header[1:], row[1:], strict=True)} for row in rows[1:]}
 
 
 def _said(names: Sequence[str], notes: Sequence[Sequence[str]]) -> list[str]:

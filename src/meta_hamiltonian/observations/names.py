@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-from meta_hamiltonian.dynamics.domain import Domain
+from meta_hamiltonian.dynamics.space import Space
 
 _ANGLES = (
     "theta", "angle", "phi", "alpha", "winkel", "angularposition", "angulardisplacement", "pendulumangle",
@@ -88,7 +88,7 @@ class Meaning:
 class Vocabulary:
     """The names that columns of observations of a family may have, its own names of the coordinates among them."""
 
-    def __init__(self, domain: Domain) -> None:
+    def __init__(self, domain: Space) -> None:
         self._found: dict[str, Meaning | None] = {}
         self._words: dict[str, Meaning] = {}
         for quantity, words in _WORDS.items():
@@ -148,7 +148,7 @@ class Vocabulary:
 
 
 @functools.lru_cache(maxsize=8)
-def vocabulary_of(domain: Domain) -> Vocabulary:
+def vocabulary_of(domain: Space) -> Vocabulary:
     """The names that columns of observations of a family may have."""
     return Vocabulary(domain)
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from meta_hamiltonian.dynamics.domain import Domain
+from meta_hamiltonian.dynamics.space import Axes, Space
 from meta_hamiltonian.observations.angles import look_like_degrees, unwrapped
 from meta_hamiltonian.observations.columns import find_columns
 from meta_hamiltonian.observations.forms import Derivatives, ObservationError, Trajectory, at_place, counted, shown
@@ -52,7 +52,7 @@ class Reading:
 class _Wishes:
     """What the user says of the files."""
 
-    domain: Domain
+    domain: Space
     columns: Mapping[str, str]
     units: Mapping[str, str]
     from_time: float | None
@@ -62,7 +62,7 @@ class _Wishes:
 
 def read(
     paths: Sequence[str | os.PathLike[str]],
-    domain: Domain,
+    domain: Space,
     columns: Mapping[str, str] | None = None,
     units: Mapping[str, str] | None = None,
     from_time: float | None = None,
@@ -98,7 +98,7 @@ def read_observations(path: str | os.PathLike[str], state_dim: int) -> Derivativ
     path = Path(path)
     if _is_folder(path):
         raise ObservationError(f"{path}: this is a folder; give a {kinds_words()} file")
-    wishes = _Wishes(Domain.box([1.0] * state_dim), {}, {}, None, None, released=False)
+    wishes = _Wishes(Axes.plain(state_dim), {}, {}, None, None, released=False)
     return _read_file(path, wishes, several=False).observations
 
 
@@ -162,7 +162,7 @@ def _read_file(path: Path, wishes: _Wishes, several: bool) -> Reading:
 
 
 def of_sheet(
-    sheet: Sheet, domain: Domain, columns: Mapping[str, str] | None = None, units: Mapping[str, str] | None = None
+    sheet: Sheet, domain: Space, columns: Mapping[str, str] | None = None, units: Mapping[str, str] | None = None
 ) -> Reading:
     """The observations in a table that is read already; arguments and errors as those of [`read`][]."""
     return _of_sheet(sheet, _Wishes(domain, columns or {}, units or {}, None, None, released=True), "")
@@ -333,7 +333,7 @@ def _finished(trajectories: list[Trajectory], table: Table, wishes: _Wishes, not
     return done
 
 
-def _continuous(one: Trajectory, table: Table, domain: Domain, named: str, notes: list[str]) -> Trajectory:
+def _continuous(one: Trajectory, table: Table, domain: Space, named: str, notes: list[str]) -> Trajectory:
     """Angles without the steps from one end of a turn to the other."""
     if one.integrated:
         return one

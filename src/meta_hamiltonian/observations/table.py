@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from meta_hamiltonian.dynamics.domain import Domain
+from meta_hamiltonian.dynamics.space import Space
 from meta_hamiltonian.observations.arrays import array_labels, array_numbers
 from meta_hamiltonian.observations.cells import numbers
 from meta_hamiltonian.observations.columns import Columns
@@ -48,7 +48,7 @@ class Table:
         return len(next(iter(self.values.values())))
 
 
-def read_table(sheet: Sheet, columns: Columns, domain: Domain, units: Mapping[str, str]) -> Table:
+def read_table(sheet: Sheet, columns: Columns, domain: Space, units: Mapping[str, str]) -> Table:
     """Reads the columns that are needed, and converts their units.
 
     **Arguments:** `units`: by quantity or by name of the column; they go before what a file says.
@@ -147,7 +147,7 @@ def _clear_axis(sheet: Sheet, positions: Sequence[int], axes: Sequence[Float[np.
     return best
 
 
-def _targets(domain: Domain, quantity: str, i: int) -> tuple[str, str]:
+def _targets(domain: Space, quantity: str, i: int) -> tuple[str, str]:
     """The unit that a quantity should have, empty where any will do, and what it must be then."""
     n, time = domain.degrees_of_freedom, domain.time_unit or "s"
     if quantity == "t":
@@ -171,7 +171,7 @@ def _convert(
     of: Mapping[str, Sequence[int]],
     sheet: Sheet,
     columns: Columns,
-    domain: Domain,
+    domain: Space,
     units: Mapping[str, str],
     stamped: str,
     notes: list[str],

@@ -23,6 +23,8 @@ def page(
     notes: Sequence[str],
     warnings: Sequence[str],
     figures: Mapping[str, tuple[bytes, str]],
+    style: str = "",
+    section: str = "",
 ) -> str:
     """The file's text.
 
@@ -31,6 +33,7 @@ def page(
     - `table`: what is known in a few words, by name.
     - `notes`, `warnings`: what was assumed, and what may be wrong.
     - `figures`: PNG files with their captions, by name.
+    - `style`, `section`: what else the page has, before its figures.
     """
     cells = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in table.items())
     warned = "".join(f'<p class="warning">{html.escape(text)}</p>' for text in warnings)
@@ -39,10 +42,10 @@ def page(
     return (
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<link rel="icon" href="data:,"><title>Adapted system</title><style>{_STYLE}</style></head><body>'
+        f'<link rel="icon" href="data:,"><title>Adapted system</title><style>{_STYLE}{style}</style></head><body>'
         f"<h1>{html.escape(title)}</h1>{warned}<table>{cells}</table>"
         f"<h2>Assumptions</h2><ul>{assumed or '<li>None: states and derivatives were observed.</li>'}</ul>"
-        f'<h2>Figures</h2><div class="figures">{images}</div></body></html>\n'
+        f'{section}<h2>Figures</h2><div class="figures">{images}</div></body></html>\n'
     )
 
 

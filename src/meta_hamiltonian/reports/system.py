@@ -1,6 +1,7 @@
 """What `adapt` leaves of one system: its prediction, its figures, its report, and itself."""
 
 import dataclasses
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
 from meta_hamiltonian.dynamics import FRICTION
@@ -27,7 +29,9 @@ from meta_hamiltonian.inference import Fit
 from meta_hamiltonian.inference.bands import where_next
 from meta_hamiltonian.inference.remarks import with_error
 from meta_hamiltonian.inference.symbolic import read_symbolically
+from meta_hamiltonian.learners import Learner
 from meta_hamiltonian.learners.checkpoint import save_adapted
+from meta_hamiltonian.reports.explore import explore
 from meta_hamiltonian.reports.page import page
 from meta_hamiltonian.reports.prediction import Prediction, predict, write_bands, write_prediction
 
@@ -54,12 +58,13 @@ class Written:
     warnings: Sequence[str]
 
 
-def write_system(fit: Fit, horizon: float, origin: Origin, folder: Path) -> Written:
+def write_system(fit: Fit, learner: Learner, horizon: float, origin: Origin, folder: Path) -> Written:
     """Writes everything into an empty folder.
 
     **Arguments:**
 
     - `fit`: the system, and the state from which the prediction goes on.
+    - `learner`: what was adapted to it.
     - `horizon`: how long.
     - `origin`: for the report.
     """
@@ -74,11 +79,22 @@ def write_system(fit: Fit, horizon: float, origin: Origin, folder: Path) -> Writ
     for name, (figure, _) in figures.items():
         save(figure, folder / "figures" / name)
     table = _table(fit, predicted, horizon, origin, following)
-    written = Written(table, fit.notes, [*fit.warnings, *predicted.warnings])
-    drawn = {name: ((folder / "figures" / f"{name}.png").read_bytes(), about) for name, (_, about) in figures.items()}
-    text = page(f"A new system, from {len(fit.x)} observed states", table, written.notes, written.warnings, drawn)
+    explored = explore(fit, predicted, horizon, learner)
+    notes = [*fit.notes, explored.note] if explored.note else fit.notes
+    written = Written(table, notes, [*fit.warnings, *predicted.warnings])
+    drawn = {name: (_small(folder / "figures" / f"{name}.png"), about) for name, (_, about) in figures.items()}
+    title, more = f"A new system, from {len(fit.x)} observed states", (explored.style, explored.section)
+    text = page(title, table, written.notes, written.warnings, drawn, *more)
     (folder / "report.html").write_text(text, encoding="utf-8")
     return written
+
+
+def _small(file: Path) -> bytes:
+    """A figure in 256 colours, which are a fourth of its bytes and look the same."""
+    found = io.BytesIO()
+    with Image.open(file) as image:
+        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(found, "PNG", optimize=True)
+    return found.getvalue()
 
 
 def _figures(

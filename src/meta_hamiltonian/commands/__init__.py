@@ -1,0 +1,1 @@
+"""The command line: one file a command. PyTorch is imported when a command has found nothing to refuse."""

@@ -1,0 +1,28 @@
+"""What a training left, and what is to be said of it; PyTorch is imported here."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from meta_hamiltonian.basics.plain_values import find_checkpoint
+from meta_hamiltonian.commands.options import import_modules
+
+if TYPE_CHECKING:
+    from meta_hamiltonian.learners.checkpoint import Trained
+
+
+def load(run: Path, imports: list[str] | None) -> "Trained":
+    """The learner of a run. A folder that is none is refused before PyTorch is imported."""
+    find_checkpoint(run)
+    import_modules(imports)
+
+    from meta_hamiltonian.learners.checkpoint import load_trained
+
+    return load_trained(run)
+
+
+def poor(trained: "Trained") -> list[str]:
+    """What is to be said of a learner that was not trained well."""
+    from meta_hamiltonian.learners.quality import quality
+
+    found = quality(trained)
+    return [found.warning] if found is not None and found.warning is not None else []

@@ -1,0 +1,81 @@
+"""What several commands ask for, and what the text of an option must be."""
+
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from meta_hamiltonian.commands.suggestions import runs
+
+
+def _complete_run(incomplete: str) -> list[str]:
+    return [str(run) for run in runs() if str(run).startswith(incomplete)]
+
+
+Run = Annotated[
+    Path | None,
+    typer.Argument(help="A run's folder, or a checkpoint file.", autocompletion=_complete_run, show_default=False),
+]
+Imports = Annotated[
+    list[str] | None,
+    typer.Option("--import", help="A module of yours to import first, in which the family is registered."),
+]
+Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, or auto, a GPU where there is one.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, and everything else to stderr.")]
+
+
+def import_modules(modules: list[str] | None) -> None:
+    """A user's modules, from where Python finds them or from the current folder."""
+    if modules and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    for module in modules or []:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise ValueError(f"--import {module} is not allowed: {error}") from error
+
+
+def device_of(name: str) -> str:
+    """The device that an option names."""
+    import torch
+
+    if name not in ("cpu", "cuda", "auto"):
+        raise ValueError(f"--device must be cpu, cuda or auto, got {name!r}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda is not allowed: no CUDA device was found; use cpu")
+    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def pairs(option: str, text: str | None) -> dict[str, str]:
+    """Such as `q=deg,t=ms`."""
+    found = [part.partition("=") for part in (text or "").split(",") if part.strip()]
+    if not all(name.strip() and equals and value.strip() for name, equals, value in found):
+        raise ValueError(f"{option} must be pairs such as q=deg,t=ms, separated by commas, got {text!r}")
+    return {name.strip(): value.strip() for name, _, value in found}
+
+
+def numbers(option: str, text: str, least: float) -> list[float]:
+    """Such as `5,25`, each at least so large."""
+    values = _floats(text)
+    if not values or not all(least <= value < float("inf") for value in values):
+        raise ValueError(f"{option} must be numbers of at least {least:g}, separated by commas, got {text!r}")
+    return values
+
+
+def state(text: str, count: int) -> list[float]:
+    """So many coordinates."""
+    values = _floats(text)
+    if len(values) != count or not all(abs(value) < float("inf") for value in values):
+        raise ValueError(f"--from must be {count} finite numbers separated by commas, got {text!r}")
+    return values
+
+
+def _floats(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        return []

@@ -1,0 +1,49 @@
+"""`simulate`: recordings of a family whose law is known."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from meta_hamiltonian.commands.options import Force, Json
+from meta_hamiltonian.commands.output import Output, check_free, new_folder, one_line_errors
+
+
+def simulate(
+    family: Annotated[
+        list[str], typer.Argument(help="The family, such as system=pendulum, and more keys as those of train.")
+    ],
+    out: Annotated[Path, typer.Option(help="The new folder.")] = Path("recordings"),
+    members: Annotated[int, typer.Option(min=1, help="How many members.")] = 50,
+    duration: Annotated[float | None, typer.Option(help="Of each recording; else half the family's horizon.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Instants per unit of time; else 300 in all.")] = None,
+    noise: Annotated[float, typer.Option(help="Errors, relative to the standard deviation of each column.")] = 0.01,
+    missing: Annotated[float, typer.Option(help="Part of the cells that are empty.")] = 0.0,
+    jitter: Annotated[float, typer.Option(help="Irregularity of the intervals, relative to their mean.")] = 0.0,
+    observed: Annotated[str, typer.Option(help="The columns beside t: q,p or q,v or q.")] = "q,p",
+    seed: Annotated[int, typer.Option(min=0, help="Of the members and of the noise.")] = 0,
+    force: Force = False,
+    machine: Json = False,
+) -> None:
+    """Write a folder of recordings of a simulated family: one file a member, and members.csv with their parameters.
+
+    Examples:
+
+    `meta-hamiltonian simulate system=pendulum --members 50 --out pendulums`
+
+    `meta-hamiltonian simulate system=duffing +friction=viscous friction.high=0.1 --noise 0.02 --missing 0.05`
+    """
+    output = Output(machine)
+    with one_line_errors():
+        check_free(out, force)
+
+        from meta_hamiltonian.jobs.simulate import chosen_family
+        from meta_hamiltonian.observations.instrument import Instrument, record
+
+        instrument = Instrument(duration, rate, noise, missing, jitter, observed)
+        system = chosen_family(family)
+        with new_folder(out) as folder:
+            files = record(system, members, folder, instrument, seed)
+        said = f"{len(files)} members of {system.name} lie in {out}: {files[0].name} to {files[-1].name}, members.csv."
+        output.say(said)
+        output.finish({"out": out, "system": system.name, "files": [file.name for file in files]})

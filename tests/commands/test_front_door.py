@@ -1,0 +1,189 @@
+"""What the command line says to people and to machines, and what it refuses without waiting for PyTorch."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from unittest import mock
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from meta_hamiltonian.__main__ import app
+from meta_hamiltonian.basics.plain_values import plain_value
+from meta_hamiltonian.reports import system
+from meta_hamiltonian.systems import Pendulum
+
+DATA = Path(__file__).parents[1] / "data"
+GOOD = "q,p,dq,dp\n1,2,3,4\n0,1,1,0\n2,-1,0.5,1\n"
+# Says, at its end, what was imported that takes long.
+WATCHED = """import atexit, sys
+slow = {"torch", "pandas", "scipy", "matplotlib", "hydra"}
+atexit.register(lambda: print("imported:", sorted(slow & set(sys.modules))))
+from meta_hamiltonian.__main__ import app
+app()"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder with a run, whose checkpoint says its domain as those of today do, and with good observations."""
+    monkeypatch.chdir(tmp_path)
+    checkpoint = torch.load(DATA / "ridge.ckpt", weights_only=True)
+    checkpoint["meta_hamiltonian"]["domain"] = Pendulum().domain.settings()
+    (tmp_path / "outputs" / "mine" / "checkpoints").mkdir(parents=True)
+    torch.save(checkpoint, tmp_path / "outputs" / "mine" / "checkpoints" / "best.ckpt")
+    (tmp_path / "good.csv").write_text(GOOD)
+    return tmp_path
+
+
+def watched(*arguments, **environment):
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+    return done, re.findall("imported: (.*)", done.stdout)[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--help"], 0, "Commands"),
+        (["adapt", "--help"], 0, "--json"),
+        (["adapt"], 2, "type: meta-hamiltonian adapt outputs/mine bad.csv"),
+        (["adapt", "nowhere", "good.csv"], 2, "nowhere does not exist"),
+        (["adapt", "outputs", "good.csv"], 2, "outputs/checkpoints/best.ckpt does not exist"),
+        (["adapt", "good.csv", "good.csv"], 2, "good.csv is not a readable checkpoint"),
+        (["adapt", "outputs/mine", "nowhere.csv"], 2, "nowhere.csv: there is no such file"),
+        (["adapt", "outputs/mine", "bad.csv"], 2, "bad.csv: line 2: column p: 'x' is not a number"),
+        (["adapt", "outputs/mine", "other.csv"], 2, "unknown columns 'a', 'b'"),
+        (["adapt", "outputs/mine", "good.csv", "--from", "1"], 2, "--from must be 2 finite numbers"),
+        (["identify", "nowhere"], 2, "nowhere does not exist"),
+        (["bands", "good.csv"], 2, "good.csv is not a readable checkpoint"),
+        (["export", "nowhere.pt", "x.pt2"], 2, "nowhere.pt does not exist"),
+    ],
+)
+def test_help_and_refusals_import_nothing_that_takes_long(here, arguments, code, said):
+    (here / "bad.csv").write_text("q,p,dq,dp\n1,x,3,4\n")
+    (here / "other.csv").write_text("a,b\n1,2\n")
+    done, imported = watched(*arguments)
+    assert done.returncode == code, done.stderr
+    assert said in (done.stderr if code else done.stdout)
+    assert imported == "[]"
+    if code:
+        assert done.stderr.startswith("Error: ")
+        assert done.stderr.count("\n") == 1
+
+
+def test_where_no_run_is_one_is_to_be_trained(here):
+    shutil.rmtree(here / "outputs")
+    done = CliRunner().invoke(app, ["identify"])
+    assert done.exit_code == 2
+    assert "type: meta-hamiltonian train algo=ridge" in done.stderr
+
+
+def one_object(*arguments):
+    """The only thing on stdout."""
+    with mock.patch.object(system, "_figures", return_value={}):
+        done = CliRunner().invoke(app, [*map(str, arguments), "--json"])
+    assert done.exit_code == 0, done.output + str(done.exception)
+    assert done.stdout.count("\n") == 1
+    return json.loads(done.stdout), done.stderr
+
+
+def test_adapt_tells_machines_what_it_tells_people(here):
+    found, words = one_object("adapt", "outputs/mine", "good.csv", "--horizon", 2, "--from", "1,0.5")
+    assert found["start"] == [1.0, 0.5]
+    assert found["points"] == 3
+    assert found["coordinates"] == ["q", "p"]
+    assert (here / found["report"]).is_file()
+    assert (here / found["prediction"]).is_file()
+    assert 0 < found["residual"] < found["residual_before"]
+    assert found["table"]["fit"] == found["fit"] == "derivatives"
+    assert re.search(rf"^error of dx/dt after: +{found['residual']:.3g} of its RMS$", words, re.MULTILINE)
+    assert all(f"Note: {note}" in words for note in found["notes"])
+
+
+def test_identify_bands_and_export_do_so_too(here):
+    found, words = one_object("identify", "outputs/mine", "--n-systems", 30)
+    assert f"Independent terms of the family: {found['terms']} " in words
+    assert found["singular_values"] == sorted(found["singular_values"], reverse=True)
+    assert set(found["r2"]) == set(re.findall(r"(\S.*) is linear in the head", words))
+    found, words = one_object("bands", "outputs/mine", "--n-systems", 10, "--shots", "10", "--noise", "0.05")
+    assert {row["quantity"] for row in found["coverage"]} == {"field", "energy", "orbit"}
+    assert all(0 <= row["observed"] <= 1 for row in found["coverage"])
+    assert words.count("K=10 ") == len(found["coverage"])
+    with mock.patch("meta_hamiltonian.inference.export.export"):  # it takes long, and is tested elsewhere
+        found, words = one_object("export", DATA / "adapted.pt", "system.pt2")
+    assert found == {"file": "system.pt2", "outputs": ["H", "dxdt"], "warnings": []}
+    assert "system.pt2: states x" in words
+
+
+def test_a_refusal_leaves_stdout_empty(here):
+    done = CliRunner().invoke(app, ["adapt", "outputs/mine", "nowhere.csv", "--json"])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith("Error: ")
+
+
+def test_colours_are_for_terminals_alone(here):
+    """CliRunner is a pipe, unless it is told to keep colours, as for a terminal."""
+    arguments = ["adapt", "outputs/mine", "nowhere.csv"]
+    assert "\x1b" not in CliRunner().invoke(app, arguments).stderr
+    assert "\x1b[31mError:" in CliRunner().invoke(app, arguments, color=True).stderr
+    with mock.patch.dict(os.environ, {"NO_COLOR": "1"}):
+        assert "\x1b" not in CliRunner().invoke(app, arguments, color=True).stderr
+
+
+def test_completion_knows_commands_and_runs(here):
+    def completed(text, word):
+        environment = {"_META_HAMILTONIAN_COMPLETE": "complete_bash", "COMP_WORDS": text, "COMP_CWORD": str(word)}
+        done = subprocess.run(
+            [sys.executable, "-c", "import sys; sys.argv[0] = 'meta-hamiltonian'\n" + WATCHED],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, **environment},
+        )
+        return done.stdout.splitlines()
+
+    assert "identify" in completed("meta-hamiltonian i", 1)
+    assert "outputs/mine" in completed("meta-hamiltonian identify o", 2)
+
+
+def test_train_forwards_to_the_job(here):
+    done = subprocess.run(
+        [sys.executable, "-m", "meta_hamiltonian", "train", "algo=nothing"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "Could not find 'algo/nothing'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_plain_values_are_read_without_running_anything(here):
+    """What is no plain value makes nothing be read; PyTorch then says what is wrong."""
+    settings = plain_value(Path("outputs/mine/checkpoints/best.ckpt"), "meta_hamiltonian")
+    assert settings["domain"] == json.loads(json.dumps(Pendulum().domain.settings())) | {
+        "coordinates": settings["domain"]["coordinates"],
+        "exclusions": settings["domain"]["exclusions"],
+    }
+
+    class Bomb:
+        def __reduce__(self):
+            return (open, (str(here / "exploded"), "w"))
+
+    torch.save({"meta_hamiltonian": Bomb()}, here / "bomb.ckpt")
+    assert plain_value(here / "bomb.ckpt", "meta_hamiltonian") is None
+    assert not (here / "exploded").exists()
+    with zipfile.ZipFile(here / "empty.ckpt", "w") as archive:
+        archive.writestr("a/b", "c")
+    assert plain_value(here / "empty.ckpt", "meta_hamiltonian") is None
