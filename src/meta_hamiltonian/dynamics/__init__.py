@@ -1,6 +1,6 @@
 """What a system is made of: its structure, the domain of its states, its orbits."""
 
-from meta_hamiltonian.dynamics.domain import Coordinate, Domain, Exclusion
+from meta_hamiltonian.dynamics.domain import Coordinate, Domain, Exclusion, Singularity
 from meta_hamiltonian.dynamics.dop853 import Field
 from meta_hamiltonian.dynamics.forces import Forces, Signal, Terms
 from meta_hamiltonian.dynamics.friction import FRICTION
@@ -18,6 +18,7 @@ __all__ = [
     "Forces",
     "Orbits",
     "Signal",
+    "Singularity",
     "Terms",
     "autograd_field",
     "hamiltonian_field",
