@@ -15,6 +15,8 @@ from meta_hamiltonian.learners.loss import rescaled
 from meta_hamiltonian.learners.numerics.directions import ENOUGH, WORTH, Directions, HeadRows, find_directions
 from meta_hamiltonian.learners.numerics.family_heads import FamilyHeads
 from meta_hamiltonian.learners.numerics.few_features import needed
+from meta_hamiltonian.learners.numerics.latents import Problem, candidates, descend, starts
+from meta_hamiltonian.learners.numerics.latents import Rows as ProblemRows
 from meta_hamiltonian.learners.numerics.linear_head import (
     balanced,
     head_columns,
@@ -37,6 +39,10 @@ _ROUNDS_OF_PRIOR, _MANY_ROUNDS = 8, 200
 _AS_GOOD, _EXPLAINED = 1.5, 3.0
 # The square of what float64 resolves.
 _SMALLEST_NOISE = 1e-28
+# Latents that a search begins at, those of them that are followed, and the steps from latents that are nearly right.
+_STARTS, _KEPT, _STEPS_NEAR = 16, 2, 6
+# Numbers that the features of the tasks have that are looked at at once.
+_NUMBERS = 2**21
 # Which directions of the features of misfits can be told apart, and how little their share is shrunk.
 _RESOLVED, _SHRINKAGE = 1e-12, 0.1
 
@@ -192,14 +198,55 @@ class LowRankHeads(Learner):
             self.net.get_parameter(name).copy_(value)
         return found
 
-    def centred(self, points: Points) -> Rows:
-        """A, and what the prior mean leaves of the observations, y − A w₀."""
-        features, targets = head_problem(self.net, points)
+    def centred(self, points: Points, z: Float[Tensor, "tasks latents"] | None = None) -> Rows:
+        """A, and what the prior mean leaves of the observations, y − A w₀; at the latents z, if there are any."""
+        features, targets = head_problem(self.net, points, z)
         return Rows(features, targets - features @ head_columns(own_head(self.net)))
 
     def columns(self, v: Float[Tensor, "*tasks rank outputs"]) -> Float[Tensor, "*tasks features outputs"]:
         """w = w₀ + L v."""
         return head_columns(own_head(self.net)) + self.prior_factor @ v
+
+    def latent_problem(self, points: Points) -> Problem:
+        """What the latents of many tasks are to explain with their heads, at the meta-learned σ²."""
+
+        def rows(which: Tensor, z: Tensor) -> ProblemRows:
+            features, residual = (balanced(self.net, part) for part in self.centred(points[which], z))
+            return ProblemRows(features @ self.prior_factor, residual)
+
+        def slopes(which: Tensor, z: Tensor, v: Tensor) -> Tensor:
+            return self.latent_rows(points[which], z, self.columns(v))
+
+        return Problem(rows, slopes, self.log_noise.exp(), len(points.x))
+
+    def latent_rows(
+        self, points: Points, z: Float[Tensor, "tasks latents"], columns: Float[Tensor, "tasks features outputs"]
+    ) -> Float[Tensor, "tasks rows latents"]:
+        """∂(A w)/∂z, balanced as A is."""
+        slopes = self.net.latent_slopes(head_weights(self.net, columns) | {"latents": z}, points.x)
+        return balanced(self.net, present_rows(points, slopes.flatten(1, 2)))
+
+    def find_latents(
+        self, points: Points, near: Float[Tensor, "tasks latents"] | None = None
+    ) -> Float[Tensor, "tasks latents"]:
+        """The likeliest latents of many tasks with their heads: the best of those that several starts lead to.
+
+        **Arguments:** `near`: latents from which alone to start.
+        """
+        problem, tasks = self.latent_problem(points), len(points.x)
+        if near is not None:
+            return descend(problem, torch.arange(tasks, device=near.device), near, _STEPS_NEAR).z
+        each = points.x[0].numel() * (self.net.head.in_features + self.rank)
+        at_once = max(1, _NUMBERS // each)
+        first = starts(self.net.latents, _STARTS).to(points.x)
+        some = candidates(problem, first, _KEPT, at_once)
+        which = torch.arange(tasks, device=some.device).repeat_interleave(_KEPT)
+        parts = [
+            descend(problem, one, z) for one, z in zip(which.split(at_once), some.flatten(0, 1).split(at_once), strict=True)
+        ]
+        z, cost = torch.cat([part.z for part in parts]), torch.cat([part.cost for part in parts])
+        best = cost.view(tasks, _KEPT).argmin(1)
+        return z.view(tasks, _KEPT, -1)[torch.arange(tasks, device=z.device), best]
 
     @torch.no_grad()
     def calibrate(self, held_out: Episodes) -> None:

@@ -13,6 +13,7 @@ from meta_hamiltonian.episodes import Episodes, Points
 from meta_hamiltonian.learners.learner import Forced, Unknowns, check_observations
 from meta_hamiltonian.learners.low_rank import LowRankHeads, Rows
 from meta_hamiltonian.learners.numerics.gram import cholesky_solve, ridge_factor
+from meta_hamiltonian.learners.numerics.latents import heads, step
 from meta_hamiltonian.learners.numerics.linear_head import balanced, head_rows, head_weights
 from meta_hamiltonian.learners.numerics.noisy_states import linearise
 from meta_hamiltonian.learners.numerics.posterior import Posterior
@@ -71,9 +72,15 @@ class Ridge(LowRankHeads):
         """There is one step, and it converges."""
         return [1]
 
-    def task_losses(self, episodes: Episodes) -> Float[Tensor, " tasks"]:
-        """Each task's query loss with the head that [`solve`][] finds on its support set; differentiable."""
-        support, query = self.both_centred(episodes)
+    def task_losses(
+        self, episodes: Episodes, near: Float[Tensor, "tasks latents"] | None = None
+    ) -> Float[Tensor, " tasks"]:
+        """Each task's query loss with the head that [`solve`][] finds on its support set; differentiable.
+
+        **Arguments:** `near`: where to look for latents, if not everywhere.
+        """
+        z = self.support_latents(episodes.support, near) if self.net.latents else None
+        support, query = self.both_centred(episodes, z)
         v = self.solution(support.features @ self.prior_factor, support.residual)
         left = query.residual - query.features @ (self.prior_factor @ v)
         return left.square().sum((-2, -1)) / episodes.query.counts
@@ -100,21 +107,40 @@ class Ridge(LowRankHeads):
         primal = ridge_factor(design.mT @ design, noise)
         return cholesky_solve(primal, design.mT @ residual).to(dtype)
 
-    def both_centred(self, episodes: Episodes) -> tuple[Rows, Rows]:
+    def support_latents(
+        self, support: Points, near: Float[Tensor, "tasks latents"] | None = None
+    ) -> Float[Tensor, "tasks latents"]:
+        """The latents that [`find_latents`][] finds, differentiable.
+
+        One more Gauss-Newton step from there changes nothing but has the derivatives of the solution with respect to
+        the shared weights, up to terms that are as small as the residuals.
+        """
+        with torch.no_grad():
+            z = self.find_latents(support, near)
+        if not torch.is_grad_enabled():
+            return z
+        problem, every = self.latent_problem(support), torch.arange(len(z), device=z.device)
+        rows = problem.rows(every, z)
+        v, square = heads(problem, rows)
+        return z + step(problem, rows, problem.slopes(every, z, v), v, z, square.detach())
+
+    def both_centred(
+        self, episodes: Episodes, z: Float[Tensor, "tasks latents"] | None = None
+    ) -> tuple[Rows, Rows]:
         """What [`centred`][] gives of the support and of the query sets, balanced, for training.
 
         On a GPU, which calls keep waiting, in one pass.
         """
         if not episodes.query.x.is_cuda:
-            return self._balanced(episodes.support), self._balanced(episodes.query)
-        features, residual = self._balanced(Points.joined(episodes.support, episodes.query))
+            return self._balanced(episodes.support, z), self._balanced(episodes.query, z)
+        features, residual = self._balanced(Points.joined(episodes.support, episodes.query), z)
         each = features.shape[1] // (episodes.support.x.shape[1] + episodes.query.x.shape[1])
         sizes = [each * points.x.shape[1] for points in (episodes.support, episodes.query)]
         support, query = zip(features.split(sizes, dim=1), residual.split(sizes, dim=1), strict=True)
         return Rows(*support), Rows(*query)
 
-    def _balanced(self, points: Points) -> Rows:
-        return Rows(*(balanced(self.net, rows) for rows in self.centred(points)))
+    def _balanced(self, points: Points, z: Tensor | None) -> Rows:
+        return Rows(*(balanced(self.net, rows) for rows in self.centred(points, z)))
 
     def adaptations(self, support: Points, steps: int) -> Iterator[Mapping[str, Tensor]]:
         """Yields the head at the prior's mean, then the one at the posterior's, which no further step changes."""

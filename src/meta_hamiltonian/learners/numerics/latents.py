@@ -1,0 +1,172 @@
+"""Unknowns that no linear head can follow: a member's latents z, found together with its head."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from meta_hamiltonian.learners.numerics.gram import cholesky_solve
+
+# Gauss-Newton steps of a start at most; the search ends where none lowers any member's cost by so much.
+_STEPS, _SETTLED = 12, 1e-10
+# The damping of a member's steps: what it starts from, and by what it changes.
+_DAMPING, _LESS, _MORE = 1e-3, 0.1, 10.0
+# Rounding is no misfit.
+_TINY = 1e-30
+
+
+class Rows(NamedTuple):
+    """The rows of many tasks with given latents.
+
+    - `design`: B = A(z) L.
+    - `residual`: y − A(z) w₀.
+    """
+
+    design: Float[Tensor, "tasks rows rank"]
+    residual: Float[Tensor, "tasks rows outputs"]
+
+
+class Problem(NamedTuple):
+    """What is to be explained: y = A(z) (w₀ + L v) + ε, with v ~ N(0, I / ridge) · σ² and z ~ N(0, I).
+
+    - `rows`: B and y − A w₀ of some tasks, by their numbers, at z.
+    - `slopes`: ∂(A (w₀ + L v))/∂z likewise, at z and v.
+    - `ridge`: of v.
+    - `tasks`: how many there are.
+    """
+
+    rows: Callable[[Int[Tensor, " some"], Float[Tensor, "some latents"]], Rows]
+    slopes: Callable[
+        [Int[Tensor, " some"], Float[Tensor, "some latents"], Float[Tensor, "some rank outputs"]],
+        Float[Tensor, "some rows latents"],
+    ]
+    ridge: Float[Tensor, ""]
+    tasks: int
+
+
+class Found(NamedTuple):
+    """Latents and heads, and their cost: N log (‖r‖² + ridge ‖v‖²) + ‖z‖², for N rows.
+
+    Its half is what of −log p(y, v, z) remains when the variance of the noise is the likeliest one: misfits are not
+    blamed on latents that are far from those of the family.
+    """
+
+    z: Float[Tensor, "tasks latents"]
+    v: Float[Tensor, "tasks rank outputs"]
+    cost: Float[Tensor, " tasks"]
+
+
+def heads(problem: Problem, rows: Rows) -> tuple[Float[Tensor, "some rank outputs"], Float[Tensor, " some"]]:
+    """The ridge regression for v at given latents, and ‖r‖² + ridge ‖v‖².
+
+    By QR: normal equations would lose half of the digits.
+    """
+    design, residual = rows
+    eye = problem.ridge.sqrt() * torch.eye(design.shape[-1], dtype=design.dtype, device=design.device)
+    both = torch.cat([design, residual], dim=-1)
+    below = torch.nn.functional.pad(eye, (0, residual.shape[-1])).expand(len(design), -1, -1)
+    triangle = torch.linalg.qr(torch.cat([both, below], dim=1), mode="r").R
+    rank = design.shape[-1]
+    v = torch.linalg.solve_triangular(triangle[:, :rank, :rank], triangle[:, :rank, rank:], upper=True)
+    return v, triangle[:, rank:, rank:].square().sum((-2, -1))
+
+
+def starts(latents: int, count: int) -> Float[Tensor, "starts latents"]:
+    """Latents that are spread as N(0, I) is, the mean first."""
+    unit = torch.quasirandom.SobolEngine(latents, scramble=True, seed=0).draw(count - 1, dtype=torch.float64)
+    return torch.cat([torch.zeros(1, latents, dtype=torch.float64), torch.special.ndtri(unit.clamp(1e-6, 1 - 1e-6))])
+
+
+def _cost(square: Tensor, z: Tensor, rows: int, ridge: Tensor) -> Float[Tensor, " some"]:
+    return rows * (square + rows * ridge + _TINY).log() + z.square().sum(-1)
+
+
+@torch.no_grad()
+def candidates(
+    problem: Problem, starts: Float[Tensor, "starts latents"], kept: int, at_once: int
+) -> Float[Tensor, "tasks kept latents"]:
+    """Of latents to start from, those with the least cost for each task.
+
+    **Arguments:** `at_once`: tasks with their starts that are looked at together.
+    """
+    which = torch.arange(problem.tasks, device=starts.device).repeat_interleave(len(starts))
+    every = starts.repeat(problem.tasks, 1)
+    costs = []
+    for some, z in zip(which.split(at_once), every.split(at_once), strict=True):
+        rows = problem.rows(some, z)
+        costs.append(_cost(heads(problem, rows)[1], z, rows.residual[0].numel(), problem.ridge))
+    order = torch.cat(costs).view(problem.tasks, -1).argsort(1)[:, :kept]
+    return starts[order]
+
+
+@torch.no_grad()
+def descend(
+    problem: Problem, which: Int[Tensor, " some"], z: Float[Tensor, "some latents"], steps: int = _STEPS
+) -> Found:
+    """Levenberg-Marquardt steps on z with v solved for (variable projection), each task with a damping of its own.
+
+    With Z = ∂(A w)/∂z at fixed v, a step solves for changes of v and z together, and v is then solved for again: the
+    approximation of Kaufman.
+
+    ??? cite "Reference"
+
+        Kaufman: A variable projection method for solving separable nonlinear least squares problems. BIT 15, 1975.
+    """
+    rows = problem.rows(which, z)
+    count = rows.residual[0].numel()
+    v, square = heads(problem, rows)
+    cost = _cost(square, z, count, problem.ridge)
+    damping = torch.full_like(cost, _DAMPING)
+    for _ in range(steps):
+        change = step(problem, rows, problem.slopes(which, z, v), v, z, square, damping)
+        trial = z + change
+        new = problem.rows(which, trial)
+        new_v, new_square = heads(problem, new)
+        new_cost = _cost(new_square, trial, count, problem.ridge)
+        better = new_cost < cost
+        settled = not bool((better & (cost - new_cost > _SETTLED * count)).any())
+        damping = torch.where(better, _LESS * damping, _MORE * damping)
+        take = better[:, None]
+        z = torch.where(take, trial, z)
+        v = torch.where(take[..., None], new_v, v)
+        rows = Rows(*(torch.where(take[..., None], a, b) for a, b in zip(new, rows, strict=True)))
+        square, cost = torch.where(better, new_square, square), torch.where(better, new_cost, cost)
+        if settled and bool((better | (damping > 1e3)).all()):
+            break
+    return Found(z, v, cost)
+
+
+def step(
+    problem: Problem,
+    rows: Rows,
+    slopes: Float[Tensor, "some rows latents"],
+    v: Float[Tensor, "some rank outputs"],
+    z: Float[Tensor, "some latents"],
+    square: Float[Tensor, " some"],
+    damping: Float[Tensor, " some"] | float = 0.0,
+) -> Float[Tensor, "some latents"]:
+    """The damped Gauss-Newton step of z, with v free to follow."""
+    design, residual = rows
+    left = (residual - design @ v).flatten(1)
+    rank, count = design.shape[-1], left.shape[1]
+    prior = square / count + problem.ridge
+    # What v can make good of a change of z is taken out of its slopes.
+    eye = problem.ridge.sqrt() * torch.eye(rank, dtype=design.dtype, device=design.device)
+    below = eye.expand(len(design), -1, -1)
+    q, _ = torch.linalg.qr(torch.cat([design, below], dim=1))
+    outputs = residual.shape[-1]
+    own = slopes.unflatten(1, (-1, outputs)).movedim(-1, 1)  # [some, latents, rows, outputs]
+    along = torch.nn.functional.pad(own, (0, 0, 0, rank))
+    along = along - q[:, None] @ (q.mT[:, None] @ along)
+    full = torch.nn.functional.pad(left.unflatten(1, (-1, outputs)), (0, 0, 0, rank))
+    full = torch.cat([full[:, :-rank], -problem.ridge.sqrt() * v], dim=1)
+    flat = along.flatten(2)
+    matrix = flat @ flat.mT
+    matrix = matrix + prior[:, None, None] * torch.eye(matrix.shape[-1], dtype=z.dtype, device=z.device)
+    diagonal = torch.as_tensor(damping, dtype=z.dtype, device=z.device).reshape(-1, 1) * matrix.diagonal(dim1=1, dim2=2)
+    matrix = matrix + diagonal.diag_embed()
+    right = (flat @ full.flatten(1).unsqueeze(-1))[..., 0] - prior[:, None] * z
+    factor, _ = torch.linalg.cholesky_ex(matrix)
+    return cholesky_solve(factor, right.unsqueeze(-1))[..., 0]
