@@ -228,6 +228,28 @@ class Inputs(nn.Module):
             curvature = curvature + own * (matrix.mT @ matrix / square - 2 * along @ along.mT)
         return curvature
 
+    def by_latents(
+        self, x: Float[Tensor, "*batch inputs"], gradient: Float[Tensor, "*batch windows size"]
+    ) -> tuple[Float[Tensor, "*batch windows size latents"], Float[Tensor, "*batch windows local latents"]]:
+        """∂u/∂z, and Σ gᵢ ∂²uᵢ/∂x∂z for the coordinates that each window sees."""
+        x, z = self._parts(x)
+        assert z is not None
+        local = self._local(x)
+        place = len(self._lengths) + 2 * len(self._harmonics)
+        moved = local.new_zeros(*local.shape[:-1], self.size, self.latents)
+        moved[..., -self.latents :, :] = torch.eye(self.latents, dtype=x.dtype, device=x.device)
+        mixed = local.new_zeros(*local.shape, self.latents)
+        for i in range(len(self._balls)):
+            matrix, shift = self.get_buffer(f"matrix_{i}"), self.get_buffer(f"shift_{i}")
+            low, high = self.get_buffer(f"ends_{i}").unbind()
+            away, square = self._away(i, local, z)
+            of_z, of_x = away @ shift, (away @ matrix).unsqueeze(-1)
+            moved[..., place + i, :] = -2 * of_z / square.unsqueeze(-1) / (high - low)
+            square = square[..., None, None]
+            own = 2 * gradient[..., place + i, None, None] / (high - low)
+            mixed = mixed - own * (matrix.mT @ shift / square - 2 * of_x * of_z.unsqueeze(-2) / square**2)
+        return moved, mixed
+
     def _local(self, x: Tensor) -> Tensor:
         return x.unsqueeze(-2) if self._chosen is None else x[..., self.chosen]
 

@@ -182,24 +182,39 @@ class NaturalNetwork(FieldNetwork):
         with torch.no_grad():
             x = self.beside(x, parameters)
             u, slopes, head = self.inputs(x), self.inputs.slopes(x), self._head(parameters)
-            c_all, c_positions, _, c_products = head.split(self._parts, dim=-1)
-            _, _, bent, _ = self.activation.derivatives(self.body(u))
-            value, slope, curved, _ = self.activation.derivatives(self.coefficients(u.index_select(-1, self.positions)))
-            factors, rates = self._factors(u)
-            c = c_positions.unflatten(-1, (-1, factors.shape[-1]))
-            hessian = (self.body.weight.mT * (c_all * bent).unsqueeze(-2)) @ self.body.weight
-            inner = self.coefficients.weight
-            p, q = self.momenta, self.positions
-            own, of_factors = _times(factors, c.mT), _times(value, c)
-            qp = _times(inner.mT * slope.unsqueeze(-2), c) @ rates
-            hessian[..., q[:, None], q] += (inner.mT * (own * curved).unsqueeze(-2)) @ inner
-            hessian[..., q[:, None], p] += qp
-            hessian[..., p[:, None], q] += qp.mT
-            hessian[..., p[:, None], p] += (of_factors @ self.bilinear.flatten(1)).unflatten(-1, (len(p), len(p)))
-            hessian = slopes @ (hessian + self._quadratic(c_products)) @ slopes.mT
+            hessian = slopes @ self._hessian(u, head) @ slopes.mT
             if not self.inputs.scaled:
                 hessian = hessian + self.inputs.curvature(x, self._gradient(u, head))
             return hamiltonian_field(self.inputs.gathered_pairs(hessian).mT).mT
+
+    def latent_slopes(
+        self, parameters: Mapping[str, Tensor], x: Float[Tensor, "tasks points state"]
+    ) -> Float[Tensor, "tasks points state latents"]:
+        """∂f/∂z of many tasks, each with its own head; written out, and differentiable."""
+        self._check_head(parameters)
+        x = self.beside(x, parameters)
+        u, slopes, head = self.inputs(x), self.inputs.slopes(x), self._head(parameters)
+        moved, mixed = self.inputs.by_latents(x, self._gradient(u, head))
+        rows = slopes @ (self._hessian(u, head) @ moved) + mixed
+        return hamiltonian_field(self.inputs.gathered(rows).mT).mT
+
+    def _hessian(self, u: Tensor, head: Tensor) -> Tensor:
+        """∂²H/∂u² in each window."""
+        c_all, c_positions, _, c_products = head.split(self._parts, dim=-1)
+        _, _, bent, _ = self.activation.derivatives(self.body(u))
+        value, slope, curved, _ = self.activation.derivatives(self.coefficients(u.index_select(-1, self.positions)))
+        factors, rates = self._factors(u)
+        c = c_positions.unflatten(-1, (-1, factors.shape[-1]))
+        hessian = (self.body.weight.mT * (c_all * bent).unsqueeze(-2)) @ self.body.weight
+        inner = self.coefficients.weight
+        own, of_factors = _times(factors, c.mT), _times(value, c)
+        qp = _times(inner.mT * slope.unsqueeze(-2), c) @ rates
+        qq = (inner.mT * (own * curved).unsqueeze(-2)) @ inner
+        n = len(self.momenta)
+        pp = (of_factors @ self.bilinear.flatten(1)).unflatten(-1, (n, n))
+        of_both = torch.cat([torch.cat([qq, qp], dim=-1), torch.cat([qp.mT, pp], dim=-1)], dim=-2)
+        of_both = of_both.index_select(-1, self.places).index_select(-2, self.places)
+        return hessian + of_both + self._quadratic(c_products)
 
     def body_jacobian(
         self, x: Float[Tensor, "points inputs"], columns: Float[Tensor, "points features outputs"]

@@ -176,7 +176,7 @@ class FieldNetwork(nn.Module, abc.ABC):
         return torch.stack(rows, dim=-2)
 
     def body_jacobian(
-        self, x: Float[Tensor, "points state"], columns: Float[Tensor, "points features outputs"]
+        self, x: Float[Tensor, "points inputs"], columns: Float[Tensor, "points features outputs"]
     ) -> Float[Tensor, "points state weights"]:
         """∂f/∂θ of the field for all shared weights θ but the head, in the order of `named_parameters`.
 
