@@ -67,6 +67,11 @@ class RidgeConfig(ScaledConfig):
         "unknowns of a head; auto: as many as held-out tasks ask for, found in training; null: all weights",
     )
     noise: float = key(positive(), "variance of the scaled observations around the field: the ridge")
+    latents: Any = key(
+        integer(0).or_word("auto"),
+        "unknowns of a member inside the law, that no linear head can follow; auto: training finds whether they are "
+        "needed",
+    )
     solves_for_the_head: ClassVar[bool] = True
 
 

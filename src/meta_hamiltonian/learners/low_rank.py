@@ -41,6 +41,8 @@ _AS_GOOD, _EXPLAINED = 1.5, 3.0
 _SMALLEST_NOISE = 1e-28
 # Latents that a search begins at, those of them that are followed, and the steps from latents that are nearly right.
 _STARTS, _KEPT, _STEPS_NEAR = 16, 2, 6
+# The least variance of a latent over a family: one that all members share is no unknown.
+_NARROWEST = 1e-12
 # Numbers that the features of the tasks have that are looked at at once.
 _NUMBERS = 2**21
 # Which directions of the features of misfits can be told apart, and how little their share is shrunk.
@@ -69,7 +71,14 @@ class LowRankHeads(Learner):
     has_posterior = True
     solves_for_head = True
 
-    def __init__(self, net: FieldNetwork, rank: int | str | None = None, noise: float = 1e-2, scale: str = "none"):
+    def __init__(
+        self,
+        net: FieldNetwork,
+        rank: int | str | None = None,
+        noise: float = 1e-2,
+        scale: str = "none",
+        latents: int | str = 0,
+    ):
         """**Arguments:**
 
         - `net`: the network.
@@ -77,10 +86,15 @@ class LowRankHeads(Learner):
             as many as the head has inputs.
         - `noise`: what σ² starts from, above 0.
         - `scale`: `"none"` or `"task"`, see [`Learner`][].
+        - `latents`: unknowns of a member beside its head, on which the features depend; `"auto"` is as many as training
+            finds to be needed, none before.
+
+        **Raises:** [`ConfigError`][] for latents of a network that takes none.
         """
         super().__init__(net, scale)
         features, outputs = head_columns(own_head(net)).shape
-        check_arguments(type(self), rank=rank, noise=noise)
+        check_arguments(type(self), rank=rank, noise=noise, latents=latents)
+        self.finds_latents = latents == "auto" and net.takes_latents
         self.finds_rank = rank == "auto"
         self.estimates_prior = False  # w₀ and L by their distribution over recorded members, and not by steps
         rank = min(_FIRST_RANK, features) if rank == "auto" else features if rank is None else int(rank)
@@ -95,6 +109,10 @@ class LowRankHeads(Learner):
         self.register_buffer("spread", torch.eye(rank))
         self.register_buffer("noise", torch.tensor(noise))
         self.register_buffer("misfit_factor", torch.zeros(features, features))
+        # The distribution of z over the family.
+        self.latent_mean: Tensor
+        self.latent_spread: Tensor
+        self.set_latents(0 if latents == "auto" else int(latents))
 
     @property
     def rank(self) -> int:
@@ -106,6 +124,16 @@ class LowRankHeads(Learner):
         """Whether heads have features with hidden units."""
         plain = self.net.plain_features
         return plain is None or bool(self.prior_factor[: plain.start].any())
+
+    def set_latents(self, count: int) -> None:
+        """Gives members so many latents, N(0, I) until they are calibrated; in place, as [`FieldNetwork`][] does.
+
+        **Raises:** [`ConfigError`][] for a network that takes none.
+        """
+        self.net.set_latents(count)
+        like = self.log_noise.detach()
+        self.register_buffer("latent_mean", like.new_zeros(count), persistent=count > 0)
+        self.register_buffer("latent_spread", torch.eye(count).to(like), persistent=count > 0)
 
     def _resize(self, rank: int) -> None:
         """Gives L another number of columns, in place: an optimizer goes on with the same parameter."""
@@ -121,6 +149,8 @@ class LowRankHeads(Learner):
         kept = state_dict.get(f"{prefix}prior_factor")
         if self.finds_rank and kept is not None:
             self._resize(kept.shape[1])
+        if self.finds_latents:
+            self.set_latents(len(state_dict.get(f"{prefix}latent_mean", ())))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     @torch.no_grad()
@@ -178,7 +208,7 @@ class LowRankHeads(Learner):
         which afterwards serves as well without.
         """
         episodes, noise = rescaled(held_out) if self.scale == "task" else held_out, self.log_noise.exp().item()
-        rows = HeadRows.of(self.net, episodes)
+        rows = HeadRows.of(self.net, episodes, self.find_latents(episodes.points) if self.net.latents else None)
         among = (head_columns(own_head(self.net)), self.prior_factor)
         found = find_directions(rows, noise, _MOST_RANK, among)
         if not self.finds_rank:
@@ -255,15 +285,19 @@ class LowRankHeads(Learner):
         The noise is that of the support sets; the heads, and the misfit, are those of the query sets, which are exact.
         """
         episodes = rescaled(held_out) if self.scale == "task" else held_out
-        v, left, features = self._fit(episodes.query)
+        v, left, features, z = self._fit(episodes.query)
+        if z is not None:
+            self.latent_mean.copy_(z.mean(0))
+            values, vectors = torch.linalg.eigh((z - z.mean(0)).mT @ (z - z.mean(0)) / len(z))
+            self.latent_spread.copy_(vectors * values.clamp_min(_NARROWEST).sqrt())
         mean = v.mean(0)
         rows = (v - mean).mT.flatten(0, 1)  # one for each task and output
         values, vectors = torch.linalg.eigh(rows.mT @ rows / len(rows))
         self.mean.copy_(mean)
         self.spread.copy_(vectors * values.clamp_min(0.0).sqrt())
-        _, noisy, _ = self._fit(episodes.support)
+        _, noisy, _, _ = self._fit(episodes.support)
         seen = episodes.support.counts.sum() / episodes.support.x[..., 0].numel() * noisy.numel()
-        noise = noisy.square().sum() / (seen - v.numel()).clamp(min=1)
+        noise = noisy.square().sum() / (seen - v.numel() - len(v) * self.net.latents).clamp(min=1)
         self.noise.copy_(noise.clamp_min(_SMALLEST_NOISE))
         # By a quantile, since its tails are heavier than a Gaussian's: 90 % lie within 1.64 standard deviations.
         present = present_rows(episodes.query, torch.ones_like(left)).bool()
@@ -275,14 +309,18 @@ class LowRankHeads(Learner):
     def _fit(
         self, points: Points
     ) -> tuple[
-        Float[Tensor, "tasks rank outputs"], Float[Tensor, "tasks rows outputs"], Float[Tensor, "tasks rows features"]
+        Float[Tensor, "tasks rank outputs"],
+        Float[Tensor, "tasks rows outputs"],
+        Float[Tensor, "tasks rows features"],
+        Float[Tensor, "tasks latents"] | None,
     ]:
-        """The heads v at the meta-learned σ², what they leave, and A."""
-        features, residual = self.centred(points)
+        """The heads v at the meta-learned σ², what they leave, A, and the latents."""
+        z = self.find_latents(points) if self.net.latents else None
+        features, residual = self.centred(points, z)
         design, residual = (features @ self.prior_factor).double(), residual.double()
         noise = self.log_noise.double().exp()[None]
         v = Posterior([(design, residual)], noise, noise.new_ones(1), noise.new_ones(1)).mean
-        return v, residual - design @ v, features
+        return v, residual - design @ v, features, z
 
     def family_heads(self) -> tuple[Float[Tensor, "features outputs"], Float[Tensor, "features directions"]]:
         """w = w₀ + L (mean + spread u), u ~ N(0, I)."""

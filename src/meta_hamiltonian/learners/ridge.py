@@ -13,8 +13,15 @@ from meta_hamiltonian.episodes import Episodes, Points
 from meta_hamiltonian.learners.learner import Forced, Unknowns, check_observations
 from meta_hamiltonian.learners.low_rank import LowRankHeads, Rows
 from meta_hamiltonian.learners.numerics.gram import cholesky_solve, ridge_factor
+from meta_hamiltonian.learners.numerics.latent_search import Answers, search
 from meta_hamiltonian.learners.numerics.latents import heads, step
-from meta_hamiltonian.learners.numerics.linear_head import balanced, head_rows, head_weights
+from meta_hamiltonian.learners.numerics.linear_head import (
+    balanced,
+    head_columns,
+    head_rows,
+    head_weights,
+    present_rows,
+)
 from meta_hamiltonian.learners.numerics.noisy_states import linearise
 from meta_hamiltonian.learners.numerics.posterior import Posterior
 from meta_hamiltonian.models import AdaptedSystems
@@ -145,50 +152,102 @@ class Ridge(LowRankHeads):
     def adaptations(self, support: Points, steps: int) -> Iterator[Mapping[str, Tensor]]:
         """Yields the head at the prior's mean, then the one at the posterior's, which no further step changes."""
         with torch.no_grad():
-            prior = self.columns(self.mean).expand(len(support.x), -1, -1)
-            yield head_weights(self.net, prior)
+            before = self.weights(self.mean.new_zeros(len(support.x), self.unknown, self.mean.shape[1]))
+            yield before
             each = support.x[0].numel() * self.prior_factor.shape[0]
             at_once = max(1, _NUMBERS // each)
             parts = [self.posterior(support[i : i + at_once]).mean for i in range(0, len(support.x), at_once)]
-            v = self.mean + self.spread @ torch.cat(parts)
+            found = self.weights(torch.cat(parts))
             for _ in range(steps):  # the first step has converged
-                yield head_weights(self.net, self.columns(v))
+                yield found
+
+    @property
+    def unknown(self) -> int:
+        """How many unknowns u a member has: those of its head, and its latents."""
+        return self.rank + self.net.latents
+
+    def weights(self, u: Float[Tensor, "*tasks unknowns outputs"]) -> dict[str, Tensor]:
+        """The parameters of members from their unknowns u ~ N(0, I): heads w = w₀ + L v and latents z, with
+        v = mean + spread u_v and z = latent_mean + latent_spread u_z."""
+        own, inside = u.split([self.rank, self.net.latents], dim=-2)
+        found = head_weights(self.net, self.columns(self.mean + self.spread @ own))
+        return found | ({"latents": self._latents(inside[..., 0])} if self.net.latents else {})
+
+    def _latents(self, u: Float[Tensor, "*tasks latents"]) -> Float[Tensor, "*tasks latents"]:
+        return self.latent_mean + u @ self.latent_spread.mT
 
     def posterior(self, support: Points, forces: Acting | None = None) -> Posterior:
-        """The posterior of u ~ N(0, I) for each task, where v = mean + spread u.
+        """The posterior of u ~ N(0, I) for each task, of which [`weights`][] makes its parameters.
+
+        Latents are searched for first ([`LatentSearch`][]); with what the law says near them, linearised, they are
+        unknowns of the same regression as the head's.
 
         **Arguments:** `forces`: what acts besides the Hamiltonian, in the units of the support; its coefficients are
         solved for with the head.
         """
         points, whiten = support, torch.eye(self.net.state_dim).to(support.x)
         n = self.net.state_dim // 2
-        velocities = support.dxdt[..., :n]
-        posterior = self._posterior(points, whiten, None if forces is None else forces(velocities))
+        acting = None if forces is None else forces(support.dxdt[..., :n])
+        u = self.search(support, acting).best if self.net.latents else None
+        posterior = self._posterior(points, whiten, acting, u)
         if self.net.head.out_features > 1:  # rows are whole points: without physics, states are taken for exact
             return posterior
         for _ in range(_ROUNDS):
-            columns = self.columns(self.mean + self.spread @ posterior.mean)
-            found = None if forces is None else posterior.free(posterior.mean)
+            u = posterior.mean
+            own = self.weights(u)
+            found = None if forces is None else posterior.free(u)
 
-            def law(x: Tensor, w: Tensor = columns, d: Tensor | None = found) -> tuple[Tensor, Tensor]:
-                head = head_weights(self.net, w)
-                rates, jacobian = self.net.linear_field_with(head, x), self.net.jacobian_with(head, x)
+            def law(x: Tensor, w: Mapping[str, Tensor] = own, d: Tensor | None = found) -> tuple[Tensor, Tensor]:
+                rates, jacobian = self.net.linear_field_with(w, x), self.net.jacobian_with(w, x)
                 return (rates, jacobian) if forces is None or d is None else _with_forces(rates, jacobian, forces, d)
 
             points, whiten = linearise(support, points.x, law, self.net.state_box)
             # The velocities of the law have less noise than those that were observed.
-            posterior = self._posterior(points, whiten, None if forces is None else forces(law(points.x)[0][..., :n]))
+            acting = None if forces is None else forces(law(points.x)[0][..., :n])
+            posterior = self._posterior(points, whiten, acting, u if self.net.latents else None)
         return posterior
+
+    def search(self, support: Points, acting: Float[Tensor, "tasks points n terms"] | None = None) -> Answers:
+        """Where the likeliest latents of each task are, as [`search`][] finds them.
+
+        **Arguments:** `acting`: what acts besides the Hamiltonian.
+        """
+        whiten = torch.eye(self.net.state_dim).to(support.x)
+        few = slice(0, 1), slice(len(_RATIOS) // 2, len(_RATIOS) // 2 + 1)
+
+        def regression(which: Tensor, z: Tensor, u: Tensor | None) -> Posterior:
+            own = None if acting is None else acting[which]
+            return self._posterior(support[which], whiten, own, u, z, few)
+
+        each = support.x[0].numel() * (self.prior_factor.shape[0] + self.unknown)
+        return search(regression, len(support.x), self.net.latents, support.x, max(1, _NUMBERS // each))
 
     def _posterior(
         self,
         points: Points,
         whiten: Float[Tensor, "*points state state"],
         forces: Float[Tensor, "tasks points n terms"] | None = None,
+        u: Float[Tensor, "tasks unknowns outputs"] | None = None,
+        z: Float[Tensor, "tasks latents"] | None = None,
+        tried: tuple[slice, slice] = (slice(None), slice(None)),
     ) -> Posterior:
-        features, residual = self.centred(points)
+        """The regression on the points.
+
+        **Arguments:**
+
+        - `u`: where the law is linearised, for a regression on latents too.
+        - `z`: the latents' part of u, for a regression at fixed latents.
+        - `tried`: which widths and ratios.
+        """
+        z = u[:, self.rank :, 0] if u is not None and self.net.latents else z
+        latents = None if z is None else self._latents(z)
+        features, residual = self.centred(points, latents)
         design = features @ self.prior_factor
         design, targets = design @ self.spread, residual - design @ self.mean
+        if u is not None and latents is not None:
+            slopes = self.net.latent_slopes(self.weights(u), points.x).flatten(1, 2)
+            slopes = present_rows(points, slopes) @ self.latent_spread
+            design, targets = torch.cat([design, slopes], dim=-1), targets + slopes @ u[:, self.rank :]
         blocks = [(design, targets)]
         if self.net.head.out_features == 1:
             blocks = list(zip(self._rates(design, whiten), self._rates(targets, whiten), strict=True))
@@ -198,7 +257,8 @@ class Ridge(LowRankHeads):
         if forces is not None:
             rows = torch.cat([torch.zeros_like(forces), forces], dim=-2).flatten(1, 2)
             free = self._rates(rows, whiten)[1]
-        return Posterior(blocks, noises, _WIDER.to(design), _RATIOS.to(design), present, free)
+        widths, ratios = _WIDER[tried[0]].to(design), _RATIOS[tried[1]].to(design)
+        return Posterior(blocks, noises, widths, ratios, present, free)
 
     def _rates(self, rows: Float[Tensor, "tasks rows columns"], whiten: Tensor) -> list[Tensor]:
         """The rows of dq/dt and those of dp/dt."""
@@ -230,20 +290,23 @@ class Ridge(LowRankHeads):
         generator = torch.Generator(support.x.device).manual_seed(seed)
         with torch.no_grad():
             u, widths, _ = learner.posterior(support).sample(count, generator)
-            columns = learner.sampled_columns(u, widths, generator)
-        for task in range(len(columns)):
-            yield AdaptedSystems(learner.net, head_weights(learner.net, columns[task]), scale[task].expand(count))
+            drawn = learner.sampled_weights(u, widths, generator)
+        for task in range(len(u)):
+            own = {name: value[task] for name, value in drawn.items()}
+            yield AdaptedSystems(learner.net, own, scale[task].expand(count))
 
-    def sampled_columns(
+    def sampled_weights(
         self,
-        u: Float[Tensor, "tasks samples rank outputs"],
+        u: Float[Tensor, "tasks samples unknowns outputs"],
         widths: Float[Tensor, "tasks samples"],
         generator: torch.Generator,
-    ) -> Float[Tensor, "tasks samples features outputs"]:
-        """Heads from samples of u, each with a random change as large as the misfit of the family."""
-        columns = self.columns(self.mean + self.spread @ u)
+    ) -> dict[str, Tensor]:
+        """Parameters from samples of u, each head with a random change as large as the misfit of the family."""
+        found = self.weights(u)
+        columns = head_columns(found)
         unit = torch.randn(*columns.shape, dtype=columns.dtype, device=columns.device, generator=generator)
-        return columns + widths.sqrt()[..., None, None] * (self.misfit_factor @ unit)
+        changed = columns + widths.sqrt()[..., None, None] * (self.misfit_factor @ unit)
+        return found | head_weights(self.net, changed)
 
     def adapt_forced(
         self,
@@ -273,8 +336,8 @@ class Ridge(LowRankHeads):
             if (friction < 0).any():
                 fewer = terms.without(terms.kinds[int(friction.argmin())])
                 return self.adapt_forced(points, fewer, signal, steps, samples, seed)
-            head = learner.columns(learner.mean + learner.spread @ posterior.mean)
-            adapted = AdaptedSystems(learner.net, head_weights(learner.net, head), scale, terms.forces(d, n, signal))
+            own = learner.weights(posterior.mean)
+            adapted = AdaptedSystems(learner.net, own, scale, terms.forces(d, n, signal))
             size = terms.columns(points.dxdt[:, :n].double()).square().mean((0, 1)).sqrt()
             ranges = points.dxdt[:, n:].double().square().mean().sqrt() / size.clamp_min(_TINY)
             evidence = posterior.log_evidence(ranges[None] if count else None).item()
@@ -287,9 +350,9 @@ class Ridge(LowRankHeads):
             # within 1.96 standard deviations without this factor.
             drawn = d + (1 + _WIDENED / points.x[:, :n].numel()) * (drawn - d)
             drawn[:, : len(terms.kinds)] = drawn[:, : len(terms.kinds)].abs()  # takes energy out
-            columns = learner.sampled_columns(u, widths, generator)[0]
+            own = {name: value[0] for name, value in learner.sampled_weights(u, widths, generator).items()}
         forces = terms.forces(drawn, n, signal)
-        sampled = AdaptedSystems(learner.net, head_weights(learner.net, columns), scale.expand(samples), forces)
+        sampled = AdaptedSystems(learner.net, own, scale.expand(samples), forces)
         return Forced(adapted, sampled, evidence)
 
 
