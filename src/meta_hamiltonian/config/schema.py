@@ -143,6 +143,14 @@ class KeplerConfig:
 
 
 @dataclasses.dataclass
+class SpringPendulumConfig:
+    """`system=spring_pendulum`."""
+
+    _target_: str = MISSING
+    spread: float = key(not_negative(), "how far from 1 the rest length may be, at most 0.5; 0: it is 1")
+
+
+@dataclasses.dataclass
 class DoublePendulumConfig:
     """`system=double_pendulum`."""
 
@@ -372,6 +380,7 @@ SCHEMAS: Mapping[str | None, Mapping[str, type]] = {
     "system": {
         "pendulum_schema": PendulumConfig,
         "kepler_schema": KeplerConfig,
+        "spring_pendulum_schema": SpringPendulumConfig,
         "double_pendulum_schema": DoublePendulumConfig,
         "chain_schema": ChainConfig,
         "mixture_schema": MixtureConfig,
@@ -401,6 +410,7 @@ OF_CLASS: Mapping[str, type] = {
     "ParametricHamiltonian": ParametricConfig,
     "Pendulum": PendulumConfig,
     "Kepler": KeplerConfig,
+    "SpringPendulum": SpringPendulumConfig,
     "DoublePendulum": DoublePendulumConfig,
     "Chain": ChainConfig,
     "Mixture": MixtureConfig,

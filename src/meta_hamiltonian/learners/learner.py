@@ -29,16 +29,40 @@ _STATES = 512
 _MEMBERS = 100
 
 
+class Latents(NamedTuple):
+    """What a system's latents z are made of: z = mean + spread u, with u ~ N(0, I) before it is observed.
+
+    - `mean`, `spread`: the same for all systems of the family.
+    - `value`: u of one system.
+    """
+
+    mean: Float[Tensor, " latents"]
+    spread: Float[Tensor, "latents latents"]
+    value: Float[Tensor, " latents"]
+
+    def at(self, u: Float[Tensor, "*batch latents"]) -> Float[Tensor, "*batch latents"]:
+        """z."""
+        return self.mean + u @ self.spread.mT
+
+
 class Unknowns(NamedTuple):
     """What a system's head w is made of: w = centre + basis v, with v ~ N(0, I) before it is observed.
 
     - `centre`, `basis`: the same for all systems of the family.
     - `value`: v of one system.
+    - `latents`: those of its law, if there are any.
     """
 
     centre: Float[Tensor, "features outputs"]
     basis: Float[Tensor, "features directions"]
     value: Float[Tensor, "directions outputs"]
+    latents: Latents | None = None
+
+    @property
+    def flat(self) -> Float[Tensor, " numbers"]:
+        """v, and u of the latents after it."""
+        inside = [] if self.latents is None else [self.latents.value]
+        return torch.cat([self.value.flatten(), *inside])
 
 
 class Forced(NamedTuple):

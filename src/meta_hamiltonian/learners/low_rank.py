@@ -40,7 +40,7 @@ _AS_GOOD, _EXPLAINED = 1.5, 3.0
 # The square of what float64 resolves.
 _SMALLEST_NOISE = 1e-28
 # Latents that a search begins at, those of them that are followed, and the steps from latents that are nearly right.
-_STARTS, _KEPT, _STEPS_NEAR = 16, 2, 6
+_STARTS, _KEPT, _STEPS_NEAR = 8, 2, 6
 # The least variance of a latent over a family: one that all members share is no unknown.
 _NARROWEST = 1e-12
 # Numbers that the features of the tasks have that are looked at at once.
@@ -272,7 +272,8 @@ class LowRankHeads(Learner):
         some = candidates(problem, first, _KEPT, at_once)
         which = torch.arange(tasks, device=some.device).repeat_interleave(_KEPT)
         parts = [
-            descend(problem, one, z) for one, z in zip(which.split(at_once), some.flatten(0, 1).split(at_once), strict=True)
+            descend(problem, one, z)
+            for one, z in zip(which.split(at_once), some.flatten(0, 1).split(at_once), strict=True)
         ]
         z, cost = torch.cat([part.z for part in parts]), torch.cat([part.cost for part in parts])
         best = cost.view(tasks, _KEPT).argmin(1)

@@ -10,7 +10,7 @@ from torch import Tensor
 from meta_hamiltonian.basics.registry import register
 from meta_hamiltonian.dynamics import Signal, Terms
 from meta_hamiltonian.episodes import Episodes, Points
-from meta_hamiltonian.learners.learner import Forced, Unknowns, check_observations
+from meta_hamiltonian.learners.learner import Forced, Latents, Unknowns, check_observations
 from meta_hamiltonian.learners.low_rank import LowRankHeads, Rows
 from meta_hamiltonian.learners.numerics.gram import cholesky_solve, ridge_factor
 from meta_hamiltonian.learners.numerics.latent_search import Answers, search
@@ -131,9 +131,7 @@ class Ridge(LowRankHeads):
         v, square = heads(problem, rows)
         return z + step(problem, rows, problem.slopes(every, z, v), v, z, square.detach())
 
-    def both_centred(
-        self, episodes: Episodes, z: Float[Tensor, "tasks latents"] | None = None
-    ) -> tuple[Rows, Rows]:
+    def both_centred(self, episodes: Episodes, z: Float[Tensor, "tasks latents"] | None = None) -> tuple[Rows, Rows]:
         """What [`centred`][] gives of the support and of the query sets, balanced, for training.
 
         On a GPU, which calls keep waiting, in one pass.
@@ -272,16 +270,22 @@ class Ridge(LowRankHeads):
         posterior = learner.posterior(support)
         deviation = posterior.width[0].sqrt()
         centre, basis = learner.columns(learner.mean), learner.prior_factor @ learner.spread
-        value = posterior.mean[0]
+        value, inside = posterior.mean[0].split([learner.rank, learner.net.latents])
+        latents = None
+        if learner.net.latents:
+            u = inside[:, 0] / deviation
+            latents = Latents(learner.latent_mean, deviation * learner.latent_spread, u)
         # The misfit is a part of the field over the whole domain.
-        rows = head_rows(learner.net, learner.net.domain.sobol(_STATES)[None])[0]
+        states = learner.net.domain.sobol(_STATES)[None]
+        z = {} if latents is None else {"latents": latents.at(latents.value)[None]}
+        rows = head_rows(learner.net, learner.net.beside(states, z))[0]
         size = (rows @ (centre + basis @ value)).square().mean().sqrt().clamp(*_SIZES)
         change = size * learner.misfit_factor[:, learner.misfit_factor.square().sum(0) > 0]
         basis, value = basis * deviation, value / deviation
         if (rows @ change).square().sum(-1).mean().sqrt() > _MATTERS:
             basis = torch.cat([basis, change], dim=1)
             value = torch.cat([value, value.new_zeros(change.shape[1], value.shape[1])])
-        return Unknowns(centre, basis, value)
+        return Unknowns(centre, basis, value, latents)
 
     def sample_tasks(self, support: Points, count: int, seed: int = 0) -> Iterator[AdaptedSystems]:
         """Draws systems from the posterior of each of many tasks."""

@@ -181,12 +181,16 @@ class HamiltonianNetwork(FieldNetwork):
         return hamiltonian_field(self.inputs.gathered(rows).mT).mT
 
     def features_and_jacobian(
-        self, x: Float[Tensor, "points state"], head: Float[Tensor, "features outputs"]
+        self,
+        x: Float[Tensor, "points state"],
+        head: Float[Tensor, "features outputs"],
+        z: Float[Tensor, " latents"] | None = None,
     ) -> tuple[Float[Tensor, "points state width"], Float[Tensor, "points state state"]]:
         """A(x), and Ω ∇²H(x), written out where there is one hidden layer and one window."""
         if len(self.body) > 1 or len(head) != self.body[-1].out_features or self.inputs.windows > 1:
-            return super().features_and_jacobian(x, head)
+            return super().features_and_jacobian(x, head, z)
         with torch.no_grad():
+            x = self.beside(x, {} if z is None else {"latents": z})
             ((weight, bias),), _ = self.layers(dict(self.named_parameters()))
             _, first, second, _ = self.activation.derivatives(F.linear(self.inputs(x)[..., 0, :], weight, bias))
             inner = self.inputs.slopes(x)[..., 0, :, :] @ weight.mT

@@ -151,16 +151,19 @@ class FieldNetwork(nn.Module, abc.ABC):
         """Features that the head turns into the field: `head(field_features(x)).reshape(x.shape)`."""
 
     def features_and_jacobian(
-        self, x: Float[Tensor, "points state"], head: Float[Tensor, "features outputs"]
+        self,
+        x: Float[Tensor, "points state"],
+        head: Float[Tensor, "features outputs"],
+        z: Float[Tensor, " latents"] | None = None,
     ) -> tuple[Float[Tensor, "points ..."], Float[Tensor, "points state state"]]:
-        """`field_features`, and ∂f/∂x of the field with this head.
+        """`field_features`, and ∂f/∂x of the field with this head and these latents.
 
         A network that finds both at once for less overrides it.
         """
         with torch.no_grad():
-            features = self.field_features(x)
-        weight = head[: self.head.in_features].mT  # a bias does not matter
-        return features, self.jacobian_with({"head.weight": weight[None]}, x[None])[0]
+            features = self.field_features(self.beside(x, {} if z is None else {"latents": z}))
+        own = {"head.weight": head[: self.head.in_features].mT[None]}  # a bias does not matter
+        return features, self.jacobian_with(own if z is None else own | {"latents": z[None]}, x[None])[0]
 
     def jacobian_with(
         self, parameters: Mapping[str, Tensor], x: Float[Tensor, "tasks points state"]

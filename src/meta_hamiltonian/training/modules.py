@@ -1,5 +1,6 @@
 """The outer loop, as LightningModules."""
 
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any, cast
@@ -17,8 +18,12 @@ from meta_hamiltonian.episodes import Episodes
 from meta_hamiltonian.learners import Learner, Ridge
 from meta_hamiltonian.learners.checkpoint import HISTORY_KEY, SETTINGS_KEY
 from meta_hamiltonian.learners.loss import rescaled
+from meta_hamiltonian.training.latents import Race, is_enough
 from meta_hamiltonian.training.levenberg_marquardt import LevenbergMarquardt, VariableProjection, projected_parameters
 
+log = logging.getLogger(__name__)
+
+_RACE_KEY = "meta_hamiltonian_race"
 # Spare columns of L until so much of a training is over; until when their number may fall.
 _SPARE, _HALF, _SETTLED = 3, 0.5, 0.75
 
@@ -205,6 +210,8 @@ class GaussNewtonLoop(MetaModule):
             )
         self.automatic_optimization = False
         self.damping = damping
+        self._race: Race | None = None
+        self._unfinished: dict[str, Any] | None = None  # a race that a resumed run goes on with
 
     @property
     def solver(self) -> Ridge:
@@ -220,16 +227,27 @@ class GaussNewtonLoop(MetaModule):
     def on_train_start(self) -> None:
         """Begins with what recordings tell for the body as it is, where the members were recorded."""
         super().on_train_start()
+        if self.solver.finds_latents and not self.solver.net.latents:
+            if self.trainer.global_step == 0 or self._unfinished is not None:
+                self._race = Race(self.solver, self.damping)
+            if self._race is not None and self._unfinished is not None:
+                self._race.load(self._unfinished)
         data: Any = getattr(self.trainer, "datamodule", None)
         if self.trainer.global_step == 0 and isinstance(known := getattr(data, "known", None), Episodes):
             self.solver.find_prior(known.to(self.solver.log_noise.device))
 
     def training_step(self, batch: Episodes, batch_idx: int) -> Mapping[str, Tensor]:
         """Takes one Levenberg-Marquardt step, and counts it as skipped where the loss is not finite."""
-        problem = VariableProjection(self.solver, rescaled(batch) if self.learner.scale == "task" else batch)
+        batch = rescaled(batch) if self.learner.scale == "task" else batch
+        problem = VariableProjection(self.solver, batch)
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
+        if self._race is not None:
+            self._race.step(batch, optimizer.param_groups[0]["lr"])
         loss = optimizer.step(lambda: problem)
+        if self._race is not None and is_enough(loss):
+            log.info(f"Latents: none (the loss is {loss.item():.2g} without).")
+            self._race = None
         scheduler = self.lr_schedulers()
         assert isinstance(scheduler, torch.optim.lr_scheduler.CosineAnnealingLR)
         scheduler.step()
@@ -241,9 +259,27 @@ class GaussNewtonLoop(MetaModule):
         of a head: in the first half with spare ones, in the third quarter without."""
         progress = self.trainer.global_step / self.trainer.max_steps
         known = self.known(batch)
+        if self._race is not None:
+            optimizer = self.optimizers()
+            assert isinstance(optimizer, LightningOptimizer)
+            self._race.decide(batch, cast(LevenbergMarquardt, optimizer.optimizer))
+            self._race = None
         if known.variance is not None:
             self.solver.find_prior(known)
         elif self.solver.finds_rank and progress <= _SETTLED:
             self.solver.find_rank(batch, spare=_SPARE if progress < _HALF else 0)
         super().validation_step(batch, batch_idx)
         self.log("val/rank", float(self.solver.rank), batch_size=len(batch), sync_dist=True)
+        if self.solver.net.latents:
+            self.log("val/latents", float(self.solver.net.latents), batch_size=len(batch), sync_dist=True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds a race that is not decided yet."""
+        super().on_save_checkpoint(checkpoint)
+        if self._race is not None:
+            checkpoint[_RACE_KEY] = self._race.state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes it up again."""
+        super().on_load_checkpoint(checkpoint)
+        self._unfinished = checkpoint.get(_RACE_KEY)

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from meta_hamiltonian.learners.numerics.gram import cholesky_solve
 
-# Gauss-Newton steps of a start at most; the search ends where none lowers any member's cost by so much.
-_STEPS, _SETTLED = 12, 1e-10
-# The damping of a member's steps: what it starts from, and by what it changes.
-_DAMPING, _LESS, _MORE = 1e-3, 0.1, 10.0
+# Gauss-Newton steps of a start at most; one that lowers a member's cost by no more than so much is its last.
+_STEPS, _SETTLED = 12, 1e-5
+# The damping of a member's steps: what it starts from, by what it changes, and where no step would matter.
+_DAMPING, _LESS, _MORE, _LARGEST = 1e-3, 0.1, 10.0, 1e3
 # Rounding is no misfit.
 _TINY = 1e-30
 
@@ -118,22 +118,27 @@ def descend(
     count = rows.residual[0].numel()
     v, square = heads(problem, rows)
     cost = _cost(square, z, count, problem.ridge)
-    damping = torch.full_like(cost, _DAMPING)
+    z, damping = z.clone(), torch.full_like(cost, _DAMPING)
+    left = torch.arange(len(which), device=which.device)  # those that have not settled
     for _ in range(steps):
-        change = step(problem, rows, problem.slopes(which, z, v), v, z, square, damping)
-        trial = z + change
-        new = problem.rows(which, trial)
+        own = Rows(rows.design[left], rows.residual[left])
+        slopes = problem.slopes(which[left], z[left], v[left])
+        trial = z[left] + step(problem, own, slopes, v[left], z[left], square[left], damping[left])
+        new = problem.rows(which[left], trial)
         new_v, new_square = heads(problem, new)
         new_cost = _cost(new_square, trial, count, problem.ridge)
-        better = new_cost < cost
-        settled = not bool((better & (cost - new_cost > _SETTLED * count)).any())
-        damping = torch.where(better, _LESS * damping, _MORE * damping)
-        take = better[:, None]
-        z = torch.where(take, trial, z)
-        v = torch.where(take[..., None], new_v, v)
-        rows = Rows(*(torch.where(take[..., None], a, b) for a, b in zip(new, rows, strict=True)))
-        square, cost = torch.where(better, new_square, square), torch.where(better, new_cost, cost)
-        if settled and bool((better | (damping > 1e3)).all()):
+        better, gain = new_cost < cost[left], cost[left] - new_cost
+        damping[left] *= torch.where(better, _LESS, _MORE)
+        taken = left[better]
+        z[taken], v[taken], square[taken], cost[taken] = (
+            trial[better],
+            new_v[better],
+            new_square[better],
+            new_cost[better],
+        )
+        rows.design[taken], rows.residual[taken] = new.design[better], new.residual[better]
+        left = left[torch.where(better, gain > _SETTLED, damping[left] < _LARGEST)]
+        if not len(left):
             break
     return Found(z, v, cost)
 
