@@ -288,6 +288,7 @@ def identify(
             found = identify(trained.learner, trained.simulated, n_systems, seed)
         rows = [{"what": "error of the fields", "value": found.error}, {"what": "terms", "value": found.terms}]
         rows += [] if found.unknowns is None else [{"what": "unknowns of a head", "value": found.unknowns}]
+        rows += [{"what": "latents", "value": found.latents}] if found.latents else []
         rows += [{"what": f"singular value {i}", "value": v} for i, v in enumerate(found.singular_values.tolist(), 1)]
         rows += [{"what": f"R² of {name}", "value": value} for name, value in found.r2.items()]
         with _new_folder(out) as folder:
@@ -295,7 +296,8 @@ def identify(
             save(terms(found), folder / "terms")
         print(f"Independent terms of the family: {found.terms} (contributions above an error of {found.error:.2g})")
         if found.unknowns is not None:
-            print(f"Unknowns of a head: {found.unknowns}")
+            inside = f", and {found.latents} inside the law (latents)" if found.latents else ""
+            print(f"Unknowns of a head: {found.unknowns}{inside}")
         print(
             "Contributions: " + ", ".join(f"{value:.2g}" for value in found.singular_values[: found.terms + 3].tolist())
         )

@@ -67,8 +67,10 @@ def test_derivatives_are_those_of_automatic_differentiation(net: FieldNetwork) -
     net.requires_grad_()
     names = [name for name, _ in net.named_parameters() if not name.startswith("head.")]
 
+    prefixed = [f"net.{name}" for name in names]
+
     def field(*own: torch.Tensor) -> torch.Tensor:
-        rows = torch.func.functional_call(Features(net), dict(zip([f"net.{n}" for n in names], own)), (inputs,))
+        rows = torch.func.functional_call(Features(net), dict(zip(prefixed, own, strict=True)), (inputs,))
         return (rows @ columns)[..., 0]
 
     own = tuple(dict(net.named_parameters())[name].detach() for name in names)

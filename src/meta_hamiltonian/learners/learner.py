@@ -71,11 +71,13 @@ class Forced(NamedTuple):
     - `adapted`: the system, one in a batch.
     - `samples`: drawn from its posterior, where the learner has one and they were asked for.
     - `log_evidence`: how well the forces explain what was observed; None where the learner does not know.
+    - `shares`: the part of the probability of each of several answers, the likeliest first, which is `adapted`.
     """
 
     adapted: AdaptedSystems
     samples: AdaptedSystems | None
     log_evidence: float | None
+    shares: tuple[float, ...] = (1.0,)
 
 
 class StepCost(NamedTuple):
@@ -314,9 +316,15 @@ class Learner(nn.Module, abc.ABC):
         """The mean head of the family, and a factor of the covariance of heads; None where that is not known."""
         return None
 
+    def likely_latents(self, count: int) -> list[Float[Tensor, " latents"] | None]:
+        """So many latents, spread as those of the family are; None alone for a law without any."""
+        return [None]
+
     def own_numbers(self, adapted: AdaptedSystems) -> Float[Tensor, "systems numbers"]:
-        """What tells one adapted system from another, in the units of dx/dt: its head."""
-        return (adapted.scale[:, None, None] * self._columns(adapted)).flatten(1)
+        """What tells one adapted system from another: its head, in the units of dx/dt, and its latents."""
+        heads = (adapted.scale[:, None, None] * self._columns(adapted)).flatten(1)
+        latents = adapted.parameters.get("latents")
+        return heads if latents is None else torch.cat([heads, latents], dim=1)
 
     def _columns(self, adapted: AdaptedSystems) -> Float[Tensor, "systems features outputs"]:
         weights = {name: adapted.parameters.get(name, own) for name, own in own_head(adapted.net).items()}

@@ -323,6 +323,13 @@ class LowRankHeads(Learner):
         v = Posterior([(design, residual)], noise, noise.new_ones(1), noise.new_ones(1)).mean
         return v, residual - design @ v, features, z
 
+    def likely_latents(self, count: int) -> list[Float[Tensor, " latents"] | None]:
+        """So many latents, spread as those of the family are; None alone for a law without any."""
+        if not self.net.latents:
+            return [None]
+        mean, spread = self.latent_mean.double(), self.latent_spread.double()
+        return list(mean + starts(self.net.latents, count).to(mean) @ spread.mT)
+
     def family_heads(self) -> tuple[Float[Tensor, "features outputs"], Float[Tensor, "features directions"]]:
         """w = w₀ + L (mean + spread u), u ~ N(0, I)."""
         return self.columns(self.mean).detach(), (self.prior_factor @ self.spread).detach()

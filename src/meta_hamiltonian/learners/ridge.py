@@ -44,6 +44,10 @@ Acting = Callable[[Float[Tensor, "tasks points n"]], Float[Tensor, "tasks points
 _MATTERS = 1e-6
 # States that tell how large a field is over the domain, and what it may be in units of the rates that were observed.
 _STATES, _SIZES = 512, (0.3, 30.0)
+# An answer whose log evidence is less than the best by so much is none; fields differ by more than this part.
+_UNLIKELY, _DIFFERENT = 5.0, 0.02
+# So many standard deviations, told by so many samples, are within a posterior.
+_DEVIATIONS, _ENOUGH = 3.0, 200
 
 
 @register
@@ -174,19 +178,25 @@ class Ridge(LowRankHeads):
     def _latents(self, u: Float[Tensor, "*tasks latents"]) -> Float[Tensor, "*tasks latents"]:
         return self.latent_mean + u @ self.latent_spread.mT
 
-    def posterior(self, support: Points, forces: Acting | None = None) -> Posterior:
+    def posterior(
+        self, support: Points, forces: Acting | None = None, u: Float[Tensor, "tasks unknowns outputs"] | None = None
+    ) -> Posterior:
         """The posterior of u ~ N(0, I) for each task, of which [`weights`][] makes its parameters.
 
         Latents are searched for first ([`LatentSearch`][]); with what the law says near them, linearised, they are
         unknowns of the same regression as the head's.
 
-        **Arguments:** `forces`: what acts besides the Hamiltonian, in the units of the support; its coefficients are
-        solved for with the head.
+        **Arguments:**
+
+        - `forces`: what acts besides the Hamiltonian, in the units of the support; its coefficients are solved for with
+            the head.
+        - `u`: one of the answers that the search has found, in place of the likeliest.
         """
         points, whiten = support, torch.eye(self.net.state_dim).to(support.x)
         n = self.net.state_dim // 2
         acting = None if forces is None else forces(support.dxdt[..., :n])
-        u = self.search(support, acting).best if self.net.latents else None
+        if self.net.latents and u is None:
+            u = self.search(support, forces).best
         posterior = self._posterior(points, whiten, acting, u)
         if self.net.head.out_features > 1:  # rows are whole points: without physics, states are taken for exact
             return posterior
@@ -205,11 +215,12 @@ class Ridge(LowRankHeads):
             posterior = self._posterior(points, whiten, acting, u if self.net.latents else None)
         return posterior
 
-    def search(self, support: Points, acting: Float[Tensor, "tasks points n terms"] | None = None) -> Answers:
+    def search(self, support: Points, forces: Acting | None = None) -> Answers:
         """Where the likeliest latents of each task are, as [`search`][] finds them.
 
-        **Arguments:** `acting`: what acts besides the Hamiltonian.
+        **Arguments:** `forces`: as those of [`posterior`][].
         """
+        acting = None if forces is None else forces(support.dxdt[..., : self.net.state_dim // 2])
         whiten = torch.eye(self.net.state_dim).to(support.x)
         few = slice(0, 1), slice(len(_RATIOS) // 2, len(_RATIOS) // 2 + 1)
 
@@ -219,6 +230,36 @@ class Ridge(LowRankHeads):
 
         each = support.x[0].numel() * (self.prior_factor.shape[0] + self.unknown)
         return search(regression, len(support.x), self.net.latents, support.x, max(1, _NUMBERS // each))
+
+    def answers(self, support: Points, forces: Acting | None = None) -> list[tuple[Posterior, float]]:
+        """The posteriors of one task around each of its answers, and what part of the probability each of them has.
+
+        With latents a law may explain the observations in several ways. Answers count as different where their fields
+        are, and where they are so far apart that neither lies in the other's posterior.
+        """
+        if not self.net.latents:
+            return [(self.posterior(support, forces), 1.0)]
+        found = self.search(support, forces)
+        x = self.net.domain.sobol(_STATES)[None].to(support.x)
+        kept, fields = [], []
+        for i in range(found.u.shape[1]):
+            gap = (found.log_evidence[0, 0] - found.log_evidence[0, i]).item()
+            if gap > _UNLIKELY:
+                break
+            field = self.net.linear_field_with(self.weights(found.u[:, i]), x)[0]
+            # Medians, since fields near a singularity would rule any mean.
+            size = field.square().sum(-1).quantile(0.5)
+            far = [((field - other).square().sum(-1).quantile(0.5) / size).sqrt().item() for other in fields]
+            if all(one > _DIFFERENT for one in far):
+                kept.append((found.u[:, i], gap))
+                fields.append(field)
+        posteriors = [self.posterior(support, forces, u) for u, _ in kept]
+        near = [(kept[0][1], posteriors[0])]
+        for posterior, (_, gap) in zip(posteriors[1:], kept[1:], strict=True):
+            if not any(_reaches(other, posterior, self.rank) for _, other in near):
+                near.append((gap, posterior))
+        shares = torch.tensor([-gap for gap, _ in near], dtype=torch.float64).softmax(0).tolist()
+        return [(posterior, share) for (_, posterior), share in zip(near, shares, strict=True)]
 
     def _posterior(
         self,
@@ -293,11 +334,41 @@ class Ridge(LowRankHeads):
         support, scale = self.in_units(support)
         generator = torch.Generator(support.x.device).manual_seed(seed)
         with torch.no_grad():
+            if learner.net.latents:
+                for task in range(len(scale)):
+                    u, widths, _, _ = learner.drawn(learner.answers(support[task : task + 1]), count, generator)
+                    own = learner.sampled_weights(u[None], widths[None], generator)
+                    yield AdaptedSystems(
+                        learner.net, {name: value[0] for name, value in own.items()}, scale[task].expand(count)
+                    )
+                return
             u, widths, _ = learner.posterior(support).sample(count, generator)
             drawn = learner.sampled_weights(u, widths, generator)
         for task in range(len(u)):
             own = {name: value[task] for name, value in drawn.items()}
             yield AdaptedSystems(learner.net, own, scale[task].expand(count))
+
+    def drawn(
+        self, answers: Sequence[tuple[Posterior, float]], count: int, generator: torch.Generator
+    ) -> tuple[
+        Float[Tensor, "samples unknowns outputs"],
+        Float[Tensor, " samples"],
+        Float[Tensor, " samples"],
+        Float[Tensor, "samples terms"] | None,
+    ]:
+        """Samples of one task from the posteriors around its answers, by their shares: u, τ², σ², and d where forces
+        act."""
+        most = [round(share * count) for _, share in answers]
+        most[0] += count - sum(most)
+        parts = []
+        for (posterior, _), some in zip(answers, most, strict=True):
+            if some > 0:
+                u, widths, noise = posterior.sample(some, generator)
+                d = posterior.sample_free(u, noise, generator)[0] if posterior.has_free else None
+                parts.append((u[0], widths[0], noise[0], d))
+        u, widths, noise = (torch.cat([part[i] for part in parts]) for i in range(3))
+        free = [part[3] for part in parts if part[3] is not None]
+        return u, widths, noise, torch.cat(free) if free else None
 
     def sampled_weights(
         self,
@@ -334,7 +405,8 @@ class Ridge(LowRankHeads):
             return terms.columns(scale * v[0])[None] / scale
 
         with torch.no_grad():
-            posterior = learner.posterior(support, acting if count else None)
+            answers = learner.answers(support, acting if count else None)
+            posterior = answers[0][0]
             d = posterior.free(posterior.mean) if count else scale.new_zeros(1, 0)
             friction = d[0, : len(terms.kinds)]
             if (friction < 0).any():
@@ -345,19 +417,31 @@ class Ridge(LowRankHeads):
             size = terms.columns(points.dxdt[:, :n].double()).square().mean((0, 1)).sqrt()
             ranges = points.dxdt[:, n:].double().square().mean().sqrt() / size.clamp_min(_TINY)
             evidence = posterior.log_evidence(ranges[None] if count else None).item()
+            shares = tuple(share for _, share in answers)
             if not samples:
-                return Forced(adapted, None, evidence)
+                return Forced(adapted, None, evidence, shares)
             generator = torch.Generator(support.x.device).manual_seed(seed)
-            u, widths, noise = posterior.sample(samples, generator)
-            drawn = posterior.sample_free(u, noise, generator)[0] if count else u.new_zeros(samples, 0)
+            u, widths, _, drawn = learner.drawn(answers, samples, generator)
+            drawn = u.new_zeros(samples, 0) if drawn is None else drawn
             # By experience: of 536 springs and Duffing oscillators with 50 noisy points, 92.9 % had the true one
             # within 1.96 standard deviations without this factor.
             drawn = d + (1 + _WIDENED / points.x[:, :n].numel()) * (drawn - d)
             drawn[:, : len(terms.kinds)] = drawn[:, : len(terms.kinds)].abs()  # takes energy out
-            own = {name: value[0] for name, value in learner.sampled_weights(u, widths, generator).items()}
+            own = {name: value[0] for name, value in learner.sampled_weights(u[None], widths[None], generator).items()}
         forces = terms.forces(drawn, n, signal)
         sampled = AdaptedSystems(learner.net, own, scale.expand(samples), forces)
-        return Forced(adapted, sampled, evidence)
+        return Forced(adapted, sampled, evidence, shares)
+
+
+def _reaches(one: Posterior, other: Posterior, rank: int) -> bool:
+    """Whether the latents of one answer lie in the posterior of another."""
+    generator = torch.Generator(one.mean.device).manual_seed(0)
+    for here, there in ((one, other), (other, one)):
+        drawn = here.sample(_ENOUGH, generator)[0][0, :, rank:, 0]
+        away = (there.mean[0, rank:, 0] - here.mean[0, rank:, 0]) / drawn.std(0).clamp_min(_TINY)
+        if (away.abs() < _DEVIATIONS).all():
+            return True
+    return False
 
 
 def _with_forces(

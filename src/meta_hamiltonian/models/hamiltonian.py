@@ -1,7 +1,7 @@
 """The Hamiltonian neural network."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -124,7 +124,7 @@ class HamiltonianNetwork(FieldNetwork):
         kept, before = self.inputs.size - self.inputs.added, self.inputs.added
         self.inputs.set_latents(count)
         self.has_layers = self.inputs.scaled
-        widen(self.body[0], kept, before, self.inputs.added)
+        widen(cast(nn.Linear, self.body[0]), kept, before, self.inputs.added)
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         if self.takes_latents:

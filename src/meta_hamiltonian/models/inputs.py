@@ -31,8 +31,8 @@ class Inputs(nn.Module):
         their number, and the energy is the same after a translation and after a reflection of the ring.
 
     A law may have unknowns that no linear head can follow. A member then has numbers of its own beside the state, its
-    latents z, and u(x; z) has two kinds of entries more: the logarithm of the distance to each singularity of the domain
-    whose place differs from member to member, the first latents being its place; and z itself. Such states are given as
+    latents z, and u(x; z) has two kinds of entries more: the logarithm of the distance to each singularity of the
+    domain whose place differs from member to member, the first latents being its place; and z itself. Such states are given as
     (x, z), `[..., 2n + latents]`.
 
     - `windows`: how many the body is evaluated on for each state; 1 without a lattice.
@@ -257,7 +257,7 @@ class Inputs(nn.Module):
         """The states, and the latents beside them."""
         if x.shape[-1] != self._state_dim + self.latents:
             raise ValueError(
-                f"states of {self._state_dim} numbers and {self.latents} latents were expected, got {x.shape[-1]} numbers"
+                f"expected states of {self._state_dim} numbers and {self.latents} latents, got {x.shape[-1]} numbers"
             )
         return (x[..., : self._state_dim], x[..., self._state_dim :]) if self.latents else (x, None)
 

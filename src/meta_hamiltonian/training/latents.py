@@ -23,9 +23,9 @@ _TRIED = (1, 2)
 class Race:
     """Learners with different numbers of latents, trained side by side on the same meta-batches.
 
-    Latents are taken where they make the loss of held-out members several times smaller. The learner without them takes
-    the very steps that it would take alone, so that a family that needs none loses nothing but the time of the race; and
-    where its loss is as small as anybody measures, the race is over.
+    Latents are taken where they make the loss of held-out members several times smaller. The learner without them
+    takes the very steps that it would take alone, so that a family that needs none loses nothing but the time of the
+    race; and where its loss is as small as anybody measures, the race is over.
     """
 
     def __init__(self, learner: Ridge, damping: float):
