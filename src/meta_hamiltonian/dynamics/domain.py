@@ -101,9 +101,9 @@ class Singularity:
         sizes = {len(self.matrix), len(self.centre), len(self.reach)}
         if len(sizes) > 1 or not self.matrix or not 0 < self.radius < math.inf or not all(r > 0 for r in self.reach):
             raise ValueError(
-                "a singularity needs a row of its matrix for each number of its centre and of its reach, which lie "
-                f"above 0 as its radius does, got {len(self.matrix)} rows, centre {self.centre}, reach {self.reach} and "
-                f"radius {self.radius}"
+                "a singularity needs a row of its matrix for each number of its centre and of its reach, and its reach "
+                f"and radius must lie above 0, got {len(self.matrix)} rows, centre {self.centre}, reach {self.reach} "
+                f"and radius {self.radius}"
             )
 
 

@@ -247,7 +247,8 @@ class LowRankHeads(Learner):
         def slopes(which: Tensor, z: Tensor, v: Tensor) -> Tensor:
             return self.latent_rows(points[which], z, self.columns(v))
 
-        return Problem(rows, slopes, self.log_noise.exp(), len(points.x))
+        each = points.x.shape[-1] // self.net.head.out_features
+        return Problem(rows, slopes, self.log_noise.exp(), each * points.counts)
 
     def latent_rows(
         self, points: Points, z: Float[Tensor, "tasks latents"], columns: Float[Tensor, "tasks features outputs"]

@@ -1,6 +1,7 @@
 """The head solved in closed form: ANIL run to convergence."""
 
 import copy
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
@@ -14,7 +15,7 @@ from meta_hamiltonian.learners.learner import Forced, Latents, Unknowns, check_o
 from meta_hamiltonian.learners.low_rank import LowRankHeads, Rows
 from meta_hamiltonian.learners.numerics.gram import cholesky_solve, ridge_factor
 from meta_hamiltonian.learners.numerics.latent_search import Answers, search
-from meta_hamiltonian.learners.numerics.latents import heads, step
+from meta_hamiltonian.learners.numerics.latents import cost_of, polished
 from meta_hamiltonian.learners.numerics.linear_head import (
     balanced,
     head_columns,
@@ -24,7 +25,7 @@ from meta_hamiltonian.learners.numerics.linear_head import (
 )
 from meta_hamiltonian.learners.numerics.noisy_states import linearise
 from meta_hamiltonian.learners.numerics.posterior import Posterior
-from meta_hamiltonian.models import AdaptedSystems
+from meta_hamiltonian.models import Adapted, AdaptedSystems
 
 # Noise variances tried on a new system, as factors of the calibrated one: from 1e-16 to 1e16, three a decade.
 _FACTORS = 10.0 ** (torch.arange(-48, 49, dtype=torch.float64) / 3)
@@ -48,6 +49,10 @@ _STATES, _SIZES = 512, (0.3, 30.0)
 _UNLIKELY, _DIFFERENT = 5.0, 0.02
 # So many standard deviations, told by so many samples, are within a posterior.
 _DEVIATIONS, _ENOUGH = 3.0, 200
+
+
+class SeveralAnswersWarning(UserWarning):
+    """Several members of a family explain what was observed."""
 
 
 @register
@@ -121,19 +126,23 @@ class Ridge(LowRankHeads):
     def support_latents(
         self, support: Points, near: Float[Tensor, "tasks latents"] | None = None
     ) -> Float[Tensor, "tasks latents"]:
-        """The latents that [`find_latents`][] finds, differentiable.
-
-        One more Gauss-Newton step from there changes nothing but has the derivatives of the solution with respect to
-        the shared weights, up to terms that are as small as the residuals.
-        """
+        """The latents that [`find_latents`][] finds, differentiable: the last of a few Newton steps from there changes
+        nothing, but has the derivatives of the solution (the implicit function theorem)."""
         with torch.no_grad():
             z = self.find_latents(support, near)
-        if not torch.is_grad_enabled():
-            return z
-        problem, every = self.latent_problem(support), torch.arange(len(z), device=z.device)
-        rows = problem.rows(every, z)
-        v, square = heads(problem, rows)
-        return z + step(problem, rows, problem.slopes(every, z, v), v, z, square.detach())
+        return polished(self.latent_cost(support), z) if torch.is_grad_enabled() else z
+
+    def latent_cost(self, support: Points) -> Callable[[Tensor], Tensor]:
+        """The cost of latents as [`Found`][] has it, differentiable with respect to them and to the shared weights."""
+        problem, every = self.latent_problem(support), torch.arange(len(support.x), device=support.x.device)
+
+        def cost(z: Tensor) -> Tensor:
+            design, residual = problem.rows(every, z)
+            v = self.solution(design, residual)
+            square = (residual - design @ v).square().sum((1, 2)) + problem.ridge * v.square().sum((1, 2))
+            return cost_of(square, z, problem.counts, problem.ridge)
+
+        return cost
 
     def both_centred(self, episodes: Episodes, z: Float[Tensor, "tasks latents"] | None = None) -> tuple[Rows, Rows]:
         """What [`centred`][] gives of the support and of the query sets, balanced, for training.
@@ -150,6 +159,29 @@ class Ridge(LowRankHeads):
 
     def _balanced(self, points: Points, z: Tensor | None) -> Rows:
         return Rows(*(balanced(self.net, rows) for rows in self.centred(points, z)))
+
+    def adapt(
+        self, x: Float[Tensor, "points state"], dxdt: Float[Tensor, "points state"], steps: int | None = None
+    ) -> Adapted:
+        """Adapts to one new system, as every learner does; where several laws explain the points, a
+        [`SeveralAnswersWarning`][] says so, and the likeliest is given."""
+        if not self.net.latents or steps == 0:
+            return super().adapt(x, dxdt, steps)
+        check_observations(x, dxdt, self.net.state_dim)
+        learner = copy.deepcopy(self).double().requires_grad_(False)
+        support, scale = self.in_units(Points(x[None], dxdt[None]))
+        with torch.no_grad():
+            answers = learner.answers(support)
+            own = learner.weights(answers[0][0].mean)
+        if len(answers) > 1:
+            shares = ", ".join(f"{share:.0%}" for _, share in answers)
+            warnings.warn(
+                f"{len(answers)} members of the family explain these points (probabilities {shares}); this is the "
+                "likeliest, and samples of the posterior are of all of them",
+                SeveralAnswersWarning,
+                stacklevel=2,
+            )
+        return Adapted(AdaptedSystems(learner.net, own, scale))
 
     def adaptations(self, support: Points, steps: int) -> Iterator[Mapping[str, Tensor]]:
         """Yields the head at the prior's mean, then the one at the posterior's, which no further step changes."""

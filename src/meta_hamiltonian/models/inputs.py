@@ -32,8 +32,8 @@ class Inputs(nn.Module):
 
     A law may have unknowns that no linear head can follow. A member then has numbers of its own beside the state, its
     latents z, and u(x; z) has two kinds of entries more: the logarithm of the distance to each singularity of the
-    domain whose place differs from member to member, the first latents being its place; and z itself. Such states are given as
-    (x, z), `[..., 2n + latents]`.
+    domain whose place differs from member to member, the first latents being its place; and z itself. Such states are
+    given as (x, z), `[..., 2n + latents]`.
 
     - `windows`: how many the body is evaluated on for each state; 1 without a lattice.
     - `size`: numbers in each of them.

@@ -206,7 +206,7 @@ class VariableProjection:
         left = query_residual - query_design @ v
         if z is not None:
             square = (residual - design @ v).square().sum((1, 2)) + learner.log_noise.exp() * v.square().sum((1, 2))
-            noise = square / residual[0].numel() + learner.log_noise.exp()
+            noise = square / (learner.net.state_dim * episodes.support.counts) + learner.log_noise.exp()
             columns = learner.columns(v)
             design = torch.cat([design, learner.latent_rows(episodes.support, z, columns)], dim=-1)
             query_design = torch.cat([query_design, learner.latent_rows(query, z, columns)], dim=-1)

@@ -13,6 +13,8 @@ from meta_hamiltonian.learners.numerics.gram import cholesky_solve
 _STEPS, _SETTLED = 12, 1e-5
 # The damping of a member's steps: what it starts from, by what it changes, and where no step would matter.
 _DAMPING, _LESS, _MORE, _LARGEST = 1e-3, 0.1, 10.0, 1e3
+# Newton steps at the end, where derivatives are wanted, and how long one may be.
+_NEWTON, _NEAR = 3, 0.3
 # Rounding is no misfit.
 _TINY = 1e-30
 
@@ -34,7 +36,7 @@ class Problem(NamedTuple):
     - `rows`: B and y − A w₀ of some tasks, by their numbers, at z.
     - `slopes`: ∂(A (w₀ + L v))/∂z likewise, at z and v.
     - `ridge`: of v.
-    - `tasks`: how many there are.
+    - `counts`: how many rows each task has.
     """
 
     rows: Callable[[Int[Tensor, " some"], Float[Tensor, "some latents"]], Rows]
@@ -43,7 +45,7 @@ class Problem(NamedTuple):
         Float[Tensor, "some rows latents"],
     ]
     ridge: Float[Tensor, ""]
-    tasks: int
+    counts: Float[Tensor, " tasks"]
 
 
 class Found(NamedTuple):
@@ -79,7 +81,13 @@ def starts(latents: int, count: int) -> Float[Tensor, "starts latents"]:
     return torch.cat([torch.zeros(1, latents, dtype=torch.float64), torch.special.ndtri(unit.clamp(1e-6, 1 - 1e-6))])
 
 
-def _cost(square: Tensor, z: Tensor, rows: int, ridge: Tensor) -> Float[Tensor, " some"]:
+def cost_of(
+    square: Float[Tensor, " some"],
+    z: Float[Tensor, "some latents"],
+    rows: Float[Tensor, " some"],
+    ridge: Float[Tensor, ""],
+) -> Float[Tensor, " some"]:
+    """N log (‖r‖² + ridge ‖v‖²) + ‖z‖²."""
     return rows * (square + rows * ridge + _TINY).log() + z.square().sum(-1)
 
 
@@ -91,13 +99,14 @@ def candidates(
 
     **Arguments:** `at_once`: tasks with their starts that are looked at together.
     """
-    which = torch.arange(problem.tasks, device=starts.device).repeat_interleave(len(starts))
-    every = starts.repeat(problem.tasks, 1)
+    tasks = len(problem.counts)
+    which = torch.arange(tasks, device=starts.device).repeat_interleave(len(starts))
+    every = starts.repeat(tasks, 1)
     costs = []
     for some, z in zip(which.split(at_once), every.split(at_once), strict=True):
         rows = problem.rows(some, z)
-        costs.append(_cost(heads(problem, rows)[1], z, rows.residual[0].numel(), problem.ridge))
-    order = torch.cat(costs).view(problem.tasks, -1).argsort(1)[:, :kept]
+        costs.append(cost_of(heads(problem, rows)[1], z, problem.counts[some], problem.ridge))
+    order = torch.cat(costs).view(tasks, -1).argsort(1)[:, :kept]
     return starts[order]
 
 
@@ -115,18 +124,18 @@ def descend(
         Kaufman: A variable projection method for solving separable nonlinear least squares problems. BIT 15, 1975.
     """
     rows = problem.rows(which, z)
-    count = rows.residual[0].numel()
+    counts = problem.counts[which]
     v, square = heads(problem, rows)
-    cost = _cost(square, z, count, problem.ridge)
+    cost = cost_of(square, z, counts, problem.ridge)
     z, damping = z.clone(), torch.full_like(cost, _DAMPING)
     left = torch.arange(len(which), device=which.device)  # those that have not settled
     for _ in range(steps):
         own = Rows(rows.design[left], rows.residual[left])
         slopes = problem.slopes(which[left], z[left], v[left])
-        trial = z[left] + step(problem, own, slopes, v[left], z[left], square[left], damping[left])
+        trial = z[left] + _step(problem, own, slopes, v[left], z[left], square[left] / counts[left], damping[left])
         new = problem.rows(which[left], trial)
         new_v, new_square = heads(problem, new)
-        new_cost = _cost(new_square, trial, count, problem.ridge)
+        new_cost = cost_of(new_square, trial, counts[left], problem.ridge)
         better, gain = new_cost < cost[left], cost[left] - new_cost
         damping[left] *= torch.where(better, _LESS, _MORE)
         taken = left[better]
@@ -143,35 +152,44 @@ def descend(
     return Found(z, v, cost)
 
 
-def step(
+def _step(
     problem: Problem,
     rows: Rows,
     slopes: Float[Tensor, "some rows latents"],
     v: Float[Tensor, "some rank outputs"],
     z: Float[Tensor, "some latents"],
-    square: Float[Tensor, " some"],
-    damping: Float[Tensor, " some"] | float = 0.0,
+    noise: Float[Tensor, " some"],
+    damping: Float[Tensor, " some"],
 ) -> Float[Tensor, "some latents"]:
-    """The damped Gauss-Newton step of z, with v free to follow."""
+    """The damped Gauss-Newton step of z, with v free to follow; of a network with one output."""
     design, residual = rows
-    left = (residual - design @ v).flatten(1)
-    rank, count = design.shape[-1], left.shape[1]
-    prior = square / count + problem.ridge
+    rank, eye = design.shape[-1], torch.eye(design.shape[-1], dtype=design.dtype, device=design.device)
+    below = (problem.ridge.sqrt() * eye).expand(len(design), -1, -1)
     # What v can make good of a change of z is taken out of its slopes.
-    eye = problem.ridge.sqrt() * torch.eye(rank, dtype=design.dtype, device=design.device)
-    below = eye.expand(len(design), -1, -1)
     q, _ = torch.linalg.qr(torch.cat([design, below], dim=1))
-    outputs = residual.shape[-1]
-    own = slopes.unflatten(1, (-1, outputs)).movedim(-1, 1)  # [some, latents, rows, outputs]
-    along = torch.nn.functional.pad(own, (0, 0, 0, rank))
-    along = along - q[:, None] @ (q.mT[:, None] @ along)
-    full = torch.nn.functional.pad(left.unflatten(1, (-1, outputs)), (0, 0, 0, rank))
-    full = torch.cat([full[:, :-rank], -problem.ridge.sqrt() * v], dim=1)
-    flat = along.flatten(2)
-    matrix = flat @ flat.mT
-    matrix = matrix + prior[:, None, None] * torch.eye(matrix.shape[-1], dtype=z.dtype, device=z.device)
-    diagonal = torch.as_tensor(damping, dtype=z.dtype, device=z.device).reshape(-1, 1) * matrix.diagonal(dim1=1, dim2=2)
-    matrix = matrix + diagonal.diag_embed()
-    right = (flat @ full.flatten(1).unsqueeze(-1))[..., 0] - prior[:, None] * z
+    along = torch.nn.functional.pad(slopes, (0, 0, 0, rank))
+    along = along - q @ (q.mT @ along)
+    left = torch.cat([residual - design @ v, -problem.ridge.sqrt() * v], dim=1)
+    prior = (noise + problem.ridge)[:, None]
+    matrix = along.mT @ along + (prior * torch.ones_like(z)).diag_embed()
+    matrix = matrix + (damping[:, None] * matrix.diagonal(dim1=1, dim2=2)).diag_embed()
+    right = along.mT @ left - (prior * z).unsqueeze(-1)
     factor, _ = torch.linalg.cholesky_ex(matrix)
-    return cholesky_solve(factor, right.unsqueeze(-1))[..., 0]
+    return cholesky_solve(factor, right)[..., 0]
+
+
+def polished(cost: Callable[[Tensor], Tensor], z: Float[Tensor, "tasks latents"]) -> Float[Tensor, "tasks latents"]:
+    """Latents of least cost from latents that are nearly so, differentiable with respect to what the cost depends on.
+
+    By Newton steps with the Hessian of automatic differentiation; a task whose step is none, since its cost is not
+    convex there, stays where it is.
+    """
+    for _ in range(_NEWTON):
+        at = z.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(cost(at).sum(), at, create_graph=True)
+        rows = [torch.autograd.grad(part.sum(), at, retain_graph=True)[0] for part in gradient.unbind(-1)]
+        factor, failed = torch.linalg.cholesky_ex(torch.stack(rows, dim=-2))
+        change = torch.cholesky_solve(gradient.unsqueeze(-1), factor.detach())[..., 0]
+        good = (failed == 0) & (change.abs().amax(-1) < _NEAR)
+        z = at.detach() - torch.where(good[:, None], change, 0.0)
+    return z
