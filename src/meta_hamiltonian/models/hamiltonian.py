@@ -117,6 +117,10 @@ class HamiltonianNetwork(FieldNetwork):
         """How many numbers beside the state the features depend on."""
         return self.inputs.latents
 
+    def domain_of(self, z: Float[Tensor, " latents"]) -> Domain:
+        """The domain without the surroundings of the singularities of a member with these latents."""
+        return self.inputs.domain_of(z)
+
     def set_latents(self, count: int) -> None:
         """Gives the first layer so many latents."""
         if not self.takes_latents:

@@ -1,5 +1,6 @@
 """What the body of a network is given of a state."""
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Callable
@@ -154,6 +155,24 @@ class Inputs(nn.Module):
         super()._apply(fn, recurse)
         self._set_constants(self.half_widths.dtype, self.half_widths.device)
         return self
+
+    def domain_of(self, z: Float[Tensor, " latents"]) -> Domain:
+        """The domain without the surroundings of the singularities of a member with these latents.
+
+        Where there are fewer latents than a place needs, it is not known.
+        """
+        if not self.latents or self.latents < self.places:
+            return self._domain
+        found, first = list(self._domain.exclusions), 0
+        for one in self._singularities:
+            moves = [
+                reach / math.sqrt(3) * u
+                for reach, u in zip(one.reach, z[first : first + len(one.reach)].tolist(), strict=True)
+            ]
+            place = tuple(centre + move for centre, move in zip(one.centre, moves, strict=True))
+            found.append(Exclusion(one.matrix, place, one.radius))
+            first += len(one.centre)
+        return dataclasses.replace(self._domain, exclusions=tuple(found), singularities=())
 
     def forward(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch windows size"]:
         """u(x), a row for each window."""

@@ -116,6 +116,10 @@ class NaturalNetwork(FieldNetwork):
         """How many numbers beside the state the features depend on."""
         return self.inputs.latents
 
+    def domain_of(self, z: Float[Tensor, " latents"]) -> Domain:
+        """The domain without the surroundings of the singularities of a member with these latents."""
+        return self.inputs.domain_of(z)
+
     def set_latents(self, count: int) -> None:
         """Gives both kinds of units so many latents; a unit of the positions takes them for positions."""
         kept, before = self.inputs.size - self.inputs.added, self.inputs.added

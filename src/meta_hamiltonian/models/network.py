@@ -114,6 +114,10 @@ class FieldNetwork(nn.Module, abc.ABC):
                 "such as model=hnn"
             )
 
+    def domain_of(self, z: Float[Tensor, " latents"]) -> Domain:
+        """The domain of a member with these latents, where they tell what is to be left out of it."""
+        return self.domain
+
     def beside(
         self, x: Float[Tensor, "*batch state"], parameters: Mapping[str, Tensor]
     ) -> Float[Tensor, "*batch inputs"]:
