@@ -138,6 +138,10 @@ class Learner(nn.Module, abc.ABC):
         """
         return self.mean_loss(rescaled(episodes) if self.scale == "task" else episodes)
 
+    def validation_loss(self, episodes: Episodes) -> Float[Tensor, ""]:
+        """The same of held-out tasks, by which the best checkpoint is chosen."""
+        return self.meta_loss(episodes)
+
     def mean_loss(self, episodes: Episodes) -> Float[Tensor, ""]:
         """The mean of `task_losses`; a learner may take it in parts."""
         return self.task_losses(episodes).mean()

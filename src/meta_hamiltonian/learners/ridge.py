@@ -12,13 +12,11 @@ from meta_hamiltonian.basics.registry import register
 from meta_hamiltonian.dynamics import Signal, Terms
 from meta_hamiltonian.episodes import Episodes, Points
 from meta_hamiltonian.learners.learner import Forced, Latents, Unknowns, check_observations
+from meta_hamiltonian.learners.loss import rescaled
 from meta_hamiltonian.learners.low_rank import Rows
 from meta_hamiltonian.learners.numerics.gram import cholesky_solve, ridge_factor
 from meta_hamiltonian.learners.numerics.latents import cost_of, polished
-from meta_hamiltonian.learners.numerics.linear_head import (
-    balanced,
-    head_rows,
-)
+from meta_hamiltonian.learners.numerics.linear_head import balanced, head_rows, head_targets, present_rows
 from meta_hamiltonian.learners.posterior_heads import PosteriorHeads
 from meta_hamiltonian.models import Adapted, AdaptedSystems
 
@@ -86,6 +84,22 @@ class Ridge(PosteriorHeads):
         v = self.solution(support.features @ self.prior_factor, support.residual)
         left = query.residual - query.features @ (self.prior_factor @ v)
         return left.square().sum((-2, -1)) / episodes.query.counts
+
+    def validation_loss(self, episodes: Episodes) -> Float[Tensor, ""]:
+        """With latents, that of members adapted as new ones are, whose prior is the calibrated one.
+
+        In training the prior is a wide one. A few members then have heads and latents that no member is likely to have;
+        their losses would say nothing of predictions.
+        """
+        if not self.net.latents:
+            return self.meta_loss(episodes)
+        episodes = rescaled(episodes) if self.scale == "task" else episodes
+        query = episodes.query
+        with torch.no_grad():
+            *_, found = self.adaptations(episodes.support, 1)
+            left = head_targets(self.net, self.net.linear_field_with(found, query.x) - query.dxdt)
+            left = balanced(self.net, present_rows(query, left))
+        return (left.square().sum((1, 2)) / query.counts).mean()
 
     def solve(self, support: Points) -> Float[Tensor, "tasks features outputs"]:
         """The heads' posterior means, differentiable, at the meta-learned σ²."""

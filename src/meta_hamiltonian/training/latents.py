@@ -9,7 +9,6 @@ from torch import Tensor
 
 from meta_hamiltonian.episodes import Episodes
 from meta_hamiltonian.learners import Ridge
-from meta_hamiltonian.learners.loss import rescaled
 from meta_hamiltonian.learners.numerics.directions import ENOUGH, WORTH
 from meta_hamiltonian.models.network import FieldNetwork
 from meta_hamiltonian.training.levenberg_marquardt import LevenbergMarquardt, VariableProjection, projected_parameters
@@ -59,7 +58,10 @@ class Race:
     @torch.no_grad()
     def decide(self, held_out: Episodes, optimizer: LevenbergMarquardt) -> None:
         """Makes the learner the one that has won, in place, with the damping of its steps."""
-        losses = [_loss(one, held_out) for one in (self.learner, *self.others)]
+        losses = []
+        for one in (self.learner, *self.others):
+            one.calibrate(held_out)
+            losses.append(one.validation_loss(held_out).item())
         best = 0
         for i in range(1, len(losses)):
             if losses[i] * WORTH < losses[best] and losses[best] > ENOUGH:
@@ -96,8 +98,3 @@ def is_enough(loss: Tensor) -> bool:
 def _places(net: FieldNetwork) -> int:
     inputs: Any = getattr(net, "inputs", None)
     return inputs.places if inputs is not None else 0
-
-
-def _loss(learner: Ridge, held_out: Episodes) -> float:
-    tasks = rescaled(held_out) if learner.scale == "task" else held_out
-    return learner.task_losses(tasks).mean().item()

@@ -93,8 +93,8 @@ class MetaModule(LightningModule):
     def validation_step(self, batch: Episodes, batch_idx: int) -> None:
         """Logs the query loss of the held-out tasks, and calibrates the learner on what tells the family."""
         mine = batch[share(len(batch))]
-        loss = self.learner.meta_loss(mine)
         self.learner.calibrate(self.known(batch))
+        loss = self.learner.validation_loss(mine)
         self.log("val/query_loss", _mean_over_tasks(loss, mine), prog_bar=True, batch_size=len(mine))
 
     def known(self, held_out: Episodes) -> Episodes:
