@@ -48,7 +48,10 @@ def trained(latents: int = 1) -> Ridge:
     for step in range(STEPS):
         members = range(20 * step, 20 * step + 20)
         batch = rescaled(sample_episodes(system, members, 25, 25, seed=0, dtype=torch.float64))
-        optimizer.step(lambda batch=batch: VariableProjection(learner, batch))
+        problem = VariableProjection(learner, batch)
+        optimizer.step(lambda problem=problem: problem)
+        assert problem.z is not None
+        learner.standardise(problem.z)
         falling.step()
     learner.calibrate(sample_episodes(system, 40, 25, 25, seed=0, split="val", dtype=torch.float64))
     return learner.requires_grad_(False)

@@ -137,6 +137,16 @@ def test_more_and_fewer_latents_keep_the_weights_of_the_others(net: FieldNetwork
     assert net.field_with({"head.weight": parameters["head.weight"]}, x).isfinite().all()
 
 
+def test_latents_of_another_size_are_the_same_law(net: FieldNetwork) -> None:
+    x, parameters = case(net)
+    before = net.field_with(parameters, x)
+    mean, scale = torch.tensor([0.3, -0.7]).double(), torch.tensor([2.0, 0.5]).double()
+    net.rescale_latents(mean, scale)
+    z = parameters["latents"]
+    moved = z if net.inputs.places else (z - mean) / scale  # a place stays what it is
+    torch.testing.assert_close(net.field_with(parameters | {"latents": moved}, x), before)
+
+
 def test_weights_of_any_number_of_latents_are_loaded(name: str, net: FieldNetwork) -> None:
     x, parameters = case(net)
     loaded = NETWORKS[name]().double()

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from meta_hamiltonian.basics.devices import sum_over_ranks
 from meta_hamiltonian.config import check_arguments
 from meta_hamiltonian.episodes import Episodes, Points
 from meta_hamiltonian.learners.learner import Learner
@@ -41,6 +42,8 @@ _AS_GOOD, _EXPLAINED = 1.5, 3.0
 _SMALLEST_NOISE = 1e-28
 # Latents that a search begins at, those of them that are followed, and the steps from latents that are nearly right.
 _STARTS, _KEPT, _STEPS_NEAR = 8, 2, 6
+# By what their size is changed after a step.
+_RESCALED = (0.2, 5.0)
 # The least variance of a latent over a family: one that all members share is no unknown.
 _NARROWEST = 1e-12
 # Numbers that the features of the tasks have that are looked at at once.
@@ -279,6 +282,19 @@ class LowRankHeads(Learner):
         z, cost = torch.cat([part.z for part in parts]), torch.cat([part.cost for part in parts])
         best = cost.view(tasks, _KEPT).argmin(1)
         return z.view(tasks, _KEPT, -1)[torch.arange(tasks, device=z.device), best]
+
+    @torch.no_grad()
+    def standardise(self, z: Float[Tensor, "tasks latents"]) -> None:
+        """Gives latents the mean 0 and the size 1 over these tasks, by the weights that they enter with.
+
+        Steps leave both open, since a shift or another size of z changes no law: where they drift, z leaves the prior
+        and the starts of the search behind, and units become cliffs between members that were solved for differently.
+        """
+        # Of all devices, whose weights are the same.
+        count, total, squares = sum_over_ranks(torch.stack([torch.ones_like(z), z, z.square()]).sum(1))
+        mean = total / count
+        size = (squares / count - mean.square()).clamp_min(0.0).sqrt()
+        self.net.rescale_latents(mean, size.clamp(*_RESCALED))
 
     @torch.no_grad()
     def calibrate(self, held_out: Episodes) -> None:

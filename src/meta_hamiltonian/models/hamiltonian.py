@@ -117,6 +117,10 @@ class HamiltonianNetwork(FieldNetwork):
         """How many numbers beside the state the features depend on."""
         return self.inputs.latents
 
+    def rescale_latents(self, mean: Float[Tensor, " latents"], scale: Float[Tensor, " latents"]) -> None:
+        """Puts mean + scale z in the place of z, in the weights of the first layer."""
+        self.inputs.rescale_latents(cast(nn.Linear, self.body[0]), mean, scale)
+
     def domain_of(self, z: Float[Tensor, " latents"]) -> Domain:
         """The domain without the surroundings of the singularities of a member with these latents."""
         return self.inputs.domain_of(z)

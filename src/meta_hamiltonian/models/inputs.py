@@ -156,6 +156,16 @@ class Inputs(nn.Module):
         self._set_constants(self.half_widths.dtype, self.half_widths.device)
         return self
 
+    @torch.no_grad()
+    def rescale_latents(
+        self, layer: nn.Linear, mean: Float[Tensor, " latents"], scale: Float[Tensor, " latents"]
+    ) -> None:
+        """Puts mean + scale z in the place of z in a first layer; latents that are places stay what they are."""
+        own = torch.arange(self.latents, device=mean.device) >= self.places
+        weight = layer.weight[:, layer.in_features - self.latents :]
+        layer.bias += weight @ torch.where(own, mean, 0.0)
+        weight *= torch.where(own, scale, 1.0)
+
     def domain_of(self, z: Float[Tensor, " latents"]) -> Domain:
         """The domain without the surroundings of the singularities of a member with these latents.
 

@@ -114,6 +114,9 @@ class FieldNetwork(nn.Module, abc.ABC):
                 "such as model=hnn"
             )
 
+    def rescale_latents(self, mean: Float[Tensor, " latents"], scale: Float[Tensor, " latents"]) -> None:
+        """Puts mean + scale z in the place of z, in the weights: the same law with latents of another size."""
+
     def domain_of(self, z: Float[Tensor, " latents"]) -> Domain:
         """The domain of a member with these latents, where they tell what is to be left out of it."""
         return self.domain

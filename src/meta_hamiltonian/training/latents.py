@@ -54,6 +54,8 @@ class Race:
             optimizer.param_groups[0]["lr"] = length
             problem = VariableProjection(other, batch)
             optimizer.step(lambda problem=problem: problem)
+            assert problem.z is not None
+            other.standardise(problem.z)
 
     @torch.no_grad()
     def decide(self, held_out: Episodes, optimizer: LevenbergMarquardt) -> None:

@@ -245,6 +245,8 @@ class GaussNewtonLoop(MetaModule):
         if self._race is not None:
             self._race.step(batch, optimizer.param_groups[0]["lr"])
         loss = optimizer.step(lambda: problem)
+        if problem.z is not None:
+            self.solver.standardise(problem.z)
         if self._race is not None and is_enough(loss):
             log.info(f"Latents: none (the loss is {loss.item():.2g} without).")
             self._race = None
