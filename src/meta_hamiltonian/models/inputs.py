@@ -163,8 +163,8 @@ class Inputs(nn.Module):
         """Puts mean + scale z in the place of z in a first layer; latents that are places stay what they are."""
         own = torch.arange(self.latents, device=mean.device) >= self.places
         weight = layer.weight[:, layer.in_features - self.latents :]
-        layer.bias += weight @ torch.where(own, mean, 0.0)
-        weight *= torch.where(own, scale, 1.0)
+        layer.bias.add_(weight @ torch.where(own, mean, 0.0))
+        weight.mul_(torch.where(own, scale, 1.0))
 
     def domain_of(self, z: Float[Tensor, " latents"]) -> Domain:
         """The domain without the surroundings of the singularities of a member with these latents.
