@@ -9,9 +9,9 @@ from scipy.integrate import solve_ivp
 
 from meta_hamiltonian.dynamics import FRICTION, Signal
 from meta_hamiltonian.inference.sensitivity import Law, follow, rates
-from meta_hamiltonian.learners.learner import Unknowns
-from meta_hamiltonian.models import HamiltonianNetwork, VectorFieldNetwork
-from meta_hamiltonian.systems import Domain
+from meta_hamiltonian.learners.learner import Latents, Unknowns
+from meta_hamiltonian.models import HamiltonianNetwork, NaturalNetwork, VectorFieldNetwork
+from meta_hamiltonian.systems import Domain, Kepler
 
 # Many small steps.
 pytestmark = pytest.mark.usefixtures("no_shape_checks")
@@ -181,3 +181,28 @@ def test_a_passage_has_an_error_for_every_interval():
     shapes = {f.name: tuple(getattr(passed, f.name).shape) for f in dataclasses.fields(passed)}
     n = len(unknowns(form))
     assert shapes == {"x": (3, 3, 4), "by_start": (3, 3, 4, 4), "by_unknowns": (3, 3, 4, n), "error": (2, 3, 4)}
+
+
+def test_rates_know_how_they_change_with_latents():
+    torch.manual_seed(0)
+    net = NaturalNetwork(width=9, domain=Kepler(centre=1.0).domain).double().requires_grad_(False)
+    net.set_latents(2)
+    latents = Latents(0.1 * random(2, seed=6), 0.5 * random(2, 2, seed=7), 0.3 * random(2, seed=8))
+    features = net.head.in_features
+    head = Unknowns(0.4 * random(features, 1), 0.1 * random(features, 3, seed=1), random(3, 1, seed=2), latents)
+    own = Law(net, SCALE, head, ("viscous",), WIDTH, ())
+    theta = torch.cat([head.flat, torch.tensor([0.3]).double()])
+    assert own.sizes == (5, 1, 0)
+    x, t, which = net.domain.sobol(6), torch.zeros(6).double(), torch.zeros(6, dtype=torch.long)
+    found = rates(own, theta, x, t, which)
+    step = 1e-6
+    by_differences = [
+        (rates(own, theta + step * unit, x, t, which).value - rates(own, theta - step * unit, x, t, which).value)
+        / (2 * step)
+        for unit in torch.eye(len(theta)).double()
+    ]
+    torch.testing.assert_close(found.by_unknowns, torch.stack(by_differences, dim=-1), rtol=1e-5, atol=1e-6)
+    z = latents.mean + latents.spread @ latents.value
+    weights = {"head.weight": (head.centre + head.basis @ head.value).mT[None], "latents": z[None]}
+    field = SCALE * net.field_with(weights, x[None])[0]
+    torch.testing.assert_close(found.value[:, :2], field[:, :2])

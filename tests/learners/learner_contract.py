@@ -120,7 +120,7 @@ class LearnerContract:
             with pytest.raises(TypeError, match="no linear head"):
                 learner.unknowns(adapted[0].systems, points)
             return
-        centre, basis, value = learner.unknowns(adapted[0].systems, points)
+        centre, basis, value, _ = learner.unknowns(adapted[0].systems, points)
         assert centre.shape == (basis.shape[0], value.shape[1])
         assert basis.shape[1] == value.shape[0]
 

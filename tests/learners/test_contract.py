@@ -56,6 +56,13 @@ class TestRidge(LearnerContract):
         return Ridge(network(domain, activation="sin"), rank=4, noise=1e-2, scale="task").double()
 
 
+class TestRidgeWithLatents(LearnerContract):
+    adapts_exactly = 1e-6
+
+    def make(self, domain):
+        return Ridge(network(domain, activation="sin"), rank=4, noise=1e-2, scale="task", latents=1).double()
+
+
 class TestRidgeWithoutPhysics(LearnerContract):
     adapts_exactly = 1e-6
 

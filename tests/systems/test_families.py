@@ -17,6 +17,7 @@ from meta_hamiltonian.systems import (
     Pendulum,
     SimulatedSystem,
     Spring,
+    SpringPendulum,
     TwoBody,
 )
 
@@ -67,6 +68,18 @@ class TestHenonHeiles(SystemContract):
     @pytest.fixture
     def system(self):
         return HenonHeiles()
+
+
+class TestSpringPendulum(SystemContract):
+    @pytest.fixture
+    def system(self):
+        return SpringPendulum()
+
+
+class TestSpringPendulumOfKnownRestLength(SystemContract):
+    @pytest.fixture
+    def system(self):
+        return SpringPendulum(spread=0.0)
 
 
 class TestDoublePendulum(SystemContract):

@@ -53,6 +53,7 @@ def identify(
         values = found.singular_values.tolist()
         rows = [{"what": "error of the fields", "value": found.error}, {"what": "terms", "value": found.terms}]
         rows += [] if found.unknowns is None else [{"what": "unknowns of a head", "value": found.unknowns}]
+        rows += [{"what": "latents", "value": found.latents}] if found.latents else []
         rows += [{"what": f"singular value {i}", "value": value} for i, value in enumerate(values, 1)]
         rows += [{"what": f"R² of {name}", "value": value} for name, value in found.r2.items()]
         with new_folder(out) as folder:
@@ -62,7 +63,8 @@ def identify(
             f"Independent terms of the family: {found.terms} (contributions above an error of {found.error:.2g})"
         )
         if found.unknowns is not None:
-            output.say(f"Unknowns of a head: {found.unknowns}")
+            inside = f", and {found.latents} inside the law (latents)" if found.latents else ""
+            output.say(f"Unknowns of a head: {found.unknowns}{inside}")
         output.say("Contributions: " + ", ".join(f"{value:.2g}" for value in values[: found.terms + 3]))
         for name, value in found.r2.items():
             output.say(f"{name} is linear in the head: R² = {value:.6f}")

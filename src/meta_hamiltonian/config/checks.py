@@ -50,6 +50,11 @@ def _check_recorded(config: DictConfig) -> None:
             raise ConfigError(
                 f"+{group} is not allowed with recordings: what acts on their members is found, not given"
             )
+    if config.algo.get("latents"):
+        raise ConfigError(
+            f"algo.latents={config.algo.latents} is not allowed with recordings: their members have unknowns in the "
+            "head alone so far; leave algo.latents at 0"
+        )
     if says(config.algo, "fits_the_law"):
         raise ConfigError("algo=oracle is not allowed with recordings: it fits a formula, and they have none")
 

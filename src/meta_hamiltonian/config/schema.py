@@ -67,6 +67,11 @@ class RidgeConfig(ScaledConfig):
         "unknowns of a head; auto: as many as held-out tasks ask for, found in training; null: all weights",
     )
     noise: float = key(positive(), "variance of the scaled observations around the field: the ridge")
+    latents: Any = key(
+        integer(0).or_word("auto"),
+        "unknowns of a member inside the law, that no linear head can follow; auto: training finds whether they are "
+        "needed",
+    )
     solves_for_the_head: ClassVar[bool] = True
 
 
@@ -188,6 +193,14 @@ class KeplerConfig:
 
     _target_: str = MISSING
     centre: float = key(not_negative(), "how far from 0 the sun may be along each axis, at most 1.5; 0: it is there")
+
+
+@dataclasses.dataclass
+class SpringPendulumConfig:
+    """`system=spring_pendulum`."""
+
+    _target_: str = MISSING
+    spread: float = key(not_negative(), "how far from 1 the rest length may be, at most 0.5; 0: it is 1")
 
 
 @dataclasses.dataclass
@@ -424,6 +437,7 @@ SCHEMAS: Mapping[str | None, Mapping[str, type]] = {
     "system": {
         "pendulum_schema": PendulumConfig,
         "kepler_schema": KeplerConfig,
+        "spring_pendulum_schema": SpringPendulumConfig,
         "double_pendulum_schema": DoublePendulumConfig,
         "chain_schema": ChainConfig,
         "mixture_schema": MixtureConfig,
@@ -459,6 +473,7 @@ OF_CLASS: Mapping[str, type] = {
     "ParametricHamiltonian": ParametricConfig,
     "Pendulum": PendulumConfig,
     "Kepler": KeplerConfig,
+    "SpringPendulum": SpringPendulumConfig,
     "DoublePendulum": DoublePendulumConfig,
     "Chain": ChainConfig,
     "Mixture": MixtureConfig,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from meta_hamiltonian.basics.lazy import lazily
 
 if TYPE_CHECKING:
-    from meta_hamiltonian.dynamics.domain import Coordinate, Domain, Exclusion
+    from meta_hamiltonian.dynamics.domain import Coordinate, Domain, Exclusion, Singularity
     from meta_hamiltonian.dynamics.dop853 import Field
     from meta_hamiltonian.dynamics.forces import Forces, Signal, Terms
     from meta_hamiltonian.dynamics.friction import FRICTION
@@ -23,6 +23,7 @@ __all__ = [
     "Forces",
     "Orbits",
     "Signal",
+    "Singularity",
     "Terms",
     "autograd_field",
     "hamiltonian_field",
@@ -38,6 +39,7 @@ __getattr__ = lazily(
             "Coordinate",
             "Domain",
             "Exclusion",
+            "Singularity",
         ),
         "dop853": ("Field",),
         "forces": (

@@ -48,6 +48,32 @@ class Exclusion:
 
 
 @dataclasses.dataclass(frozen=True)
+class Singularity:
+    """A singularity whose place differs from member to member, so that none of the box can be left out for it.
+
+    Each member is observed at ‖M x − c‖ ≥ r, with a c of its own.
+
+    - `matrix`: M, as of an [`Exclusion`][].
+    - `centre`, `reach`: c lies anywhere between centre − reach and centre + reach, one number a row.
+    - `radius`: r.
+    """
+
+    matrix: tuple[tuple[Number, ...], ...]
+    centre: tuple[Number, ...]
+    reach: tuple[Number, ...]
+    radius: Number
+
+    def __post_init__(self) -> None:
+        sizes = {len(self.matrix), len(self.centre), len(self.reach)}
+        if len(sizes) > 1 or not self.matrix or not 0 < self.radius < math.inf or not all(r > 0 for r in self.reach):
+            raise ValueError(
+                "a singularity needs a row of its matrix for each number of its centre and of its reach, and its reach "
+                f"and radius must lie above 0, got {len(self.matrix)} rows, centre {self.centre}, reach {self.reach} "
+                f"and radius {self.radius}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
 class Domain(Space):
     """The region of states (q₁ … qₙ, p₁ … pₙ) in which a family is observed and learned.
 
@@ -56,6 +82,7 @@ class Domain(Space):
     - `time_unit`, `energy_unit`: for labels, empty where they are dimensionless.
     - `lattice`: `"ring"` where the degrees of freedom are like particles on a ring, in their order, each of which acts
         on its two neighbours alike; else empty.
+    - `singularities`: those that no exclusion can keep away, since each member has them elsewhere.
     """
 
     coordinates: tuple[Coordinate, ...]
@@ -63,6 +90,7 @@ class Domain(Space):
     time_unit: str = ""
     energy_unit: str = ""
     lattice: str = ""
+    singularities: tuple[Singularity, ...] = ()
 
     def __post_init__(self) -> None:
         _check_even(len(self.coordinates))
@@ -71,6 +99,8 @@ class Domain(Space):
         for exclusion in self.exclusions:
             if any(len(row) != self.state_dim for row in exclusion.matrix):
                 raise ValueError(f"the rows of an exclusion's matrix must have {self.state_dim} numbers each")
+        if any(len(row) != self.state_dim for one in self.singularities for row in one.matrix):
+            raise ValueError(f"the rows of a singularity's matrix must have {self.state_dim} numbers each")
         if self.lattice not in LATTICES:
             raise ValueError(f"lattice={self.lattice!r} is not known; choose 'ring', or leave it empty")
         if self.lattice and any(len({(c.low, c.high, c.kind) for c in half}) > 1 for half in self._halves):
@@ -119,7 +149,11 @@ class Domain(Space):
             ),
             settings["time_unit"],
             settings["energy_unit"],
-            settings.get("lattice", ""),  # checkpoints of earlier versions have none
+            settings.get("lattice", ""),  # checkpoints of earlier versions have neither
+            tuple(
+                Singularity(tuple(map(tuple, e["matrix"])), tuple(e["centre"]), tuple(e["reach"]), e["radius"])
+                for e in settings.get("singularities", ())
+            ),
         )
 
     def settings(self) -> dict[str, Any]:

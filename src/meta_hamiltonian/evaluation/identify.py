@@ -32,14 +32,16 @@ class Identified:
     - `terms`: how many singular values lie above it: the number of linearly independent terms of the family.
     - `unknowns`: of the learner's heads, as training has found them; a few that hardly contribute may be among them.
         None where all weights of a head are free.
-    - `r2`: how well the true combinations of parameters that the Hamiltonian is linear in are linear in the head, on
-        systems that the regression has not seen.
+    - `latents`: unknowns beside the head, in which the law is not linear.
+    - `r2`: how well the true combinations of parameters that the Hamiltonian is linear in are linear in the head, and
+        in latents where there are any, on systems that the regression has not seen.
     """
 
     singular_values: Float[Tensor, " directions"]
     error: float
     terms: int
     unknowns: int | None
+    latents: int
     r2: Mapping[str, float]
 
 
@@ -66,7 +68,9 @@ def identify(learner: Learner, system: SimulatedSystem, n_systems: int, seed: in
 
     own = learner.own_numbers(adapted)
     r2 = {name: _r2(own, value) for name, value in system.linear_parameters(parameters).items()}
-    return Identified(values, error, int((values > max(error, _ROUNDING)).sum()), _unknowns(learner), r2)
+    return Identified(
+        values, error, int((values > max(error, _ROUNDING)).sum()), _unknowns(learner), learner.net.latents, r2
+    )
 
 
 def identify_recorded(
@@ -98,7 +102,7 @@ def identify_recorded(
     # At least so many members for each direction, or a regression on few of them would explain anything.
     scores = (left * singular)[:, : max(1, min(count, len(members) // _MEMBERS_EACH))]
     r2 = {name: _r2_left_out(scores, value) for name, value in known.items()}
-    return Identified(values, error, count, _unknowns(learner), r2)
+    return Identified(values, error, count, _unknowns(learner), learner.net.latents, r2)
 
 
 def _unknowns(learner: Learner) -> int | None:

@@ -43,7 +43,7 @@ def learned_field(adapted: Adapted, x: np.ndarray, dxdt: np.ndarray, orbit: np.n
 
     For one degree of freedom.
     """
-    domain = around(adapted.systems.net.domain, x, orbit)
+    domain = around(adapted.domain, x, orbit)
     grid = plane(domain, (0, 1), _GRID)
     field = adapted.field(grid.states).numpy()
     figure = new_figure(5.0, 4.0)
@@ -62,7 +62,7 @@ def energy_contours(adapted: Adapted, x: np.ndarray, orbit: np.ndarray) -> Figur
 
     For one degree of freedom.
     """
-    domain = around(adapted.systems.net.domain, x, orbit)
+    domain = around(adapted.domain, x, orbit)
     grid = plane(domain, (0, 1), _GRID)
     energy = np.ma.masked_where(grid.excluded, adapted.energy(grid.states).numpy())
     figure = new_figure(5.0, 4.0)

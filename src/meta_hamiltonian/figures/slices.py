@@ -30,7 +30,7 @@ _LEVELS, _NAMED = 24, 8
 
 def field_slices(adapted: Adapted, x: np.ndarray, orbit: Float[np.ndarray, "instants state"]) -> Figure:
     """Streamlines on the plane (qᵢ, pᵢ) of each degree of freedom, of the first three, through the orbit's start."""
-    domain = around(adapted.systems.net.domain, x, orbit)
+    domain = around(adapted.domain, x, orbit)
     planes = phase_planes(domain, _GRID, orbit[0])
     n = domain.degrees_of_freedom
     figure = new_figure(3.2 * len(planes), 3.7)
@@ -51,7 +51,7 @@ def energy_slice(adapted: Adapted, x: np.ndarray, orbit: Float[np.ndarray, "inst
 
     Between neighbouring contours lie equal parts of the plane, so that a singularity takes few of them.
     """
-    domain = around(adapted.systems.net.domain, x, orbit)
+    domain = around(adapted.domain, x, orbit)
     shown = plane(domain, POSITIONS, _GRID, orbit[0])
     energy = np.ma.masked_where(shown.excluded, adapted.energy(shown.states).numpy())
     energy = np.ma.masked_invalid(energy)

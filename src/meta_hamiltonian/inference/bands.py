@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from meta_hamiltonian.dynamics import Domain
 from meta_hamiltonian.models import AdaptedSystems
 
 # Among so many states is the one that is known least.
@@ -40,7 +41,10 @@ def uncertainty(samples: AdaptedSystems, x: Float[Tensor, "points state"]) -> Fl
     return (fields.var(0) / size).sum(-1).sqrt()
 
 
-def where_next(samples: AdaptedSystems) -> Float[Tensor, " state"]:
-    """The state of the domain where dx/dt is known least, and where the next measurement tells most."""
-    x = samples.net.domain.sobol(_CANDIDATES).to(samples.scale.device)
+def where_next(samples: AdaptedSystems, domain: Domain | None = None) -> Float[Tensor, " state"]:
+    """The state of the domain where dx/dt is known least, and where the next measurement tells most.
+
+    **Arguments:** `domain`: the member's own; None is the family's.
+    """
+    x = (domain or samples.net.domain).sobol(_CANDIDATES).to(samples.scale.device)
     return x[uncertainty(samples, x).argmax()]

@@ -59,7 +59,7 @@ def export(adapted: Adapted, path: Path) -> None:
     """
     if path.suffix not in (".pt2", ".onnx"):
         raise ExportError(f"{path}: its ending is not known; use .pt2 (torch.export) or .onnx")
-    x = adapted.systems.net.domain.sobol(_CHECKED)
+    x = adapted.domain.sobol(_CHECKED)
     module = Dynamics(adapted).requires_grad_(False).eval()
     batch = {"x": {0: torch.export.Dim("batch")}}
     unfinished = path.with_name(f".{path.name}.unfinished")

@@ -15,7 +15,7 @@ from meta_hamiltonian.inference.holdout import ENOUGH, HeldOut, error_at_left_ou
 from meta_hamiltonian.inference.interruptions import without_interruptions
 from meta_hamiltonian.inference.momentum import check_momentum
 from meta_hamiltonian.inference.orbit_fit import NoOrbitError
-from meta_hamiltonian.inference.remarks import about_friction, badly_met, missed, outside
+from meta_hamiltonian.inference.remarks import about_friction, badly_met, missed, outside, several_answers
 from meta_hamiltonian.inference.solution import WAYS, Said, Solution, Task, from_points, of_trajectories, silent
 from meta_hamiltonian.learners import Learner, task_scale
 from meta_hamiltonian.learners.quality import usual_error
@@ -298,6 +298,7 @@ def _reported(
         warnings.append(
             "The fit of the orbits was still getting better when it was stopped; do not trust the prediction."
         )
+    warnings += several_answers(solution.shares, how)
     warnings += missed(learner, task, solution, usual) if how == "orbit" else badly_met(residual, usual)
     found = Fit(
         before=before,

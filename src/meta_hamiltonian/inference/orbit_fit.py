@@ -184,7 +184,7 @@ class _Fits:
             near = max(self.fits.values(), key=lambda one: len(set(one.law.kinds) & set(law.kinds)))
             theta, nodes, noise = self._beginning(near, law), near.shot.nodes, near.noise
         else:
-            theta = torch.cat([self.head.value.flatten(), self._forces_found(law)])
+            theta = torch.cat([self.head.flat, self._forces_found(law)])
             nodes, noise = self.windows.nodes, self.smoothing.maximum(_LEAST_NOISE * self.box)
         known = self._known(law)
         first = not self.fits
@@ -258,10 +258,17 @@ class _Fits:
             return prior
         x = self.x[:: max(1, len(self.x) // _DEFINED_AT)]
         n = x.shape[1] // 2
-        rows = head_rows(law.net, law.net.domain.wrap(x)[None])[0].detach().unflatten(0, (len(x), 2 * n))[:, :n]
+        inside = law.head.latents
+        z = {} if inside is None else {"latents": inside.at(inside.value)[None]}
+        x_in = law.net.domain.wrap(x)[None]
+        rows = head_rows(law.net, law.net.beside(x_in, z))[0].detach().unflatten(0, (len(x), 2 * n))[:, :n]
         rows = law.scale * rows.flatten(0, 1)
         v = (x[:, n:] / self.inertia).flatten()
         design, target = rows @ law.head.basis, v - (rows @ law.head.centre)[:, 0]
+        if inside is not None:  # linearised where the fit begins
+            weights = head_weights(law.net, law.scale * (law.head.centre + law.head.basis @ law.head.value)[None]) | z
+            slopes = law.net.latent_slopes(weights, x_in)[0, :, :n].detach().flatten(0, 1) @ inside.spread
+            design, target = torch.cat([design, slopes], dim=1), target + slopes @ inside.value
         left = target - design @ torch.linalg.lstsq(design, target[:, None], driver="gelsd").solution[:, 0]
         # All of them together count as one observation of each direction.
         size = left.square().mean().sqrt().maximum(_DEFINED * v.square().mean().sqrt()).clamp_min(1e-300)
@@ -307,4 +314,6 @@ def _systems(law: Law, drawn: Drawn, signals: tuple[Signal, ...]) -> tuple[Adapt
     columns = law.head.centre + law.head.basis @ v
     scale = drawn.theta.new_full((len(drawn.theta),), law.scale)
     forces = Forces(law.kinds, d, law.width, g, signals[-1] if signals else None)
-    return AdaptedSystems(law.net, head_weights(law.net, columns), scale, forces), drawn.ends
+    z = law.latents(drawn.theta)
+    own = head_weights(law.net, columns) | ({} if z is None else {"latents": z})
+    return AdaptedSystems(law.net, own, scale, forces), drawn.ends

@@ -63,7 +63,7 @@ def of_pace(
     error: float, adapted: Adapted, x: Float[Tensor, "instants state"], t: Float[Tensor, " instants"]
 ) -> Outlook:
     """From the relative error of the field: orbits are as much too fast or too slow, or too large or too small."""
-    size = size_of_motion(x, adapted.systems.net.domain)
+    size = size_of_motion(x, adapted.domain)
     moved = (t - t[0])[:, None] * adapted.field(x) / size  # by which the phase is off, for a relative error of 1
     lag = (error * moved).square().mean(-1).sqrt()
     return _outlook((lag.square() + error**2).sqrt().clamp(max=_LOST), t)

@@ -1,7 +1,7 @@
 """What is to be said of a fit: what was found, and what may be wrong."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -164,3 +164,17 @@ def of_little_worth(outlook: Outlook, met: float, usual: float | None) -> list[s
         reason = "these observations leave the system open; observe more of it, or predict for a shorter time"
     since = f", and by more than {TOLERATED:.0%} from t = {outlook.until:.3g} on" if outlook.until < math.inf else ""
     return [f"The prediction is off by about {outlook.error:.0%} of the size of the motion{since}: {reason}."]
+
+
+def several_answers(shares: Sequence[float], how: str) -> list[str]:
+    """Whether laws of different latents explain the observations about as well."""
+    if len(shares) < 2:
+        return []
+    each = ", ".join(f"{share:.0%}" for share in shares)
+    bands = (
+        "the bands are those of all of them" if how == "derivatives" else "the bands are those of the likeliest alone"
+    )
+    return [
+        f"{len(shares)} members of the family explain these observations (probabilities {each}); the likeliest is "
+        f"shown, {bands}: observe more points to tell them apart."
+    ]

@@ -32,15 +32,22 @@ class Law(NamedTuple):
 
     @property
     def sizes(self) -> tuple[int, int, int]:
-        """How many unknowns the head, friction and the gains have."""
+        """How many unknowns head and latents, friction and the gains have."""
         inputs = self.signals[0].u.shape[1] if self.signals else 0
-        return self.head.value.numel(), len(self.kinds), inputs * self.net.state_dim // 2
+        return len(self.head.flat), len(self.kinds), inputs * self.net.state_dim // 2
 
     def split(self, theta: Float[Tensor, "*batch unknowns"]) -> tuple[Tensor, Tensor, Tensor]:
         """v `[..., directions, outputs]`, d `[..., kinds]` and g `[..., n, inputs]`."""
         v, d, g = theta.split(self.sizes, dim=-1)
+        v = v[..., : self.head.value.numel()]
         n = self.net.state_dim // 2
         return v.unflatten(-1, self.head.value.shape), d, g.unflatten(-1, (n, g.shape[-1] // n))
+
+    def latents(self, theta: Float[Tensor, "*batch unknowns"]) -> Float[Tensor, "*batch latents"] | None:
+        """z; None where the law has none."""
+        first = self.head.value.numel()
+        own = self.head.latents
+        return None if own is None else own.at(theta[..., first : first + len(own.value)])
 
 
 class Rates(NamedTuple):
@@ -63,7 +70,8 @@ def rates(
     columns, basis = law.scale * (law.head.centre + law.head.basis @ v), law.scale * law.head.basis
     dim = law.net.state_dim
     wrapped = law.net.domain.wrap(x)
-    features, by_state = law.net.features_and_jacobian(wrapped, columns)
+    z = law.latents(theta)
+    features, by_state = law.net.features_and_jacobian(wrapped, columns, z)
     rows = features.flatten(0, -2)
     if law.net.head.bias is not None:
         rows = torch.cat([rows, torch.ones_like(rows[:, :1])], dim=-1)
@@ -73,6 +81,9 @@ def rates(
     part = (rows @ basis).reshape(len(x), dim // outputs, -1)
     eye = torch.eye(outputs, dtype=part.dtype)
     by_head = torch.einsum("rcv,ab->rcavb", part, eye).reshape(len(x), dim, -1)
+    if z is not None and law.head.latents is not None:
+        slopes = law.net.latent_slopes({"head.weight": columns.mT[None], "latents": z[None]}, wrapped[None])[0]
+        by_head = torch.cat([by_head, slopes @ law.head.latents.spread], dim=-1)
     return _with_forces(law, d, g, value, by_state, by_head, t, trajectory)
 
 

@@ -40,6 +40,7 @@ class Solution(NamedTuple):
     - `candidates`: the kinds of friction that were compared, with twice the logarithm of their evidence.
     - `sampled_forces`: for the errors of their coefficients; None without a posterior.
     - `settled`: whether the fit came to an end.
+    - `shares`: the part of the probability of each of several answers, of which `adapted` is the likeliest.
     """
 
     adapted: Adapted
@@ -50,6 +51,7 @@ class Solution(NamedTuple):
     candidates: Sequence[Candidate] = ()
     sampled_forces: Forces | None = None
     settled: bool = True
+    shares: tuple[float, ...] = (1.0,)
 
     @property
     def kinds(self) -> Kinds:
@@ -130,14 +132,17 @@ def from_points(learner: Learner, task: Task, kinds: Kinds | None, steps: int | 
             unit = torch.randn(end_samples.shape, dtype=end.dtype, generator=torch.Generator().manual_seed(1))
             end_samples = end_samples + noise * unit
     forces = None if found.samples is None else found.samples.forces
-    return Solution(Adapted(found.adapted), found.samples, end, end_samples, noise, candidates, forces)
+    return Solution(
+        Adapted(found.adapted), found.samples, end, end_samples, noise, candidates, forces, shares=found.shares
+    )
 
 
 def from_orbits(learner: Learner, task: Task, kinds: Kinds | None, steps: int | None, said: Said = silent) -> Solution:
     """Fits the orbits themselves, beginning with what the rates say."""
     beginning = ("viscous",) if kinds is None else kinds
     terms = Terms(beginning, task.width, task.u)
-    adapted = learner.adapt_forced(task.points, terms, task.signals[-1] if task.signals else None, steps).adapted
+    begun = learner.adapt_forced(task.points, terms, task.signals[-1] if task.signals else None, steps)
+    adapted = begun.adapted
     found = fit_orbits(learner, adapted, task.points, task.paths, kinds, task.width, task.signals, task.inertia, said)
     return Solution(
         found.adapted,
@@ -148,6 +153,7 @@ def from_orbits(learner: Learner, task: Task, kinds: Kinds | None, steps: int | 
         found.candidates,
         found.sampled_forces,
         found.settled,
+        begun.shares,
     )
 
 

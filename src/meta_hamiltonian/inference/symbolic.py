@@ -93,7 +93,7 @@ def read_symbolically(adapted: Adapted, samples: AdaptedSystems | None, near: Fl
         sparse identification of nonlinear dynamical systems. PNAS 113, 2016.
     """
     adapted = Adapted(dataclasses.replace(adapted.systems, forces=None))  # H, and not what takes it away
-    domain = adapted.systems.net.domain
+    domain = adapted.domain
     x = _states(domain, near.double())
     if x is None:
         return _refused("no observed state lies in the domain")

@@ -29,16 +29,40 @@ _STATES = 512
 _MEMBERS = 100
 
 
+class Latents(NamedTuple):
+    """What a system's latents z are made of: z = mean + spread u, with u ~ N(0, I) before it is observed.
+
+    - `mean`, `spread`: the same for all systems of the family.
+    - `value`: u of one system.
+    """
+
+    mean: Float[Tensor, " latents"]
+    spread: Float[Tensor, "latents latents"]
+    value: Float[Tensor, " latents"]
+
+    def at(self, u: Float[Tensor, "*batch latents"]) -> Float[Tensor, "*batch latents"]:
+        """z."""
+        return self.mean + u @ self.spread.mT
+
+
 class Unknowns(NamedTuple):
     """What a system's head w is made of: w = centre + basis v, with v ~ N(0, I) before it is observed.
 
     - `centre`, `basis`: the same for all systems of the family.
     - `value`: v of one system.
+    - `latents`: those of its law, if there are any.
     """
 
     centre: Float[Tensor, "features outputs"]
     basis: Float[Tensor, "features directions"]
     value: Float[Tensor, "directions outputs"]
+    latents: Latents | None = None
+
+    @property
+    def flat(self) -> Float[Tensor, " numbers"]:
+        """v, and u of the latents after it."""
+        inside = [] if self.latents is None else [self.latents.value]
+        return torch.cat([self.value.flatten(), *inside])
 
 
 class Forced(NamedTuple):
@@ -47,11 +71,13 @@ class Forced(NamedTuple):
     - `adapted`: the system, one in a batch.
     - `samples`: drawn from its posterior, where the learner has one and they were asked for.
     - `log_evidence`: how well the forces explain what was observed; None where the learner does not know.
+    - `shares`: the part of the probability of each of several answers, the likeliest first, which is `adapted`.
     """
 
     adapted: AdaptedSystems
     samples: AdaptedSystems | None
     log_evidence: float | None
+    shares: tuple[float, ...] = (1.0,)
 
 
 class StepCost(NamedTuple):
@@ -117,6 +143,10 @@ class Learner(nn.Module, abc.ABC):
 
         **Arguments:** `tasks`: how many there are; None for an endless stream.
         """
+
+    def validation_loss(self, episodes: Episodes) -> Float[Tensor, ""]:
+        """The same of held-out tasks, by which the best checkpoint is chosen."""
+        return self.meta_loss(episodes)
 
     def mean_loss(self, episodes: Episodes) -> Float[Tensor, ""]:
         """The mean of `task_losses`; a learner may take it in parts."""
@@ -296,9 +326,15 @@ class Learner(nn.Module, abc.ABC):
         """The mean head of the family, and a factor of the covariance of heads; None where that is not known."""
         return None
 
+    def likely_latents(self, count: int) -> list[Float[Tensor, " latents"] | None]:
+        """So many latents, spread as those of the family are; None alone for a law without any."""
+        return [None]
+
     def own_numbers(self, adapted: AdaptedSystems) -> Float[Tensor, "systems numbers"]:
-        """What tells one adapted system from another, in the units of dx/dt: its head."""
-        return (adapted.scale[:, None, None] * self._columns(adapted)).flatten(1)
+        """What tells one adapted system from another: its head, in the units of dx/dt, and its latents."""
+        heads = (adapted.scale[:, None, None] * self._columns(adapted)).flatten(1)
+        latents = adapted.parameters.get("latents")
+        return heads if latents is None else torch.cat([heads, latents], dim=1)
 
     def _columns(self, adapted: AdaptedSystems) -> Float[Tensor, "systems features outputs"]:
         weights = {name: adapted.parameters.get(name, own) for name, own in own_head(adapted.net).items()}

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from meta_hamiltonian.basics.devices import sum_over_ranks
 from meta_hamiltonian.config import check_arguments
 from meta_hamiltonian.episodes import Episodes, Points
 from meta_hamiltonian.learners.learner import Learner
@@ -15,6 +16,8 @@ from meta_hamiltonian.learners.loss import rescaled
 from meta_hamiltonian.learners.numerics.directions import ENOUGH, WORTH, Directions, HeadRows, find_directions
 from meta_hamiltonian.learners.numerics.family_heads import FamilyHeads
 from meta_hamiltonian.learners.numerics.few_features import needed
+from meta_hamiltonian.learners.numerics.latents import Problem, candidates, descend, starts
+from meta_hamiltonian.learners.numerics.latents import Rows as ProblemRows
 from meta_hamiltonian.learners.numerics.linear_head import (
     balanced,
     head_columns,
@@ -39,6 +42,14 @@ _ROUNDS_OF_PRIOR, _MANY_ROUNDS = 8, 200
 _AS_GOOD, _EXPLAINED = 1.5, 3.0
 # The square of what float64 resolves.
 _SMALLEST_NOISE = 1e-28
+# Latents that a search begins at, those of them that are followed, and the steps from latents that are nearly right.
+_STARTS, _KEPT, _STEPS_NEAR = 8, 2, 6
+# By what their size is changed after a step.
+_RESCALED = (0.2, 5.0)
+# The least variance of a latent over a family: one that all members share is no unknown.
+_NARROWEST = 1e-12
+# Numbers that the features of the tasks have that are looked at at once.
+_NUMBERS = 2**21
 # Which directions of the features of misfits can be told apart, and how little their share is shrunk.
 _RESOLVED, _SHRINKAGE = 1e-12, 0.1
 
@@ -65,7 +76,14 @@ class LowRankHeads(Learner):
     has_posterior = True
     solves_for_head = True
 
-    def __init__(self, net: FieldNetwork, rank: int | str | None = None, noise: float = 1e-2, scale: str = "none"):
+    def __init__(
+        self,
+        net: FieldNetwork,
+        rank: int | str | None = None,
+        noise: float = 1e-2,
+        scale: str = "none",
+        latents: int | str = 0,
+    ):
         """**Arguments:**
 
         - `net`: the network.
@@ -73,10 +91,15 @@ class LowRankHeads(Learner):
             as many as the head has inputs.
         - `noise`: what σ² starts from, above 0.
         - `scale`: `"none"` or `"task"`, see [`Learner`][].
+        - `latents`: unknowns of a member beside its head, on which the features depend; `"auto"` is as many as training
+            finds to be needed, none before.
+
+        **Raises:** [`ConfigError`][] for latents of a network that takes none.
         """
         super().__init__(net, scale)
         features, outputs = head_columns(own_head(net)).shape
-        check_arguments(type(self), rank=rank, noise=noise)
+        check_arguments(type(self), rank=rank, noise=noise, latents=latents)
+        self.finds_latents = latents == "auto" and net.takes_latents
         self.finds_rank = rank == "auto"
         rank = min(_FIRST_RANK, features) if rank == "auto" else features if rank is None else int(rank)
         self.prior_factor = nn.Parameter(torch.randn(features, rank) / math.sqrt(features))  # L
@@ -90,6 +113,10 @@ class LowRankHeads(Learner):
         self.register_buffer("spread", torch.eye(rank))
         self.register_buffer("noise", torch.tensor(noise))
         self.register_buffer("misfit_factor", torch.zeros(features, features))
+        # The distribution of z over the family.
+        self.latent_mean: Tensor
+        self.latent_spread: Tensor
+        self.set_latents(0 if latents == "auto" else int(latents))
 
     @property
     def rank(self) -> int:
@@ -106,6 +133,16 @@ class LowRankHeads(Learner):
         plain = self.net.plain_features
         return plain is None or bool((~plain)[which].any())
 
+    def set_latents(self, count: int) -> None:
+        """Gives members so many latents, N(0, I) until they are calibrated; in place, as [`FieldNetwork`][] does.
+
+        **Raises:** [`ConfigError`][] for a network that takes none.
+        """
+        self.net.set_latents(count)
+        like = self.log_noise.detach()
+        self.register_buffer("latent_mean", like.new_zeros(count), persistent=count > 0)
+        self.register_buffer("latent_spread", torch.eye(count).to(like), persistent=count > 0)
+
     def _resize(self, rank: int) -> None:
         """Gives L another number of columns, in place: an optimizer goes on with the same parameter."""
         self.prior_factor.data = self.prior_factor.new_zeros(len(self.prior_factor), rank)
@@ -120,6 +157,8 @@ class LowRankHeads(Learner):
         kept = state_dict.get(f"{prefix}prior_factor")
         if self.finds_rank and kept is not None:
             self._resize(kept.shape[1])
+        if self.finds_latents:
+            self.set_latents(len(state_dict.get(f"{prefix}latent_mean", ())))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     @torch.no_grad()
@@ -185,7 +224,7 @@ class LowRankHeads(Learner):
         which afterwards serves as well without.
         """
         episodes, noise = rescaled(held_out) if self.scale == "task" else held_out, self.log_noise.exp().item()
-        rows = HeadRows.of(self.net, episodes)
+        rows = HeadRows.of(self.net, episodes, self.find_latents(episodes.points) if self.net.latents else None)
         among = (head_columns(own_head(self.net)), self.prior_factor)
         found = find_directions(rows, noise, _MOST_RANK, among)
         if not self.finds_rank:
@@ -205,14 +244,70 @@ class LowRankHeads(Learner):
             self.net.get_parameter(name).copy_(value)
         return found
 
-    def centred(self, points: Points) -> Rows:
-        """A, and what the prior mean leaves of the observations, y − A w₀."""
-        features, targets = head_problem(self.net, points)
+    def centred(self, points: Points, z: Float[Tensor, "tasks latents"] | None = None) -> Rows:
+        """A, and what the prior mean leaves of the observations, y − A w₀; at the latents z, if there are any."""
+        features, targets = head_problem(self.net, points, z)
         return Rows(features, targets - features @ head_columns(own_head(self.net)))
 
     def columns(self, v: Float[Tensor, "*tasks rank outputs"]) -> Float[Tensor, "*tasks features outputs"]:
         """w = w₀ + L v."""
         return head_columns(own_head(self.net)) + self.prior_factor @ v
+
+    def latent_problem(self, points: Points) -> Problem:
+        """What the latents of many tasks are to explain with their heads, at the meta-learned σ²."""
+
+        def rows(which: Tensor, z: Tensor) -> ProblemRows:
+            features, residual = (balanced(self.net, part) for part in self.centred(points[which], z))
+            return ProblemRows(features @ self.prior_factor, residual)
+
+        def slopes(which: Tensor, z: Tensor, v: Tensor) -> Tensor:
+            return self.latent_rows(points[which], z, self.columns(v))
+
+        each = points.x.shape[-1] // self.net.head.out_features
+        return Problem(rows, slopes, self.log_noise.exp(), each * points.counts)
+
+    def latent_rows(
+        self, points: Points, z: Float[Tensor, "tasks latents"], columns: Float[Tensor, "tasks features outputs"]
+    ) -> Float[Tensor, "tasks rows latents"]:
+        """∂(A w)/∂z, balanced as A is."""
+        slopes = self.net.latent_slopes(head_weights(self.net, columns) | {"latents": z}, points.x)
+        return balanced(self.net, present_rows(points, slopes.flatten(1, 2)))
+
+    def find_latents(
+        self, points: Points, near: Float[Tensor, "tasks latents"] | None = None
+    ) -> Float[Tensor, "tasks latents"]:
+        """The likeliest latents of many tasks with their heads: the best of those that several starts lead to.
+
+        **Arguments:** `near`: latents from which alone to start.
+        """
+        problem, tasks = self.latent_problem(points), len(points.x)
+        if near is not None:
+            return descend(problem, torch.arange(tasks, device=near.device), near, _STEPS_NEAR).z
+        each = points.x[0].numel() * (self.net.head.in_features + self.rank)
+        at_once = max(1, _NUMBERS // each)
+        first = starts(self.net.latents, _STARTS).to(points.x)
+        some = candidates(problem, first, _KEPT, at_once)
+        which = torch.arange(tasks, device=some.device).repeat_interleave(_KEPT)
+        parts = [
+            descend(problem, one, z)
+            for one, z in zip(which.split(at_once), some.flatten(0, 1).split(at_once), strict=True)
+        ]
+        z, cost = torch.cat([part.z for part in parts]), torch.cat([part.cost for part in parts])
+        best = cost.view(tasks, _KEPT).argmin(1)
+        return z.view(tasks, _KEPT, -1)[torch.arange(tasks, device=z.device), best]
+
+    @torch.no_grad()
+    def standardise(self, z: Float[Tensor, "tasks latents"]) -> None:
+        """Gives latents the mean 0 and the size 1 over these tasks, by the weights that they enter with.
+
+        Steps leave both open, since a shift or another size of z changes no law: where they drift, z leaves the prior
+        and the starts of the search behind, and units become cliffs between members that were solved for differently.
+        """
+        # Of all devices, whose weights are the same.
+        count, total, squares = sum_over_ranks(torch.stack([torch.ones_like(z), z, z.square()]).sum(1))
+        mean = total / count
+        size = (squares / count - mean.square()).clamp_min(0.0).sqrt()
+        self.net.rescale_latents(mean, size.clamp(*_RESCALED))
 
     @torch.no_grad()
     def calibrate(self, held_out: Episodes) -> None:
@@ -221,15 +316,19 @@ class LowRankHeads(Learner):
         The noise is that of the support sets; the heads, and the misfit, are those of the query sets, which are exact.
         """
         episodes = rescaled(held_out) if self.scale == "task" else held_out
-        v, left, features = self._fit(episodes.query)
+        v, left, features, z = self._fit(episodes.query)
+        if z is not None:
+            self.latent_mean.copy_(z.mean(0))
+            values, vectors = torch.linalg.eigh((z - z.mean(0)).mT @ (z - z.mean(0)) / len(z))
+            self.latent_spread.copy_(vectors * values.clamp_min(_NARROWEST).sqrt())
         mean = v.mean(0)
         rows = (v - mean).mT.flatten(0, 1)  # one for each task and output
         values, vectors = torch.linalg.eigh(rows.mT @ rows / len(rows))
         self.mean.copy_(mean)
         self.spread.copy_(vectors * values.clamp_min(0.0).sqrt())
-        _, noisy, _ = self._fit(episodes.support)
+        _, noisy, _, _ = self._fit(episodes.support)
         seen = episodes.support.counts.sum() / episodes.support.x[..., 0].numel() * noisy.numel()
-        noise = noisy.square().sum() / (seen - v.numel()).clamp(min=1)
+        noise = noisy.square().sum() / (seen - v.numel() - len(v) * self.net.latents).clamp(min=1)
         self.noise.copy_(noise.clamp_min(_SMALLEST_NOISE))
         # By a quantile, since its tails are heavier than a Gaussian's: 90 % lie within 1.64 standard deviations.
         present = present_rows(episodes.query, torch.ones_like(left)).bool()
@@ -241,14 +340,25 @@ class LowRankHeads(Learner):
     def _fit(
         self, points: Points
     ) -> tuple[
-        Float[Tensor, "tasks rank outputs"], Float[Tensor, "tasks rows outputs"], Float[Tensor, "tasks rows features"]
+        Float[Tensor, "tasks rank outputs"],
+        Float[Tensor, "tasks rows outputs"],
+        Float[Tensor, "tasks rows features"],
+        Float[Tensor, "tasks latents"] | None,
     ]:
-        """The heads v at the meta-learned σ², what they leave, and A."""
-        features, residual = self.centred(points)
+        """The heads v at the meta-learned σ², what they leave, A, and the latents."""
+        z = self.find_latents(points) if self.net.latents else None
+        features, residual = self.centred(points, z)
         design, residual = (features @ self.prior_factor).double(), residual.double()
         noise = self.log_noise.double().exp()[None]
         v = Posterior([(design, residual)], noise, noise.new_ones(1), noise.new_ones(1)).mean
-        return v, residual - design @ v, features
+        return v, residual - design @ v, features, z
+
+    def likely_latents(self, count: int) -> list[Float[Tensor, " latents"] | None]:
+        """So many latents, spread as those of the family are; None alone for a law without any."""
+        if not self.net.latents:
+            return [None]
+        mean, spread = self.latent_mean.double(), self.latent_spread.double()
+        return list(mean + starts(self.net.latents, count).to(mean) @ spread.mT)
 
     def family_heads(self) -> tuple[Float[Tensor, "features outputs"], Float[Tensor, "features directions"]]:
         """w = w₀ + L (mean + spread u), u ~ N(0, I)."""

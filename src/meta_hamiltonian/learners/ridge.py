@@ -1,6 +1,7 @@
 """The head solved in closed form: ANIL run to convergence."""
 
 import copy
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
@@ -10,36 +11,32 @@ from torch import Tensor
 from meta_hamiltonian.basics.registry import register
 from meta_hamiltonian.dynamics import Signal, Terms
 from meta_hamiltonian.episodes import Episodes, Points
-from meta_hamiltonian.learners.learner import Forced, Unknowns, check_observations
-from meta_hamiltonian.learners.low_rank import LowRankHeads, Rows
+from meta_hamiltonian.learners.learner import Forced, Latents, Unknowns, check_observations
+from meta_hamiltonian.learners.loss import rescaled
+from meta_hamiltonian.learners.low_rank import Rows
 from meta_hamiltonian.learners.numerics.gram import cholesky_solve, ridge_factor
-from meta_hamiltonian.learners.numerics.linear_head import balanced, head_rows, head_weights
-from meta_hamiltonian.learners.numerics.noisy_states import linearise
-from meta_hamiltonian.learners.numerics.posterior import Posterior
-from meta_hamiltonian.models import AdaptedSystems
+from meta_hamiltonian.learners.numerics.latents import cost_of, polished
+from meta_hamiltonian.learners.numerics.linear_head import balanced, head_rows, head_targets, present_rows
+from meta_hamiltonian.learners.posterior_heads import PosteriorHeads
+from meta_hamiltonian.models import Adapted, AdaptedSystems
 
-# Noise variances tried on a new system, as factors of the calibrated one: from 1e-16 to 1e16, three a decade.
-_FACTORS = 10.0 ** (torch.arange(-48, 49, dtype=torch.float64) / 3)
-# What the prior's variance may be multiplied by.
-_WIDER = 10.0 ** torch.arange(9, dtype=torch.float64)
-# How many times the noise of dq/dt that of dp/dt may be, as variances: from 1e-3 to 1e3.
-_RATIOS = 10.0 ** (torch.arange(-6, 7, dtype=torch.float64) / 2)
-# Gauss-Newton steps of the observed states.
-_ROUNDS = 2
 # Numbers that the features of the tasks that are adapted at once have.
 _NUMBERS = 2**22
 # Errors of coefficients are widened by 1 + so much over the number of observed rates of momenta.
 _WIDENED = 3.0
 _TINY = torch.finfo(torch.float64).tiny
-Acting = Callable[[Float[Tensor, "tasks points n"]], Float[Tensor, "tasks points n terms"]]
 # Misfits below this part of the field do not matter to orbits, which have errors of their own.
 _MATTERS = 1e-6
 # States that tell how large a field is over the domain, and what it may be in units of the rates that were observed.
 _STATES, _SIZES = 512, (0.3, 30.0)
 
 
+class SeveralAnswersWarning(UserWarning):
+    """Several members of a family explain what was observed."""
+
+
 @register
-class Ridge(LowRankHeads):
+class Ridge(PosteriorHeads):
     """Bayesian linear regression on the features of a shared body, with a meta-learned prior.
 
     The field is linear in the head, A(x) w. Over the family, heads are w = w₀ + L v, where L has few columns, since a
@@ -56,6 +53,10 @@ class Ridge(LowRankHeads):
     the prior is widened. Points may fill only a corner of the state box, where a ridge that was right for points all
     over it is far too large, and where derivatives, and so the scale, are smaller than all over it.
 
+    Where no linear head can follow the family's unknowns, `latents` gives every member numbers z of its own that the
+    features depend on, A(x; z) w. They are found together with v ([`Problem`][]), and of a new system by evidence, from
+    several starts ([`search`][]).
+
     No head meets a true field exactly. What is left on exact points is the misfit of the family; samples of the
     posterior ([`sample`][]) have a random change of the head as large as it, so that their spread is that of the true
     field also where noise does not hide it.
@@ -71,12 +72,34 @@ class Ridge(LowRankHeads):
         """There is one step, and it converges."""
         return [1]
 
-    def task_losses(self, episodes: Episodes) -> Float[Tensor, " tasks"]:
-        """Each task's query loss with the head that [`solve`][] finds on its support set; differentiable."""
-        support, query = self.both_centred(episodes)
+    def task_losses(
+        self, episodes: Episodes, near: Float[Tensor, "tasks latents"] | None = None
+    ) -> Float[Tensor, " tasks"]:
+        """Each task's query loss with the head that [`solve`][] finds on its support set; differentiable.
+
+        **Arguments:** `near`: where to look for latents, if not everywhere.
+        """
+        z = self.support_latents(episodes.support, near) if self.net.latents else None
+        support, query = self.both_centred(episodes, z)
         v = self.solution(support.features @ self.prior_factor, support.residual)
         left = query.residual - query.features @ (self.prior_factor @ v)
         return left.square().sum((-2, -1)) / episodes.query.counts
+
+    def validation_loss(self, episodes: Episodes) -> Float[Tensor, ""]:
+        """With latents, that of members adapted as new ones are, whose prior is the calibrated one.
+
+        In training the prior is a wide one. A few members then have heads and latents that no member is likely to have;
+        their losses would say nothing of predictions.
+        """
+        if not self.net.latents:
+            return self.meta_loss(episodes)
+        episodes = rescaled(episodes) if self.scale == "task" else episodes
+        query = episodes.query
+        with torch.no_grad():
+            *_, found = self.adaptations(episodes.support, 1)
+            left = head_targets(self.net, self.net.linear_field_with(found, query.x) - query.dxdt)
+            left = balanced(self.net, present_rows(query, left))
+        return (left.square().sum((1, 2)) / query.counts).mean()
 
     def solve(self, support: Points) -> Float[Tensor, "tasks features outputs"]:
         """The heads' posterior means, differentiable, at the meta-learned σ²."""
@@ -100,87 +123,80 @@ class Ridge(LowRankHeads):
         primal = ridge_factor(design.mT @ design, noise)
         return cholesky_solve(primal, design.mT @ residual).to(dtype)
 
-    def both_centred(self, episodes: Episodes) -> tuple[Rows, Rows]:
+    def support_latents(
+        self, support: Points, near: Float[Tensor, "tasks latents"] | None = None
+    ) -> Float[Tensor, "tasks latents"]:
+        """The latents that [`find_latents`][] finds, differentiable: the last of a few Newton steps from there changes
+        nothing, but has the derivatives of the solution (the implicit function theorem)."""
+        with torch.no_grad():
+            z = self.find_latents(support, near)
+        return polished(self.latent_cost(support), z) if torch.is_grad_enabled() else z
+
+    def latent_cost(self, support: Points) -> Callable[[Tensor], Tensor]:
+        """The cost of latents as [`Found`][] has it, differentiable with respect to them and to the shared weights."""
+        problem, every = self.latent_problem(support), torch.arange(len(support.x), device=support.x.device)
+
+        def cost(z: Tensor) -> Tensor:
+            design, residual = problem.rows(every, z)
+            v = self.solution(design, residual)
+            square = (residual - design @ v).square().sum((1, 2)) + problem.ridge * v.square().sum((1, 2))
+            return cost_of(square, z, problem.counts, problem.ridge)
+
+        return cost
+
+    def both_centred(self, episodes: Episodes, z: Float[Tensor, "tasks latents"] | None = None) -> tuple[Rows, Rows]:
         """What [`centred`][] gives of the support and of the query sets, balanced, for training.
 
         On a GPU, which calls keep waiting, in one pass.
         """
         if not episodes.query.x.is_cuda:
-            return self._balanced(episodes.support), self._balanced(episodes.query)
-        features, residual = self._balanced(Points.joined(episodes.support, episodes.query))
+            return self._balanced(episodes.support, z), self._balanced(episodes.query, z)
+        features, residual = self._balanced(Points.joined(episodes.support, episodes.query), z)
         each = features.shape[1] // (episodes.support.x.shape[1] + episodes.query.x.shape[1])
         sizes = [each * points.x.shape[1] for points in (episodes.support, episodes.query)]
         support, query = zip(features.split(sizes, dim=1), residual.split(sizes, dim=1), strict=True)
         return Rows(*support), Rows(*query)
 
-    def _balanced(self, points: Points) -> Rows:
-        features, residual = (balanced(self.net, rows) for rows in self.centred(points))
+    def _balanced(self, points: Points, z: Tensor | None) -> Rows:
+        features, residual = (balanced(self.net, rows) for rows in self.centred(points, z))
         if self.net.separated and (separable := self.net.separable_features) is not None:
             features = features * separable  # heads have no others, and are to get none
         return Rows(features, residual)
 
+    def adapt(
+        self, x: Float[Tensor, "points state"], dxdt: Float[Tensor, "points state"], steps: int | None = None
+    ) -> Adapted:
+        """Adapts to one new system, as every learner does; where several laws explain the points, a
+        [`SeveralAnswersWarning`][] says so, and the likeliest is given."""
+        if not self.net.latents or steps == 0:
+            return super().adapt(x, dxdt, steps)
+        check_observations(x, dxdt, self.net.state_dim)
+        learner = copy.deepcopy(self).double().requires_grad_(False)
+        support, scale = self.in_units(Points(x[None], dxdt[None]))
+        with torch.no_grad():
+            answers = learner.answers(support)
+            own = learner.weights(answers[0][0].mean)
+        if len(answers) > 1:
+            shares = ", ".join(f"{share:.0%}" for _, share in answers)
+            warnings.warn(
+                f"{len(answers)} members of the family explain these points (probabilities {shares}); this is the "
+                "likeliest, and samples of the posterior are of all of them",
+                SeveralAnswersWarning,
+                stacklevel=2,
+            )
+        return Adapted(AdaptedSystems(learner.net, own, scale))
+
     def adaptations(self, support: Points, steps: int) -> Iterator[Mapping[str, Tensor]]:
         """Yields the head at the prior's mean, then the one at the posterior's, which no further step changes."""
         with torch.no_grad():
-            prior = self.columns(self.mean).expand(len(support.x), -1, -1)
-            yield head_weights(self.net, prior)
+            before = self.weights(self.mean.new_zeros(len(support.x), self.unknown, self.mean.shape[1]))
+            yield before
             each = support.x[0].numel() * self.prior_factor.shape[0]
             at_once = max(1, _NUMBERS // each)
             parts = [self.posterior(support[i : i + at_once]).mean for i in range(0, len(support.x), at_once)]
-            v = self.mean + self.spread @ torch.cat(parts)
+            found = self.weights(torch.cat(parts))
             for _ in range(steps):  # the first step has converged
-                yield head_weights(self.net, self.columns(v))
-
-    def posterior(self, support: Points, forces: Acting | None = None) -> Posterior:
-        """The posterior of u ~ N(0, I) for each task, where v = mean + spread u.
-
-        **Arguments:** `forces`: what acts besides the Hamiltonian, in the units of the support; its coefficients are
-        solved for with the head.
-        """
-        points, whiten = support, torch.eye(self.net.state_dim).to(support.x)
-        n = self.net.state_dim // 2
-        velocities = support.dxdt[..., :n]
-        posterior = self._posterior(points, whiten, None if forces is None else forces(velocities))
-        if self.net.head.out_features > 1:  # rows are whole points: without physics, states are taken for exact
-            return posterior
-        for _ in range(_ROUNDS):
-            columns = self.columns(self.mean + self.spread @ posterior.mean)
-            found = None if forces is None else posterior.free(posterior.mean)
-
-            def law(x: Tensor, w: Tensor = columns, d: Tensor | None = found) -> tuple[Tensor, Tensor]:
-                head = head_weights(self.net, w)
-                rates, jacobian = self.net.linear_field_with(head, x), self.net.jacobian_with(head, x)
-                return (rates, jacobian) if forces is None or d is None else _with_forces(rates, jacobian, forces, d)
-
-            points, whiten = linearise(support, points.x, law, self.net.state_box)
-            # The velocities of the law have less noise than those that were observed.
-            posterior = self._posterior(points, whiten, None if forces is None else forces(law(points.x)[0][..., :n]))
-        return posterior
-
-    def _posterior(
-        self,
-        points: Points,
-        whiten: Float[Tensor, "*points state state"],
-        forces: Float[Tensor, "tasks points n terms"] | None = None,
-    ) -> Posterior:
-        features, residual = self.centred(points)
-        design = features @ self.prior_factor
-        design, targets = design @ self.spread, residual - design @ self.mean
-        blocks = [(design, targets)]
-        if self.net.head.out_features == 1:
-            blocks = list(zip(self._rates(design, whiten), self._rates(targets, whiten), strict=True))
-        noises = self.noise * _FACTORS.to(design)
-        present = None if points.mask is None else points.counts / points.mask.shape[-1]
-        free = None
-        if forces is not None:
-            rows = torch.cat([torch.zeros_like(forces), forces], dim=-2).flatten(1, 2)
-            free = self._rates(rows, whiten)[1]
-        return Posterior(blocks, noises, _WIDER.to(design), _RATIOS.to(design), present, free)
-
-    def _rates(self, rows: Float[Tensor, "tasks rows columns"], whiten: Tensor) -> list[Tensor]:
-        """The rows of dq/dt and those of dp/dt."""
-        by_point = whiten @ rows.unflatten(1, (-1, self.net.state_dim))
-        return [half.flatten(1, 2) for half in by_point.chunk(2, dim=2)]
+                yield found
 
     def unknowns(self, adapted: AdaptedSystems, points: Points) -> Unknowns:
         """v of the family's distribution of heads, in its standard deviations, and the random change of the head."""
@@ -189,16 +205,22 @@ class Ridge(LowRankHeads):
         posterior = learner.posterior(support)
         deviation = posterior.width[0].sqrt()
         centre, basis = learner.columns(learner.mean), learner.prior_factor @ learner.spread
-        value = posterior.mean[0]
+        value, inside = posterior.mean[0].split([learner.rank, learner.net.latents])
+        latents = None
+        if learner.net.latents:
+            u = inside[:, 0] / deviation
+            latents = Latents(learner.latent_mean, deviation * learner.latent_spread, u)
         # The misfit is a part of the field over the whole domain.
-        rows = head_rows(learner.net, learner.net.domain.sobol(_STATES)[None])[0]
+        states = learner.net.domain.sobol(_STATES)[None]
+        z = {} if latents is None else {"latents": latents.at(latents.value)[None]}
+        rows = head_rows(learner.net, learner.net.beside(states, z))[0]
         size = (rows @ (centre + basis @ value)).square().mean().sqrt().clamp(*_SIZES)
         change = size * learner.misfit_factor[:, learner.misfit_factor.square().sum(0) > 0]
         basis, value = basis * deviation, value / deviation
         if (rows @ change).square().sum(-1).mean().sqrt() > _MATTERS:
             basis = torch.cat([basis, change], dim=1)
             value = torch.cat([value, value.new_zeros(change.shape[1], value.shape[1])])
-        return Unknowns(centre, basis, value)
+        return Unknowns(centre, basis, value, latents)
 
     def sample_tasks(self, support: Points, count: int, seed: int = 0) -> Iterator[AdaptedSystems]:
         """Draws systems from the posterior of each of many tasks."""
@@ -206,21 +228,19 @@ class Ridge(LowRankHeads):
         support, scale = self.in_units(support)
         generator = torch.Generator(support.x.device).manual_seed(seed)
         with torch.no_grad():
+            if learner.net.latents:
+                for task in range(len(scale)):
+                    u, widths, _, _ = learner.drawn(learner.answers(support[task : task + 1]), count, generator)
+                    own = learner.sampled_weights(u[None], widths[None], generator)
+                    yield AdaptedSystems(
+                        learner.net, {name: value[0] for name, value in own.items()}, scale[task].expand(count)
+                    )
+                return
             u, widths, _ = learner.posterior(support).sample(count, generator)
-            columns = learner.sampled_columns(u, widths, generator)
-        for task in range(len(columns)):
-            yield AdaptedSystems(learner.net, head_weights(learner.net, columns[task]), scale[task].expand(count))
-
-    def sampled_columns(
-        self,
-        u: Float[Tensor, "tasks samples rank outputs"],
-        widths: Float[Tensor, "tasks samples"],
-        generator: torch.Generator,
-    ) -> Float[Tensor, "tasks samples features outputs"]:
-        """Heads from samples of u, each with a random change as large as the misfit of the family."""
-        columns = self.columns(self.mean + self.spread @ u)
-        unit = torch.randn(*columns.shape, dtype=columns.dtype, device=columns.device, generator=generator)
-        return columns + widths.sqrt()[..., None, None] * (self.misfit_factor @ unit)
+            drawn = learner.sampled_weights(u, widths, generator)
+        for task in range(len(u)):
+            own = {name: value[task] for name, value in drawn.items()}
+            yield AdaptedSystems(learner.net, own, scale[task].expand(count))
 
     def adapt_forced(
         self,
@@ -244,46 +264,29 @@ class Ridge(LowRankHeads):
             return terms.columns(scale * v[0])[None] / scale
 
         with torch.no_grad():
-            posterior = learner.posterior(support, acting if count else None)
+            answers = learner.answers(support, acting if count else None)
+            posterior = answers[0][0]
             d = posterior.free(posterior.mean) if count else scale.new_zeros(1, 0)
             friction = d[0, : len(terms.kinds)]
             if (friction < 0).any():
                 fewer = terms.without(terms.kinds[int(friction.argmin())])
                 return self.adapt_forced(points, fewer, signal, steps, samples, seed)
-            head = learner.columns(learner.mean + learner.spread @ posterior.mean)
-            adapted = AdaptedSystems(learner.net, head_weights(learner.net, head), scale, terms.forces(d, n, signal))
+            own = learner.weights(posterior.mean)
+            adapted = AdaptedSystems(learner.net, own, scale, terms.forces(d, n, signal))
             size = terms.columns(points.dxdt[:, :n].double()).square().mean((0, 1)).sqrt()
             ranges = points.dxdt[:, n:].double().square().mean().sqrt() / size.clamp_min(_TINY)
             evidence = posterior.log_evidence(ranges[None] if count else None).item()
+            shares = tuple(share for _, share in answers)
             if not samples:
-                return Forced(adapted, None, evidence)
+                return Forced(adapted, None, evidence, shares)
             generator = torch.Generator(support.x.device).manual_seed(seed)
-            u, widths, noise = posterior.sample(samples, generator)
-            drawn = posterior.sample_free(u, noise, generator)[0] if count else u.new_zeros(samples, 0)
+            u, widths, _, drawn = learner.drawn(answers, samples, generator)
+            drawn = u.new_zeros(samples, 0) if drawn is None else drawn
             # By experience: of 536 springs and Duffing oscillators with 50 noisy points, 92.9 % had the true one
             # within 1.96 standard deviations without this factor.
             drawn = d + (1 + _WIDENED / points.x[:, :n].numel()) * (drawn - d)
             drawn[:, : len(terms.kinds)] = drawn[:, : len(terms.kinds)].abs()  # takes energy out
-            columns = learner.sampled_columns(u, widths, generator)[0]
+            own = {name: value[0] for name, value in learner.sampled_weights(u[None], widths[None], generator).items()}
         forces = terms.forces(drawn, n, signal)
-        sampled = AdaptedSystems(learner.net, head_weights(learner.net, columns), scale.expand(samples), forces)
-        return Forced(adapted, sampled, evidence)
-
-
-def _with_forces(
-    rates: Float[Tensor, "tasks points state"],
-    jacobian: Float[Tensor, "tasks points state state"],
-    forces: Acting,
-    d: Float[Tensor, "tasks terms"],
-) -> tuple[Float[Tensor, "tasks points state"], Float[Tensor, "tasks points state state"]]:
-    """A conservative field and its Jacobian, with what forces add to them: each depends on its own velocity alone."""
-    v, _ = rates.chunk(2, dim=-1)
-    own, by_v = jacobian.chunk(2, dim=-2)
-    acting = lambda v: (forces(v) @ d[:, None, :, None])[..., 0]  # noqa: E731
-    with torch.enable_grad():  # not torch.func.jvp, which imports PyTorch's compiler: seconds
-        v = v.detach().requires_grad_()
-        added = acting(v)
-        (slope,) = torch.autograd.grad(added.sum() + 0 * v.sum(), v)  # inputs do not depend on it
-    added = added.detach()
-    rates = rates + torch.cat([torch.zeros_like(added), added], dim=-1)
-    return rates, torch.cat([own, by_v + slope.unsqueeze(-1) * own], dim=-2)
+        sampled = AdaptedSystems(learner.net, own, scale.expand(samples), forces)
+        return Forced(adapted, sampled, evidence, shares)

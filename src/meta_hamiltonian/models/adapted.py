@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from meta_hamiltonian.dynamics import Field, Forces, Orbits, integrate, solve
+from meta_hamiltonian.dynamics import Domain, Field, Forces, Orbits, integrate, solve
 from meta_hamiltonian.models.network import FieldNetwork
 
 # Points an axis that locate the lowest energy, before it is polished.
@@ -57,6 +57,13 @@ class AdaptedSystems:
         own = {name: value[task, None] for name, value in self.parameters.items()}
         forces = None if self.forces is None else self.forces[task]
         return Adapted(AdaptedSystems(self.net, own, self.scale[task, None], forces))
+
+    @property
+    def domain(self) -> Domain:
+        """Where the states of all of them live; of one system, less the surroundings of singularities that it has by
+        itself."""
+        latents = self.parameters.get("latents")
+        return self.net.domain if latents is None or len(latents) > 1 else self.net.domain_of(latents[0])
 
     def to(self, device: torch.device | str) -> "AdaptedSystems":
         """The same on another device."""
@@ -143,7 +150,7 @@ class AdaptedSystems:
 
         **Arguments:** `law`: gives the fields at the states, and times, of some of the orbits, by their rows.
         """
-        domain = self.net.domain
+        domain = self.domain
         outside = functools.partial(domain.outside, reach=REACH)
         if self.forces is None or self.forces.signal is None:
 
@@ -197,6 +204,11 @@ class Adapted:
     def has_energy(self) -> bool:
         """Whether the network has an energy, so that `energy` does."""
         return self.systems.net.has_energy
+
+    @property
+    def domain(self) -> Domain:
+        """Where its states live."""
+        return self.systems.domain
 
     @property
     def parameters(self) -> Mapping[str, Tensor]:
@@ -259,7 +271,7 @@ class Adapted:
     @functools.cached_property
     def lowest_energy(self) -> Float[Tensor, ""]:
         """The smallest network output in the domain, scaled: the lowest of many points, polished with L-BFGS-B."""
-        domain = self.systems.net.domain
+        domain = self.domain
         grid = domain.grid(_PER_AXIS).to(self.systems.scale.device)
         values = self._energy(grid)
 

@@ -47,6 +47,8 @@ class DissipativeNetwork(HamiltonianNetwork):
         separately. 2022. arXiv:2201.10085.
     """
 
+    takes_latents = False
+
     def __init__(
         self,
         state_dim: int = 2,

@@ -1,7 +1,7 @@
 """The Hamiltonian neural network."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -13,7 +13,7 @@ from meta_hamiltonian.config import check_arguments
 from meta_hamiltonian.dynamics import Domain, hamiltonian_field
 from meta_hamiltonian.models.activations import ACTIVATIONS
 from meta_hamiltonian.models.body import hidden_layers
-from meta_hamiltonian.models.inputs import Inputs
+from meta_hamiltonian.models.inputs import Inputs, widen
 from meta_hamiltonian.models.network import FieldNetwork
 from meta_hamiltonian.systems import Resistance
 
@@ -33,6 +33,7 @@ class HamiltonianNetwork(FieldNetwork):
     """
 
     has_energy = True
+    takes_latents = True
 
     def __init__(
         self,
@@ -90,6 +91,7 @@ class HamiltonianNetwork(FieldNetwork):
     ) -> Float[Tensor, "*batch"]:
         """The learned energies of many tasks; arguments as for `field_with`."""
         layers, head = self.layers(parameters)
+        x = self.beside(x, parameters)
         hidden, _ = self._forward(layers, self._rows(x))
         energy = (hidden * head).sum(-1)
         return energy.reshape(*x.shape[:-1], self.inputs.windows).sum(-1)
@@ -99,17 +101,45 @@ class HamiltonianNetwork(FieldNetwork):
     ) -> Float[Tensor, "*batch state"]:
         """Equation (1) for many tasks, with ∇ₓH_θ carried back through the transposed layers."""
         layers, head = self.layers(parameters)
-        _, slopes = self._forward(layers, self._rows(x))
+        inputs = self.beside(x, parameters)
+        _, slopes = self._forward(layers, self._rows(inputs))
         gradient = head * slopes[-1]  # ∂H/∂a of the last hidden layer, carried back through the transposed layers
         for (weight, _), slope in zip(layers[:0:-1], slopes[-2::-1], strict=True):
             gradient = (gradient @ weight) * slope
         gradient = gradient @ layers[0][0]
         if self.inputs.scaled:
             return hamiltonian_field(gradient.reshape(x.shape) / self.state_box)
-        rows = self.inputs.slopes(x) @ gradient.reshape(*x.shape[:-1], self.inputs.windows, -1, 1)
+        rows = self.inputs.slopes(inputs) @ gradient.reshape(*x.shape[:-1], self.inputs.windows, -1, 1)
         return hamiltonian_field(self.inputs.gathered(rows)[..., 0])
 
-    def field_features(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch state width"]:
+    @property
+    def latents(self) -> int:
+        """How many numbers beside the state the features depend on."""
+        return self.inputs.latents
+
+    def rescale_latents(self, mean: Float[Tensor, " latents"], scale: Float[Tensor, " latents"]) -> None:
+        """Puts mean + scale z in the place of z, in the weights of the first layer."""
+        self.inputs.rescale_latents(cast(nn.Linear, self.body[0]), mean, scale)
+
+    def domain_of(self, z: Float[Tensor, " latents"]) -> Domain:
+        """The domain without the surroundings of the singularities of a member with these latents."""
+        return self.inputs.domain_of(z)
+
+    def set_latents(self, count: int) -> None:
+        """Gives the first layer so many latents."""
+        if not self.takes_latents:
+            return super().set_latents(count)
+        kept, before = self.inputs.size - self.inputs.added, self.inputs.added
+        self.inputs.set_latents(count)
+        self.has_layers = self.inputs.scaled
+        widen(cast(nn.Linear, self.body[0]), kept, before, self.inputs.added)
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        if self.takes_latents:
+            self.set_latents(self.inputs.latents_of(state_dict.get(f"{prefix}body.0.weight")))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def field_features(self, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch state width"]:
         """A(x) = Ω (∂φ/∂x)ᵀ, so that the field is A(x) w: linear in the head."""
         layers, _ = self.layers(dict(self.named_parameters()))
         _, slopes = self._forward(layers, self.inputs(x))
@@ -120,13 +150,55 @@ class HamiltonianNetwork(FieldNetwork):
             tangents = (tangents @ weight.mT) * slope.unsqueeze(-2)
         return hamiltonian_field(self.inputs.gathered(tangents).mT).mT
 
+    def latent_slopes(
+        self, parameters: Mapping[str, Tensor], x: Float[Tensor, "tasks points state"]
+    ) -> Float[Tensor, "tasks points state latents"]:
+        """∂f/∂z of many tasks: the rates along z of ∂H/∂u, carried forward and back through the layers."""
+        layers, head = self.layers(parameters)
+        x = self.beside(x, parameters)
+        u = self.inputs(x)
+        head = head if head.dim() == 1 else head[:, None]
+        hidden, firsts, seconds = u, [], []
+        for weight, bias in layers:
+            value, first, second, _ = self.activation.derivatives(F.linear(hidden, weight, bias))
+            hidden = value
+            firsts.append(first)
+            seconds.append(second)
+
+        def back(last: Tensor) -> list[Tensor]:
+            """∂H/∂h of every layer."""
+            each = [last]
+            for (weight, _), first in zip(layers[:0:-1], firsts[:0:-1], strict=True):
+                each.append((each[-1] * first) @ weight)
+            return each[::-1]
+
+        of_hidden = back(head.expand_as(hidden))
+        gradient = (of_hidden[0] * firsts[0]) @ layers[0][0]
+        moved, mixed = self.inputs.by_latents(x, gradient)
+        columns = []
+        for along in moved.unbind(-1):
+            rates = []  # of a at every layer
+            for (weight, _), first in zip(layers, firsts, strict=True):
+                rates.append(along @ weight.mT)
+                along = first * rates[-1]
+            of_rate = torch.zeros_like(hidden)
+            for i in range(len(layers) - 1, -1, -1):
+                of_rate = (of_rate * firsts[i] + of_hidden[i] * seconds[i] * rates[i]) @ layers[i][0]
+            columns.append(of_rate)
+        rows = self.inputs.slopes(x) @ torch.stack(columns, dim=-1) + mixed
+        return hamiltonian_field(self.inputs.gathered(rows).mT).mT
+
     def features_and_jacobian(
-        self, x: Float[Tensor, "points state"], head: Float[Tensor, "features outputs"]
+        self,
+        x: Float[Tensor, "points state"],
+        head: Float[Tensor, "features outputs"],
+        z: Float[Tensor, " latents"] | None = None,
     ) -> tuple[Float[Tensor, "points state width"], Float[Tensor, "points state state"]]:
         """A(x), and Ω ∇²H(x), written out where there is one hidden layer and one window."""
         if len(self.body) > 1 or len(head) != self.body[-1].out_features or self.inputs.windows > 1:
-            return super().features_and_jacobian(x, head)
+            return super().features_and_jacobian(x, head, z)
         with torch.no_grad():
+            x = self.beside(x, {} if z is None else {"latents": z})
             ((weight, bias),), _ = self.layers(dict(self.named_parameters()))
             _, first, second, _ = self.activation.derivatives(F.linear(self.inputs(x)[..., 0, :], weight, bias))
             inner = self.inputs.slopes(x)[..., 0, :, :] @ weight.mT
@@ -139,7 +211,7 @@ class HamiltonianNetwork(FieldNetwork):
             return features, hamiltonian_field(hessian.mT).mT
 
     def body_jacobian(
-        self, x: Float[Tensor, "points state"], columns: Float[Tensor, "points features outputs"]
+        self, x: Float[Tensor, "points inputs"], columns: Float[Tensor, "points features outputs"]
     ) -> Float[Tensor, "points state weights"]:
         """∂f/∂θ of the body, written out layer by layer.
 

@@ -1,5 +1,6 @@
 """What the body of a network is given of a state."""
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Callable
@@ -9,7 +10,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from meta_hamiltonian.config import check_arguments
-from meta_hamiltonian.dynamics import Domain, Exclusion
+from meta_hamiltonian.dynamics import Domain, Exclusion, Singularity
+
+# The logarithm of the distance to a singularity whose place is not known is rounded off at this part of its radius: on
+# the way to its place, states may come as near to it as they like.
+_ROUNDED = 0.5
 
 
 class Inputs(nn.Module):
@@ -26,10 +31,16 @@ class Inputs(nn.Module):
         each particle i, and the energy is the sum over these windows. Shared by all, the body costs the same whatever
         their number, and the energy is the same after a translation and after a reflection of the ring.
 
+    A law may have unknowns that no linear head can follow. A member then has numbers of its own beside the state, its
+    latents z, and u(x; z) has two kinds of entries more: the logarithm of the distance to each singularity of the
+    domain whose place differs from member to member, the first latents being its place; and z itself. Such states are
+    given as (x, z), `[..., 2n + latents]`.
+
     - `windows`: how many the body is evaluated on for each state; 1 without a lattice.
     - `size`: numbers in each of them.
     - `lengths`, `momenta`: which of these are coordinates in units of the box, and which of those are momenta.
     - `scaled`: whether u is nothing but the coordinates in units of the box.
+    - `latents`, `added`: how many latents there are, and how many entries of u they bring, the last ones.
     """
 
     half_widths: Tensor
@@ -61,16 +72,51 @@ class Inputs(nn.Module):
         self._angles, self._lengths = angles, lengths
         self._scales = [(coordinates[i].low, coordinates[i].high) for i in lengths]
         self._exclusions = list(domain.exclusions) if natural and self._chosen is None else []
-        self._balls = [_ends(domain, exclusion) for exclusion in self._exclusions]
+        self._singularities = list(domain.singularities) if natural and self._chosen is None else []
+        self._domain = domain
         self.lengths = list(range(len(lengths)))
         first_momentum = len(coordinates) // 2 if self._chosen is None else 2
         self.momenta = [place for place, i in enumerate(lengths) if i >= first_momentum]
         self._harmonics = _harmonics(len(angles))
-        self.size = len(lengths) + 2 * len(self._harmonics) + len(self._exclusions)
-        self.scaled = not angles and not self._exclusions and self._chosen is None
         self._state_dim = domain.state_dim
         self._local_dim = len(coordinates)
+        self.latents = 0
         self._set_constants(torch.get_default_dtype(), None)
+
+    @property
+    def places(self) -> int:
+        """How many numbers tell where the singularities are whose places differ from member to member."""
+        return sum(len(singularity.centre) for singularity in self._singularities)
+
+    @property
+    def _balls(self) -> list[Exclusion | Singularity]:
+        return [*self._exclusions, *(self._singularities if self.latents else [])]
+
+    @property
+    def added(self) -> int:
+        """Entries of u that there are because of latents."""
+        return len(self._singularities) + self.latents if self.latents else 0
+
+    @property
+    def size(self) -> int:
+        """Numbers in each window."""
+        return len(self._lengths) + 2 * len(self._harmonics) + len(self._exclusions) + self.added
+
+    @property
+    def scaled(self) -> bool:
+        """Whether u is nothing but the coordinates in units of the box."""
+        return not self._angles and not self._balls and self._chosen is None and not self.latents
+
+    def latents_of(self, weight: Float[Tensor, "width inputs"] | None) -> int:
+        """How many latents a first layer with these weights has: as many as now, unless it has other inputs."""
+        if weight is None or weight.shape[1] == self.size:
+            return self.latents
+        return max(0, weight.shape[1] - (self.size - self.added) - len(self._singularities))
+
+    def set_latents(self, count: int) -> None:
+        """Gives members so many latents."""
+        self.latents = count
+        self._set_constants(self.half_widths.dtype, self.half_widths.device)
 
     def _set_constants(self, dtype: torch.dtype, device: torch.device | None) -> None:
         def constant(name: str, values: object) -> None:
@@ -87,10 +133,20 @@ class Inputs(nn.Module):
         self.register_buffer("of_angles", torch.tensor(self._angles, dtype=torch.long).to(device), persistent=False)
         if self._angles:
             constant("harmonics", self._harmonics)
-        for i, (exclusion, (low, high)) in enumerate(zip(self._exclusions, self._balls, strict=True)):
-            constant(f"matrix_{i}", exclusion.matrix)
-            constant(f"ball_{i}", exclusion.centre)
-            constant(f"ends_{i}", (low, high))
+        moved = 0
+        for i, ball in enumerate(self._balls):
+            constant(f"matrix_{i}", ball.matrix)
+            constant(f"ball_{i}", ball.centre)
+            constant(f"ends_{i}", _ends(self._domain, ball))
+            constant(f"rounded_{i}", (_ROUNDED * ball.radius) ** 2 if isinstance(ball, Singularity) else 0.0)
+            if self.latents:  # where the latents put its centre: a uniform place has this standard deviation
+                shift = torch.zeros(len(ball.centre), self.latents, dtype=dtype, device=device)
+                if isinstance(ball, Singularity):
+                    for row, reach in enumerate(ball.reach):
+                        if moved < self.latents:
+                            shift[row, moved] = reach / math.sqrt(3)
+                        moved += 1
+                self.register_buffer(f"shift_{i}", shift, persistent=False)
         if self._chosen is not None:
             self.register_buffer("chosen", self._chosen.to(device), persistent=False)
 
@@ -100,23 +156,55 @@ class Inputs(nn.Module):
         self._set_constants(self.half_widths.dtype, self.half_widths.device)
         return self
 
+    @torch.no_grad()
+    def rescale_latents(
+        self, layer: nn.Linear, mean: Float[Tensor, " latents"], scale: Float[Tensor, " latents"]
+    ) -> None:
+        """Puts mean + scale z in the place of z in a first layer; latents that are places stay what they are."""
+        own = torch.arange(self.latents, device=mean.device) >= self.places
+        weight = layer.weight[:, layer.in_features - self.latents :]
+        layer.bias.add_(weight @ torch.where(own, mean, 0.0))
+        weight.mul_(torch.where(own, scale, 1.0))
+
+    def domain_of(self, z: Float[Tensor, " latents"]) -> Domain:
+        """The domain without the surroundings of the singularities of a member with these latents.
+
+        Where there are fewer latents than a place needs, it is not known.
+        """
+        if not self.latents or self.latents < self.places:
+            return self._domain
+        found, first = list(self._domain.exclusions), 0
+        for one in self._singularities:
+            moves = [
+                reach / math.sqrt(3) * u
+                for reach, u in zip(one.reach, z[first : first + len(one.reach)].tolist(), strict=True)
+            ]
+            place = tuple(centre + move for centre, move in zip(one.centre, moves, strict=True))
+            found.append(Exclusion(one.matrix, place, one.radius))
+            first += len(one.centre)
+        return dataclasses.replace(self._domain, exclusions=tuple(found), singularities=())
+
     def forward(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch windows size"]:
         """u(x), a row for each window."""
         if self.scaled:
             return ((x - self.centre) / self.half_widths).unsqueeze(-2)
+        x, z = self._parts(x)
         local = self._local(x)
         parts = [(local[..., self.of_lengths] - self.centre) / self.half_widths]
         if self._angles:
             angles = local[..., self.of_angles] @ self.harmonics.mT
             parts += [angles.cos(), angles.sin()]
-        for i in range(len(self._exclusions)):
-            away, (low, high) = self._away(i, local), self.get_buffer(f"ends_{i}").unbind()
-            logarithm = away.square().sum(-1, keepdim=True).log() / 2
-            parts.append((2 * logarithm - low - high) / (high - low))
+        for i in range(len(self._balls)):
+            _, square = self._away(i, local, z)
+            low, high = self.get_buffer(f"ends_{i}").unbind()
+            parts.append((square.unsqueeze(-1).log() - low - high) / (high - low))
+        if z is not None:
+            parts.append(z.unsqueeze(-2).expand(*local.shape[:-1], self.latents))
         return torch.cat(parts, dim=-1)
 
     def slopes(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch windows local size"]:
         """∂u/∂x of each window, for the coordinates that it sees."""
+        x, z = self._parts(x)
         local = self._local(x)
         # The slopes of coordinates that are given as they are; a copy, under vmap too.
         slopes = self.straight + local.new_zeros(*local.shape, self.size)
@@ -125,10 +213,10 @@ class Inputs(nn.Module):
             angles = (local[..., self.of_angles] @ self.harmonics.mT).unsqueeze(-2)
             bent = torch.cat([-angles.sin() * self.harmonics.mT, angles.cos() * self.harmonics.mT], dim=-1)
             slopes[..., self.of_angles, m : m + 2 * k] = bent
-        for i in range(len(self._exclusions)):
-            away, (low, high) = self._away(i, local), self.get_buffer(f"ends_{i}").unbind()
-            along = away @ self.get_buffer(f"matrix_{i}") / away.square().sum(-1, keepdim=True)
-            slopes[..., m + 2 * k + i] = 2 * along / (high - low)
+        for i in range(len(self._balls)):
+            away, square = self._away(i, local, z)
+            low, high = self.get_buffer(f"ends_{i}").unbind()
+            slopes[..., m + 2 * k + i] = 2 * away @ self.get_buffer(f"matrix_{i}") / square[..., None] / (high - low)
         return slopes
 
     def gathered(self, rows: Float[Tensor, "*batch windows local columns"]) -> Float[Tensor, "*batch state columns"]:
@@ -150,6 +238,7 @@ class Inputs(nn.Module):
         self, x: Float[Tensor, "*batch state"], gradient: Float[Tensor, "*batch windows size"]
     ) -> Float[Tensor, "*batch windows local local"]:
         """Σ gᵢ ∂²uᵢ/∂x² of each window, for the coordinates that it sees."""
+        x, z = self._parts(x)
         local = self._local(x)
         m, k = len(self._lengths), len(self._harmonics)
         curvature = local.new_zeros(*local.shape, local.shape[-1])
@@ -159,21 +248,54 @@ class Inputs(nn.Module):
             own = self.harmonics.mT @ (bent.unsqueeze(-1) * self.harmonics)
             places = self.of_angles
             curvature[..., places[:, None], places] = own
-        for i in range(len(self._exclusions)):
+        for i in range(len(self._balls)):
             matrix, (low, high) = self.get_buffer(f"matrix_{i}"), self.get_buffer(f"ends_{i}").unbind()
-            away = self._away(i, local)
-            square = away.square().sum(-1)[..., None, None]
+            away, square = self._away(i, local, z)
+            square = square[..., None, None]
             along = (away @ matrix).unsqueeze(-1) / square
             own = 2 * gradient[..., m + 2 * k + i, None, None] / (high - low)
             curvature = curvature + own * (matrix.mT @ matrix / square - 2 * along @ along.mT)
         return curvature
 
+    def by_latents(
+        self, x: Float[Tensor, "*batch inputs"], gradient: Float[Tensor, "*batch windows size"]
+    ) -> tuple[Float[Tensor, "*batch windows size latents"], Float[Tensor, "*batch windows local latents"]]:
+        """∂u/∂z, and Σ gᵢ ∂²uᵢ/∂x∂z for the coordinates that each window sees."""
+        x, z = self._parts(x)
+        assert z is not None
+        local = self._local(x)
+        place = len(self._lengths) + 2 * len(self._harmonics)
+        moved = local.new_zeros(*local.shape[:-1], self.size, self.latents)
+        moved[..., -self.latents :, :] = torch.eye(self.latents, dtype=x.dtype, device=x.device)
+        mixed = local.new_zeros(*local.shape, self.latents)
+        for i in range(len(self._balls)):
+            matrix, shift = self.get_buffer(f"matrix_{i}"), self.get_buffer(f"shift_{i}")
+            low, high = self.get_buffer(f"ends_{i}").unbind()
+            away, square = self._away(i, local, z)
+            of_z, of_x = away @ shift, (away @ matrix).unsqueeze(-1)
+            moved[..., place + i, :] = -2 * of_z / square.unsqueeze(-1) / (high - low)
+            square = square[..., None, None]
+            own = 2 * gradient[..., place + i, None, None] / (high - low)
+            mixed = mixed - own * (matrix.mT @ shift / square - 2 * of_x * of_z.unsqueeze(-2) / square**2)
+        return moved, mixed
+
     def _local(self, x: Tensor) -> Tensor:
         return x.unsqueeze(-2) if self._chosen is None else x[..., self.chosen]
 
-    def _away(self, i: int, x: Tensor) -> Tensor:
-        """From the centre of an exclusion."""
-        return x @ self.get_buffer(f"matrix_{i}").mT - self.get_buffer(f"ball_{i}")
+    def _parts(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The states, and the latents beside them."""
+        if x.shape[-1] != self._state_dim + self.latents:
+            raise ValueError(
+                f"expected states of {self._state_dim} numbers and {self.latents} latents, got {x.shape[-1]} numbers"
+            )
+        return (x[..., : self._state_dim], x[..., self._state_dim :]) if self.latents else (x, None)
+
+    def _away(self, i: int, x: Tensor, z: Tensor | None) -> tuple[Tensor, Tensor]:
+        """From the centre of a ball, and the square of the distance."""
+        away = x @ self.get_buffer(f"matrix_{i}").mT - self.get_buffer(f"ball_{i}")
+        if z is not None:
+            away = away - (z @ self.get_buffer(f"shift_{i}").mT).unsqueeze(-2)
+        return away, away.square().sum(-1) + self.get_buffer(f"rounded_{i}")
 
 
 def _harmonics(angles: int) -> list[list[float]]:
@@ -184,11 +306,30 @@ def _harmonics(angles: int) -> list[list[float]]:
     return [k.tolist() for k in (*alone, *together)]
 
 
-def _ends(domain: Domain, exclusion: Exclusion) -> tuple[float, float]:
-    """The logarithms of the smallest distance from the centre of an exclusion in the domain, and of the largest."""
+def _ends(domain: Domain, ball: Exclusion | Singularity) -> tuple[float, float]:
+    """The logarithms of the smallest distance from the centre of a ball in the domain, and of the largest."""
+    moves = ball.reach if isinstance(ball, Singularity) else (0.0,) * len(ball.centre)
     reach = [
         sum(abs(m) * h for m, h in zip(row, domain.half_widths, strict=True))
         + abs(c - sum(m * z for m, z in zip(row, domain.centre, strict=True)))
-        for row, c in zip(exclusion.matrix, exclusion.centre, strict=True)
+        + move
+        for row, c, move in zip(ball.matrix, ball.centre, moves, strict=True)
     ]
-    return math.log(exclusion.radius), math.log(max(math.hypot(*reach), 2 * exclusion.radius))
+    return math.log(ball.radius), math.log(max(math.hypot(*reach), 2 * ball.radius))
+
+
+@torch.no_grad()
+def widen(layer: nn.Linear, kept: int, before: int, added: int) -> None:
+    """Gives a first layer other numbers of inputs from latents, in place: an optimizer goes on with the same parameter.
+
+    **Arguments:**
+
+    - `kept`: inputs that are no latents' and stay.
+    - `before`, `added`: those of latents that there were, and that there will be; new ones get random weights, as
+        PyTorch's linear layers have them.
+    """
+    weight = layer.weight
+    more = torch.empty(len(weight), max(0, added - before), dtype=weight.dtype, device=weight.device)
+    bound = 1 / math.sqrt(kept + added)
+    layer.weight.data = torch.cat([weight[:, : kept + min(before, added)], more.uniform_(-bound, bound)], dim=1)
+    layer.in_features = kept + added

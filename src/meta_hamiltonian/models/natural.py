@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -11,7 +12,7 @@ from meta_hamiltonian.basics.registry import register
 from meta_hamiltonian.config import check_arguments
 from meta_hamiltonian.dynamics import Domain, hamiltonian_field
 from meta_hamiltonian.models.activations import ACTIVATIONS
-from meta_hamiltonian.models.inputs import Inputs
+from meta_hamiltonian.models.inputs import Inputs, widen
 from meta_hamiltonian.models.network import FieldNetwork
 
 # The first weights and phases are so many times those of PyTorch's linear layers: with these a tanh is almost linear
@@ -41,6 +42,7 @@ class NaturalNetwork(FieldNetwork):
     """
 
     has_energy = True
+    takes_latents = True
 
     def __init__(self, state_dim: int = 2, width: int = 48, domain: Domain | None = None, inputs: str = "natural"):
         """**Arguments:**
@@ -55,16 +57,15 @@ class NaturalNetwork(FieldNetwork):
         self.activation = ACTIVATIONS["tanh"]
         self.inputs = Inputs(self.domain, inputs)
         size, momenta = self.inputs.size, self.inputs.momenta
-        positions = [i for i in range(size) if i not in momenta]
         pairs = list(itertools.combinations_with_replacement(range(len(momenta)), 2))
         few = len(momenta) <= _FEW_MOMENTA
         factors = [(), *((i,) for i in range(len(momenta))), *pairs] if few else [()]
-        lengths = self.inputs.lengths
-        products = list(itertools.combinations_with_replacement(lengths, 2))
+        products = list(itertools.combinations_with_replacement(self.inputs.lengths, 2))
         if len(products) > _MOST_PRODUCTS:
-            products = [(i, i) for i in lengths]
+            products = [(i, i) for i in self.inputs.lengths]
+        self._products = products
         self.body = nn.Linear(size, max(1, width // 2))
-        self.coefficients = nn.Linear(len(positions), max(1, width // 3))
+        self.coefficients = nn.Linear(size - len(momenta), max(1, width // 3))
         with torch.no_grad():
             for value in (*self.body.parameters(), *self.coefficients.parameters()):
                 value *= _BENT
@@ -86,21 +87,55 @@ class NaturalNetwork(FieldNetwork):
         self.momenta: Tensor
         self.positions: Tensor
         self.places: Tensor
-        # Buffers, since an index that is a list is sent to the device each time; the places are those of all inputs
-        # among the positions and then the momenta.
-        order = [*positions, *momenta]
-        self.register_buffer("momenta", torch.tensor(momenta), persistent=False)
-        self.register_buffer("positions", torch.tensor(positions), persistent=False)
-        self.register_buffer("places", torch.tensor([order.index(i) for i in range(size)]), persistent=False)
         self.register_buffer("constant", torch.tensor([float(not f) for f in factors]), persistent=False)
         self.register_buffer("linear", linear, persistent=False)
         self.register_buffer("bilinear", bilinear, persistent=False)
-        # The products uᵢ uⱼ: which they are, and the matrix of second derivatives of each in a row.
+        self.register_buffer("momenta", torch.tensor(momenta), persistent=False)
         first, second = map(list, zip(*products, strict=True))
-        outer = torch.eye(size)[first, :, None] * torch.eye(size)[second, None, :]
         self.register_buffer("first", torch.tensor(first), persistent=False)
         self.register_buffer("second", torch.tensor(second), persistent=False)
-        self.register_buffer("pairs", (outer + outer.mT).flatten(1), persistent=False)
+        self._set_places()
+
+    def _set_places(self) -> None:
+        """The places of positions, and of products, among the inputs."""
+        size, momenta, like = self.inputs.size, self.inputs.momenta, self.constant
+        positions = [i for i in range(size) if i not in momenta]
+        # Buffers, since an index that is a list is sent to the device each time; the places are those of all inputs
+        # among the positions and then the momenta.
+        order = [*positions, *momenta]
+        places = torch.tensor([order.index(i) for i in range(size)])
+        self.register_buffer("positions", torch.tensor(positions, device=like.device), persistent=False)
+        self.register_buffer("places", places.to(like.device), persistent=False)
+        # The products uᵢ uⱼ: the matrix of second derivatives of each in a row.
+        first, second = map(list, zip(*self._products, strict=True))
+        outer = torch.eye(size)[first, :, None] * torch.eye(size)[second, None, :]
+        self.register_buffer("pairs", (outer + outer.mT).flatten(1).to(like), persistent=False)
+
+    @property
+    def latents(self) -> int:
+        """How many numbers beside the state the features depend on."""
+        return self.inputs.latents
+
+    def rescale_latents(self, mean: Float[Tensor, " latents"], scale: Float[Tensor, " latents"]) -> None:
+        """Puts mean + scale z in the place of z, in the weights of both kinds of units."""
+        for layer in (self.body, self.coefficients):
+            self.inputs.rescale_latents(layer, mean, scale)
+
+    def domain_of(self, z: Float[Tensor, " latents"]) -> Domain:
+        """The domain without the surroundings of the singularities of a member with these latents."""
+        return self.inputs.domain_of(z)
+
+    def set_latents(self, count: int) -> None:
+        """Gives both kinds of units so many latents; a unit of the positions takes them for positions."""
+        kept, before = self.inputs.size - self.inputs.added, self.inputs.added
+        self.inputs.set_latents(count)
+        for layer, others in ((self.body, 0), (self.coefficients, len(self.inputs.momenta))):
+            widen(layer, kept - others, before, self.inputs.added)
+        self._set_places()
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        self.set_latents(self.inputs.latents_of(state_dict.get(f"{prefix}body.weight")))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     @property
     def plain_features(self) -> Bool[Tensor, " features"]:
@@ -132,28 +167,28 @@ class NaturalNetwork(FieldNetwork):
 
     def forward(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch"]:
         """The learned energy H_θ(x), known up to a constant."""
-        return self._energy(x, self.head.weight[0])
+        return self._energy(self.beside(x, {}), self.head.weight[0])
 
     def energy_with(
         self, parameters: Mapping[str, Tensor], x: Float[Tensor, "*batch state"]
     ) -> Float[Tensor, "*batch"]:
         """The learned energies of many tasks, each with its own head; arguments as for `field_with`."""
         self._check_head(parameters)
-        return self._energy(x, self._head(parameters))
+        return self._energy(self.beside(x, parameters), self._head(parameters))
 
     def field(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch state"]:
         """Equation (1), dx/dt = Ω ∇ₓH_θ(x)."""
-        return self._field(x, self.head.weight[0])
+        return self._field(self.beside(x, {}), self.head.weight[0])
 
     def field_with(
         self, parameters: Mapping[str, Tensor], x: Float[Tensor, "tasks points state"]
     ) -> Float[Tensor, "tasks points state"]:
         """Equation (1) for many tasks, each with its own head, or with other weights of its own."""
-        if set(parameters) <= {"head.weight"}:
-            return self._field(x, self._head(parameters))
+        if set(parameters) <= {"head.weight", "latents"}:
+            return self._field(self.beside(x, parameters), self._head(parameters))
         return super().field_with(parameters, x)
 
-    def field_features(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch state width"]:
+    def field_features(self, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch state width"]:
         """A(x) = Ω (∂φ/∂x)ᵀ, so that the field is A(x) w: linear in the head."""
         u, slopes = self.inputs(x), self.inputs.slopes(x)
         of_all = self.activation.derivatives(self.body(u))
@@ -166,7 +201,7 @@ class NaturalNetwork(FieldNetwork):
         parts = [
             (slopes @ self.body.weight.mT) * of_all[1].unsqueeze(-2),
             both.flatten(-2),
-            slopes,
+            slopes[..., : self._parts[2]],
             slopes[..., self.first] * u[..., None, self.second] + slopes[..., self.second] * u[..., None, self.first],
         ]
         return hamiltonian_field(self.inputs.gathered(torch.cat(parts, dim=-1)).mT).mT
@@ -177,28 +212,44 @@ class NaturalNetwork(FieldNetwork):
         """Ω ∇²H(x) of many tasks, each with its own head; written out window by window."""
         self._check_head(parameters)
         with torch.no_grad():
+            x = self.beside(x, parameters)
             u, slopes, head = self.inputs(x), self.inputs.slopes(x), self._head(parameters)
-            c_all, c_positions, _, c_products = head.split(self._parts, dim=-1)
-            _, _, bent, _ = self.activation.derivatives(self.body(u))
-            value, slope, curved, _ = self.activation.derivatives(self.coefficients(u.index_select(-1, self.positions)))
-            factors, rates = self._factors(u)
-            c = c_positions.unflatten(-1, (-1, factors.shape[-1]))
-            hessian = (self.body.weight.mT * (c_all * bent).unsqueeze(-2)) @ self.body.weight
-            inner = self.coefficients.weight
-            p, q = self.momenta, self.positions
-            own, of_factors = _times(factors, c.mT), _times(value, c)
-            qp = _times(inner.mT * slope.unsqueeze(-2), c) @ rates
-            hessian[..., q[:, None], q] += (inner.mT * (own * curved).unsqueeze(-2)) @ inner
-            hessian[..., q[:, None], p] += qp
-            hessian[..., p[:, None], q] += qp.mT
-            hessian[..., p[:, None], p] += (of_factors @ self.bilinear.flatten(1)).unflatten(-1, (len(p), len(p)))
-            hessian = slopes @ (hessian + self._quadratic(c_products)) @ slopes.mT
+            hessian = slopes @ self._hessian(u, head) @ slopes.mT
             if not self.inputs.scaled:
                 hessian = hessian + self.inputs.curvature(x, self._gradient(u, head))
             return hamiltonian_field(self.inputs.gathered_pairs(hessian).mT).mT
 
+    def latent_slopes(
+        self, parameters: Mapping[str, Tensor], x: Float[Tensor, "tasks points state"]
+    ) -> Float[Tensor, "tasks points state latents"]:
+        """∂f/∂z of many tasks, each with its own head; written out, and differentiable."""
+        self._check_head(parameters)
+        x = self.beside(x, parameters)
+        u, slopes, head = self.inputs(x), self.inputs.slopes(x), self._head(parameters)
+        moved, mixed = self.inputs.by_latents(x, self._gradient(u, head))
+        rows = slopes @ (self._hessian(u, head) @ moved) + mixed
+        return hamiltonian_field(self.inputs.gathered(rows).mT).mT
+
+    def _hessian(self, u: Tensor, head: Tensor) -> Tensor:
+        """∂²H/∂u² in each window."""
+        c_all, c_positions, _, c_products = head.split(self._parts, dim=-1)
+        _, _, bent, _ = self.activation.derivatives(self.body(u))
+        value, slope, curved, _ = self.activation.derivatives(self.coefficients(u.index_select(-1, self.positions)))
+        factors, rates = self._factors(u)
+        c = c_positions.unflatten(-1, (-1, factors.shape[-1]))
+        hessian = (self.body.weight.mT * (c_all * bent).unsqueeze(-2)) @ self.body.weight
+        inner = self.coefficients.weight
+        own, of_factors = _times(factors, c.mT), _times(value, c)
+        qp = _times(inner.mT * slope.unsqueeze(-2), c) @ rates
+        qq = (inner.mT * (own * curved).unsqueeze(-2)) @ inner
+        n = len(self.momenta)
+        pp = (of_factors @ self.bilinear.flatten(1)).unflatten(-1, (n, n))
+        of_both = torch.cat([torch.cat([qq, qp], dim=-1), torch.cat([qp.mT, pp], dim=-1)], dim=-2)
+        of_both = of_both.index_select(-1, self.places).index_select(-2, self.places)
+        return hessian + of_both + self._quadratic(c_products)
+
     def body_jacobian(
-        self, x: Float[Tensor, "points state"], columns: Float[Tensor, "points features outputs"]
+        self, x: Float[Tensor, "points inputs"], columns: Float[Tensor, "points features outputs"]
     ) -> Float[Tensor, "points state weights"]:
         """∂f/∂θ of both kinds of units."""
         with torch.no_grad():
@@ -235,7 +286,7 @@ class NaturalNetwork(FieldNetwork):
             return rows if alone else hamiltonian_field(rows.mT).mT
 
     def _check_head(self, parameters: Mapping[str, Tensor]) -> None:
-        if others := set(parameters) - {"head.weight"}:
+        if others := set(parameters) - {"head.weight", "latents"}:
             raise TypeError(f"a NaturalNetwork's energy has a head for each task, and no {', '.join(sorted(others))}")
 
     def _head(self, parameters: Mapping[str, Tensor]) -> Tensor:
@@ -257,7 +308,8 @@ class NaturalNetwork(FieldNetwork):
         factors, _ = self._factors(u)
         both = (of_positions.unsqueeze(-1) * factors.unsqueeze(-2)).flatten(-2)
         products = u[..., self.first] * u[..., self.second]
-        return (torch.cat([of_all, both, u, products], dim=-1) * head).sum((-2, -1))
+        plain = u[..., : self._parts[2]]
+        return (torch.cat([of_all, both, plain, products], dim=-1) * head).sum((-2, -1))
 
     def _field(self, x: Tensor, head: Tensor) -> Tensor:
         gradient = self._gradient(self.inputs(x), head)
@@ -267,7 +319,8 @@ class NaturalNetwork(FieldNetwork):
     def _gradient(self, u: Tensor, head: Tensor) -> Tensor:
         """∂H/∂u in each window."""
         c_all, c_positions, c_inputs, c_products = head.split(self._parts, dim=-1)
-        gradient = (c_all * self._slope(self.body(u))) @ self.body.weight + c_inputs
+        gradient = (c_all * self._slope(self.body(u))) @ self.body.weight
+        gradient = gradient + torch.nn.functional.pad(c_inputs, (0, self.inputs.added))
         a = self.coefficients(u.index_select(-1, self.positions))
         factors, rates = self._factors(u)
         c = c_positions.unflatten(-1, (-1, factors.shape[-1]))

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from meta_hamiltonian.config import ConfigError
 from meta_hamiltonian.dynamics import Domain
 from meta_hamiltonian.models.activations import Activation
 from meta_hamiltonian.systems import Resistance
@@ -26,6 +27,8 @@ class FieldNetwork(nn.Module, abc.ABC):
     """Whether `layers` and `activation` tell all of its energy, so that gradients can be written out."""
     has_head: ClassVar[bool] = True
     """Whether its field is linear in a `head`, with `field_features`."""
+    takes_latents: ClassVar[bool] = False
+    """Whether features may depend on numbers of each member beside the state, see `set_latents`."""
 
     head: nn.Linear
     activation: Activation
@@ -109,6 +112,57 @@ class FieldNetwork(nn.Module, abc.ABC):
         """
         raise TypeError(f"the body of a {type(self).__name__} cannot be separated")
 
+    @property
+    def latents(self) -> int:
+        """How many numbers beside the state the features depend on: latents z, which each member has of its own.
+
+        Where there are any, `field_features` and `body_jacobian` are given states beside which z stands, `(x, z)`, and
+        parameters of many tasks may have `latents`, `[tasks, latents]`; without them z is 0.
+        """
+        return 0
+
+    def set_latents(self, count: int) -> None:
+        """Gives the features so many latents, with first weights that are random; those that there are stay.
+
+        **Raises:** [`ConfigError`][] for a network whose features depend on the state alone.
+        """
+        if count:
+            raise ConfigError(
+                f"latents={count} is not allowed with {type(self).__name__}: it needs an energy without dissipation, "
+                "such as model=hnn"
+            )
+
+    def rescale_latents(self, mean: Float[Tensor, " latents"], scale: Float[Tensor, " latents"]) -> None:
+        """Puts mean + scale z in the place of z, in the weights: the same law with latents of another size."""
+
+    def domain_of(self, z: Float[Tensor, " latents"]) -> Domain:
+        """The domain of a member with these latents, where they tell what is to be left out of it."""
+        return self.domain
+
+    def beside(
+        self, x: Float[Tensor, "*batch state"], parameters: Mapping[str, Tensor]
+    ) -> Float[Tensor, "*batch inputs"]:
+        """(x, z), with the latents of each task, which are 0 where it has none."""
+        if not self.latents:
+            return x
+        z = parameters.get("latents")
+        if z is None:
+            return torch.nn.functional.pad(x, (0, self.latents))
+        z = z if z.dim() == 1 else z.unflatten(0, (len(z), *(1,) * (x.dim() - 2)))
+        return torch.cat([x, z.expand(*x.shape[:-1], self.latents)], dim=-1)
+
+    def latent_slopes(
+        self, parameters: Mapping[str, Tensor], x: Float[Tensor, "tasks points state"]
+    ) -> Float[Tensor, "tasks points state latents"]:
+        """∂f/∂z of many tasks; arguments as for `field_with`."""
+        others = {name: value for name, value in parameters.items() if name != "latents"}
+        z = parameters["latents"]
+        field: Callable[[Tensor], Tensor] = lambda z: self.linear_field_with(others | {"latents": z}, x)  # noqa: E731
+        columns = []
+        for direction in torch.eye(self.latents, dtype=z.dtype, device=z.device):
+            columns.append(torch.func.jvp(field, (z,), (direction.expand_as(z).contiguous(),))[1])
+        return torch.stack(columns, dim=-1)
+
     def normalized(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch state"]:
         """The states in units of the box, from −1 to 1 inside it: what the body is given, if not told else."""
         return (x - self.centre) / self.state_box
@@ -135,16 +189,19 @@ class FieldNetwork(nn.Module, abc.ABC):
         """Features that the head turns into the field: `head(field_features(x)).reshape(x.shape)`."""
 
     def features_and_jacobian(
-        self, x: Float[Tensor, "points state"], head: Float[Tensor, "features outputs"]
+        self,
+        x: Float[Tensor, "points state"],
+        head: Float[Tensor, "features outputs"],
+        z: Float[Tensor, " latents"] | None = None,
     ) -> tuple[Float[Tensor, "points ..."], Float[Tensor, "points state state"]]:
-        """`field_features`, and ∂f/∂x of the field with this head.
+        """`field_features`, and ∂f/∂x of the field with this head and these latents.
 
         A network that finds both at once for less overrides it.
         """
         with torch.no_grad():
-            features = self.field_features(x)
-        weight = head[: self.head.in_features].mT  # a bias does not matter
-        return features, self.jacobian_with({"head.weight": weight[None]}, x[None])[0]
+            features = self.field_features(self.beside(x, {} if z is None else {"latents": z}))
+        own = {"head.weight": head[: self.head.in_features].mT[None]}  # a bias does not matter
+        return features, self.jacobian_with(own if z is None else own | {"latents": z[None]}, x[None])[0]
 
     def jacobian_with(
         self, parameters: Mapping[str, Tensor], x: Float[Tensor, "tasks points state"]
@@ -160,7 +217,7 @@ class FieldNetwork(nn.Module, abc.ABC):
         return torch.stack(rows, dim=-2)
 
     def body_jacobian(
-        self, x: Float[Tensor, "points state"], columns: Float[Tensor, "points features outputs"]
+        self, x: Float[Tensor, "points inputs"], columns: Float[Tensor, "points features outputs"]
     ) -> Float[Tensor, "points state weights"]:
         """∂f/∂θ of the field for all shared weights θ but the head, in the order of `named_parameters`.
 

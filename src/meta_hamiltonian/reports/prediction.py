@@ -90,7 +90,7 @@ def predict(fit: Fit, horizon: float) -> Prediction:
                 f"there on {int(early.sum())} of {len(early)} sampled orbits end."
             )
         states = sampled.states[known].transpose(0, 1)
-        outlook = of_samples(states, x, t[known], fit.adapted.systems.net.domain)
+        outlook = of_samples(states, x, t[known], fit.adapted.domain)
         # What will be observed has the errors of what was.
         states = states + fit.noise * torch.randn(
             states.shape, dtype=states.dtype, generator=torch.Generator().manual_seed(2)

@@ -74,7 +74,7 @@ def write_system(fit: Fit, learner: Learner, horizon: float, origin: Origin, fol
         write_bands(folder / "bands.csv", predicted)
     save_adapted(fit.adapted, origin.settings, folder / "adapted.pt", fit.warnings)
 
-    following = None if fit.samples is None else where_next(fit.samples)
+    following = None if fit.samples is None else where_next(fit.samples, fit.adapted.domain)
     figures = _figures(fit, predicted, following)
     for name, (figure, _) in figures.items():
         save(figure, folder / "figures" / name)
@@ -101,7 +101,7 @@ def _figures(
     fit: Fit, predicted: Prediction, following: Float[Tensor, " state"] | None
 ) -> dict[str, tuple[Figure, str]]:
     """By name, with captions."""
-    domain, dxdt = fit.adapted.systems.net.domain, fit.dxdt.numpy()
+    domain, dxdt = fit.adapted.domain, fit.dxdt.numpy()
     orbit = predicted_orbit(domain, predicted.t, predicted.x, predicted.energy, predicted.bands)
     figures = {
         "orbit": (orbit, "The predicted orbit" + (", with 95 % credible bands." if predicted.bands else ".")),
@@ -137,7 +137,7 @@ def _of_several(
     fit: Fit, predicted: Prediction, following: Float[Tensor, " state"] | None
 ) -> dict[str, tuple[Figure, str]]:
     """Those of several degrees of freedom: projections, and slices through the state where the prediction starts."""
-    domain, x, dxdt = fit.adapted.systems.net.domain, fit.x.numpy(), fit.dxdt.numpy()
+    domain, x, dxdt = fit.adapted.domain, fit.x.numpy(), fit.dxdt.numpy()
     orbit = predicted.x
     figures = {
         "positions": (positions(domain, x, orbit), "The orbit in the plane of positions. Points: what was observed."),
@@ -165,7 +165,7 @@ def _of_several(
 def _table(
     fit: Fit, predicted: Prediction, horizon: float, origin: Origin, following: Float[Tensor, " state"] | None
 ) -> dict[str, str]:
-    duration = fit.adapted.systems.net.domain.duration(horizon)
+    duration = fit.adapted.domain.duration(horizon)
     table = {
         "learner": origin.learner,
         "observations": f"{origin.observations}: {len(fit.x)} states fitted",

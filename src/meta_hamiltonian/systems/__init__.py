@@ -1,7 +1,7 @@
 """The physics: families of true Hamiltonians, their parameters, fields and orbits."""
 
 from meta_hamiltonian.basics.registry import register
-from meta_hamiltonian.dynamics import Coordinate, Domain, Exclusion, Orbits, hamiltonian_field, integrate
+from meta_hamiltonian.dynamics import Coordinate, Domain, Exclusion, Orbits, Singularity, hamiltonian_field, integrate
 from meta_hamiltonian.systems.base import Resistance, SimulatedSystem, System
 from meta_hamiltonian.systems.chain import Chain
 from meta_hamiltonian.systems.damped import Damped
@@ -15,6 +15,7 @@ from meta_hamiltonian.systems.mixture import Mixture
 from meta_hamiltonian.systems.pendulum import Pendulum
 from meta_hamiltonian.systems.recorded import Recorded
 from meta_hamiltonian.systems.spring import Spring
+from meta_hamiltonian.systems.spring_pendulum import SpringPendulum
 from meta_hamiltonian.systems.two_body import TwoBody
 
 HamiltonianSystem = SimulatedSystem
@@ -39,7 +40,9 @@ __all__ = [
     "Recorded",
     "Resistance",
     "SimulatedSystem",
+    "Singularity",
     "Spring",
+    "SpringPendulum",
     "System",
     "TwoBody",
     "hamiltonian_field",

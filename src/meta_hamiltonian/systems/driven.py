@@ -154,4 +154,7 @@ def _with_phase(domain: Domain, action: float) -> Domain:
         exclusions=tuple(
             Exclusion(tuple(wider(row) for row in e.matrix), e.centre, e.radius) for e in domain.exclusions
         ),
+        singularities=tuple(
+            dataclasses.replace(e, matrix=tuple(wider(row) for row in e.matrix)) for e in domain.singularities
+        ),
     )

@@ -9,7 +9,7 @@ from torch import Tensor
 from meta_hamiltonian.basics.random import uniform
 from meta_hamiltonian.basics.registry import register
 from meta_hamiltonian.config import ConfigError, check_arguments
-from meta_hamiltonian.dynamics import Domain, Exclusion, hamiltonian_field
+from meta_hamiltonian.dynamics import Domain, Exclusion, Singularity, hamiltonian_field
 from meta_hamiltonian.systems.base import SimulatedSystem
 
 # Half-widths of the box, and the radius around the sun in which nothing is observed.
@@ -51,8 +51,13 @@ class Kepler(SimulatedSystem):
         self.centre = centre
         self.parameter_names = ("m", "k") if known else ("m", "k", "c1", "c2")
         self.parameter_ranges = ((0.5, 2.0), (0.5, 5.0), *(() if known else 2 * ((-centre, centre),)))
-        sun = Exclusion(((1, 0, 0, 0), (0, 1, 0, 0)), (0.0, 0.0), _EXCLUDED)
-        self.domain = Domain.box((_HALF_Q, _HALF_Q, _HALF_P, _HALF_P), exclusions=(sun,) if known else ())
+        position, origin = ((1, 0, 0, 0), (0, 1, 0, 0)), (0.0, 0.0)
+        box = (_HALF_Q, _HALF_Q, _HALF_P, _HALF_P)
+        if known:
+            self.domain = Domain.box(box, exclusions=(Exclusion(position, origin, _EXCLUDED),))
+        else:
+            sun = Singularity(position, origin, (float(centre), float(centre)), _EXCLUDED)
+            self.domain = Domain.box(box, singularities=(sun,))
 
     def hamiltonian(
         self, x: Float[Tensor, "*#batch state"], parameters: Float[Tensor, "*#batch parameters"]

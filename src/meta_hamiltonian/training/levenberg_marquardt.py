@@ -130,10 +130,16 @@ class VariableProjection:
         self.learner = learner
         self.episodes = episodes
         self.parameters = projected_parameters(learner)
+        self.z = learner.find_latents(episodes.support) if learner.net.latents else None
 
     def loss(self) -> Float[Tensor, ""]:
         """The mean over the tasks of all devices."""
-        return self._mean([self.learner.task_losses(part).sum() for part in self._parts(self._losses_at_once())])
+        parts = self._parts(self._losses_at_once())
+        return self._mean([self.learner.task_losses(self.episodes[part], self._near(part)).sum() for part in parts])
+
+    def _near(self, part: slice) -> Float[Tensor, "tasks latents"] | None:
+        """The latents of some tasks for the weights that the step begins with."""
+        return None if self.z is None else self.z[part]
 
     def normal_equations(self) -> NormalEquations:
         """The mean loss over the tasks of all devices; JᵀJ and −Jᵀr, summed over them."""
@@ -159,11 +165,11 @@ class VariableProjection:
         total, tasks = sum_over_ranks(torch.stack([total, total.new_full((), len(self.episodes))]))
         return total / tasks
 
-    def _parts(self, most: int) -> list[Episodes]:
+    def _parts(self, most: int) -> list[slice]:
         """The tasks in parts of about the same size."""
         tasks = len(self.episodes)
         at_once = math.ceil(tasks / math.ceil(tasks / most))
-        return [self.episodes[start : start + at_once] for start in range(0, tasks, at_once)]
+        return [slice(start, start + at_once) for start in range(0, tasks, at_once)]
 
     def _losses_at_once(self) -> int:
         """As many tasks as have their features in a CPU's cache; on a GPU all."""
@@ -182,7 +188,7 @@ class VariableProjection:
         memory = torch.cuda.get_device_properties(x.device).total_memory
         return max(1, int(_PART_OF_MEMORY * memory) // (x.element_size() * body * products))
 
-    def _of_tasks(self, episodes: Episodes) -> NormalEquations:
+    def _of_tasks(self, part: slice) -> NormalEquations:
         """They for some of the tasks, whose losses are added up.
 
         The weights are those of the body, and then those of [w₀ L], row by row.
@@ -190,18 +196,27 @@ class VariableProjection:
         The field is A w with w = [w₀ L] u and u = (1, v), so that its rates along [w₀ L] are those along w times u:
         products with A and with the body's Jacobian are all that is needed, whatever the number of columns of L.
         """
-        learner, query = self.learner, episodes.query
-        (features, residual), (query_features, query_residual) = learner.both_centred(episodes)
+        learner, episodes, z = self.learner, self.episodes[part], self._near(part)
+        query = episodes.query
+        (features, residual), (query_features, query_residual) = learner.both_centred(episodes, z)
         design, query_design = features @ learner.prior_factor, query_features @ learner.prior_factor
         gram = ridge_factor(design.mT @ design, learner.log_noise.exp())
         solved = cholesky_solve(gram, torch.cat([design.mT, design.mT @ residual], dim=-1))
         solved, v = solved.split([design.shape[1], residual.shape[2]], dim=-1)
+        left = query_residual - query_design @ v
+        if z is not None:
+            square = (residual - design @ v).square().sum((1, 2)) + learner.log_noise.exp() * v.square().sum((1, 2))
+            noise = square / (learner.net.state_dim * episodes.support.counts) + learner.log_noise.exp()
+            columns = learner.columns(v)
+            design = torch.cat([design, learner.latent_rows(episodes.support, z, columns)], dim=-1)
+            query_design = torch.cat([query_design, learner.latent_rows(query, z, columns)], dim=-1)
+            ridges = torch.cat([learner.log_noise.exp().expand_as(v[..., 0]), noise[:, None].expand_as(z)], dim=-1)
+            solved = cholesky_solve(ridge_factor(design.mT @ design + ridges.diag_embed(), 0.0), design.mT)
 
-        # What a change of the shared weights changes, less what the heads make good of it.
-        support_body, query_body = self._body(episodes, v)
+        # What a change of the shared weights changes, less what the members' own unknowns make good of it.
+        support_body, query_body = self._body(episodes, v, z)
         head = torch.baddbmm(query_features, query_design, solved @ features, alpha=-1)
         body = torch.baddbmm(query_body, query_design, solved @ support_body, alpha=-1)
-        left = query_residual - query_design @ v
         if query.mask is not None:  # the loss is a mean over each task's own points
             weights = (query.x.shape[1] / query.counts).sqrt()[:, None, None]
             head, body, left = weights * head, weights * body, weights * left
@@ -218,22 +233,25 @@ class VariableProjection:
         return NormalEquations(left.square().sum() / query.x.shape[1], matrix, descent)
 
     def _body(
-        self, episodes: Episodes, v: Float[Tensor, "tasks rank outputs"]
+        self, episodes: Episodes, v: Float[Tensor, "tasks rank outputs"], z: Float[Tensor, "tasks latents"] | None
     ) -> tuple[Float[Tensor, "tasks rows weights"], Float[Tensor, "tasks query_rows weights"]]:
-        """∂f/∂θ of the body at fixed v on both sets."""
+        """∂f/∂θ of the body at fixed v and z on both sets."""
         support, query = episodes.support, episodes.query
         if not query.x.is_cuda:
-            return self._body_rows(support, v), self._body_rows(query, v)
-        rows = self._body_rows(Points.joined(support, query), v)
+            return self._body_rows(support, v, z), self._body_rows(query, v, z)
+        rows = self._body_rows(Points.joined(support, query), v, z)
         each = rows.shape[1] // (support.x.shape[1] + query.x.shape[1])
         return rows[:, : each * support.x.shape[1]], rows[:, each * support.x.shape[1] :]
 
-    def _body_rows(self, points: Points, v: Float[Tensor, "tasks rank outputs"]) -> Float[Tensor, "tasks rows weights"]:
+    def _body_rows(
+        self, points: Points, v: Float[Tensor, "tasks rank outputs"], z: Float[Tensor, "tasks latents"] | None
+    ) -> Float[Tensor, "tasks rows weights"]:
         """Rows as those of [`head_rows`][], the weights of each output."""
         net = self.learner.net
         tasks, count, _ = points.x.shape
         columns = self.learner.columns(v)[:, None].expand(-1, count, -1, -1)
-        rows = net.body_jacobian(points.x.flatten(0, 1), columns.flatten(0, 1))
+        x = net.beside(points.x, {} if z is None else {"latents": z})
+        rows = net.body_jacobian(x.flatten(0, 1), columns.flatten(0, 1))
         present = present_rows(points, rows.reshape(tasks, -1, net.head.out_features * rows.shape[-1]))
         return balanced(net, present)
 

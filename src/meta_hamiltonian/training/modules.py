@@ -1,5 +1,6 @@
 """The outer loop, as LightningModules."""
 
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any, cast
@@ -18,9 +19,13 @@ from meta_hamiltonian.episodes.recorded import RecordedDataModule
 from meta_hamiltonian.learners import Learner, Ridge
 from meta_hamiltonian.learners.checkpoint import HISTORY_KEY, SETTINGS_KEY
 from meta_hamiltonian.learners.loss import rescaled
+from meta_hamiltonian.training.latents import Race, is_enough
 from meta_hamiltonian.training.levenberg_marquardt import LevenbergMarquardt, VariableProjection, projected_parameters
 from meta_hamiltonian.training.refined import refine
 
+log = logging.getLogger(__name__)
+
+_RACE_KEY = "meta_hamiltonian_race"
 # Spare columns of L until so much of a training is over; until when their number may fall.
 _SPARE, _HALF, _SETTLED = 3, 0.5, 0.75
 # A law explains rates roughly where it leaves this part of their squares; rounds in which it may put them right.
@@ -92,8 +97,8 @@ class MetaModule(LightningModule):
     def validation_step(self, batch: Episodes, batch_idx: int) -> None:
         """Logs the query loss of the held-out tasks, and calibrates the learner on what tells the family."""
         mine = batch[share(len(batch))]
-        loss = self.learner.meta_loss(mine)
         self.learner.calibrate(self.known(batch))
+        loss = self.learner.validation_loss(mine)
         self.log("val/query_loss", _mean_over_tasks(loss, mine), prog_bar=True, batch_size=len(mine))
 
     def known(self, held_out: Episodes) -> Episodes:
@@ -211,6 +216,8 @@ class GaussNewtonLoop(MetaModule):
             )
         self.automatic_optimization = False
         self.damping = damping
+        self._race: Race | None = None
+        self._unfinished: dict[str, Any] | None = None  # a race that a resumed run goes on with
 
     @property
     def solver(self) -> Ridge:
@@ -230,6 +237,11 @@ class GaussNewtonLoop(MetaModule):
         roughly is therefore given the chance to put them right, before it has to explain them well.
         """
         super().on_train_start()
+        if self.solver.finds_latents and not self.solver.net.latents:
+            if self.trainer.global_step == 0 or self._unfinished is not None:
+                self._race = Race(self.solver, self.damping)
+            if self._race is not None and self._unfinished is not None:
+                self._race.load(self._unfinished)
         data: Any = getattr(self.trainer, "datamodule", None)
         if self.trainer.global_step > 0 or not isinstance(data, RecordedDataModule):
             return
@@ -243,10 +255,18 @@ class GaussNewtonLoop(MetaModule):
 
     def training_step(self, batch: Episodes, batch_idx: int) -> Mapping[str, Tensor]:
         """Takes one Levenberg-Marquardt step, and counts it as skipped where the loss is not finite."""
-        problem = VariableProjection(self.solver, rescaled(batch) if self.learner.scale == "task" else batch)
+        batch = rescaled(batch) if self.learner.scale == "task" else batch
+        problem = VariableProjection(self.solver, batch)
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
+        if self._race is not None:
+            self._race.step(batch, optimizer.param_groups[0]["lr"])
         loss = optimizer.step(lambda: problem)
+        if problem.z is not None:
+            self.solver.standardise(problem.z)
+        if self._race is not None and is_enough(loss):
+            log.info(f"Latents: none (the loss is {loss.item():.2g} without).")
+            self._race = None
         scheduler = self.lr_schedulers()
         assert isinstance(scheduler, torch.optim.lr_scheduler.CosineAnnealingLR)
         scheduler.step()
@@ -257,6 +277,11 @@ class GaussNewtonLoop(MetaModule):
         """The same; before, in the first three quarters, the rates of recorded members are smoothed anew around the
         law, and of simulated ones the number of unknowns of a head is found: in the first half with spare ones."""
         progress = self.trainer.global_step / self.trainer.max_steps
+        if self._race is not None:
+            optimizer = self.optimizers()
+            assert isinstance(optimizer, LightningOptimizer)
+            self._race.decide(batch, cast(LevenbergMarquardt, optimizer.optimizer))
+            self._race = None
         data: Any = getattr(self.trainer, "datamodule", None)
         if isinstance(data, RecordedDataModule):
             if 0 < progress <= _SETTLED:
@@ -270,3 +295,16 @@ class GaussNewtonLoop(MetaModule):
         if isinstance(data, RecordedDataModule):
             self.solver.log_noise.copy_(self.solver.noise.log())
         self.log("val/rank", float(self.solver.rank), batch_size=len(batch), sync_dist=True)
+        if self.solver.net.latents:
+            self.log("val/latents", float(self.solver.net.latents), batch_size=len(batch), sync_dist=True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds a race that is not decided yet."""
+        super().on_save_checkpoint(checkpoint)
+        if self._race is not None:
+            checkpoint[_RACE_KEY] = self._race.state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes it up again."""
+        super().on_load_checkpoint(checkpoint)
+        self._unfinished = checkpoint.get(_RACE_KEY)

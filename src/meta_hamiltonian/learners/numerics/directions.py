@@ -52,10 +52,10 @@ class HeadRows(NamedTuple):
     triangle: Float[Tensor, "features features"]
 
     @staticmethod
-    def of(net: FieldNetwork, tasks: Episodes) -> "HeadRows":
-        """**Arguments:** `tasks`: scaled as in training."""
-        a, y = (balanced(net, part.double()) for part in head_problem(net, tasks.support))
-        a_query, y_query = (balanced(net, part.double()) for part in head_problem(net, tasks.query))
+    def of(net: FieldNetwork, tasks: Episodes, z: Float[Tensor, "tasks latents"] | None = None) -> "HeadRows":
+        """**Arguments:** `tasks`: scaled as in training; `z`: their latents, where the network has any."""
+        a, y = (balanced(net, part.double()) for part in head_problem(net, tasks.support, z))
+        a_query, y_query = (balanced(net, part.double()) for part in head_problem(net, tasks.query, z))
         design = torch.cat([a, a_query], dim=1)
         triangle = torch.linalg.qr(design.flatten(0, 1), mode="r").R / design[..., 0].numel() ** 0.5
         return HeadRows((a, y), (a_query, y_query), triangle)

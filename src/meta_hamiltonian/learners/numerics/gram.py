@@ -28,7 +28,9 @@ def gram_of(rows: Float[Tensor, "rows columns"]) -> Float[Tensor, "columns colum
     return total if even == count else total.addmm_(rows[even:].mT, rows[even:])
 
 
-def ridge_factor(gram: Float[Tensor, "tasks size size"], noise: Float[Tensor, ""]) -> Float[Tensor, "tasks size size"]:
+def ridge_factor(
+    gram: Float[Tensor, "tasks size size"], noise: Float[Tensor, ""] | float
+) -> Float[Tensor, "tasks size size"]:
     """The Cholesky factor of gram + σ², not a number for a task that has none, so that one does not end the run."""
     eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
     factor, failed = torch.linalg.cholesky_ex(gram + noise * eye)

@@ -13,7 +13,7 @@ from meta_hamiltonian.models import FieldNetwork
 _INDEPENDENT = 1e-6
 
 
-def head_rows(net: FieldNetwork, x: Float[Tensor, "*tasks points state"]) -> Float[Tensor, "*tasks rows features"]:
+def head_rows(net: FieldNetwork, x: Float[Tensor, "*tasks points inputs"]) -> Float[Tensor, "*tasks rows features"]:
     """A(x), the features of all points of a task below each other, so that the field is A(x) w.
 
     A Hamiltonian network has a row for every coordinate of every point. A network without physics has one for every
@@ -51,9 +51,15 @@ def own_head(net: FieldNetwork) -> dict[str, Tensor]:
     return {f"head.{name}": value for name, value in net.head.named_parameters()}
 
 
-def head_problem(net: FieldNetwork, points: Points) -> tuple[Tensor, Tensor]:
-    """A and y of every task: its head fits them where A w = y. Rows of points that a task does not have are 0."""
-    return present_rows(points, head_rows(net, points.x)), present_rows(points, head_targets(net, points.dxdt))
+def head_problem(
+    net: FieldNetwork, points: Points, z: Float[Tensor, "tasks latents"] | None = None
+) -> tuple[Tensor, Tensor]:
+    """A and y of every task: its head fits them where A w = y. Rows of points that a task does not have are 0.
+
+    **Arguments:** `z`: the latents of each task, where the network has any; None is 0.
+    """
+    inputs = net.beside(points.x, {} if z is None else {"latents": z})
+    return present_rows(points, head_rows(net, inputs)), present_rows(points, head_targets(net, points.dxdt))
 
 
 def balanced(net: FieldNetwork, rows: Float[Tensor, "*tasks rows columns"]) -> Float[Tensor, "*tasks rows columns"]:

@@ -127,6 +127,16 @@ class Posterior:
         return self._evidence.flatten(1).logsumexp(-1) + volume - size
 
     @property
+    def has_free(self) -> bool:
+        """Whether there are columns whose coefficients may be anything."""
+        return self._free is not None
+
+    @property
+    def relative_evidence(self) -> Float[Tensor, " tasks"]:
+        """The same up to a constant that is the same for one F and one number of unknowns only."""
+        return self._evidence.flatten(1).logsumexp(-1)
+
+    @property
     def width(self) -> Float[Tensor, " tasks"]:
         """τ², the geometric mean over its posterior."""
         return (self.weights.sum(1) @ self._widths.log()).exp()

@@ -1,0 +1,102 @@
+"""How many latents a family needs, decided by training with and without them."""
+
+import copy
+import logging
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from meta_hamiltonian.episodes import Episodes
+from meta_hamiltonian.learners import Ridge
+from meta_hamiltonian.learners.numerics.directions import ENOUGH, WORTH
+from meta_hamiltonian.models.network import FieldNetwork
+from meta_hamiltonian.training.levenberg_marquardt import LevenbergMarquardt, VariableProjection, projected_parameters
+
+log = logging.getLogger(__name__)
+
+# Numbers of latents that are tried, beyond those that tell where the singularities of the domain are.
+_TRIED = (1, 2)
+
+
+class Race:
+    """Learners with different numbers of latents, trained side by side on the same meta-batches.
+
+    Latents are taken where they make the loss of held-out members several times smaller. The learner without them
+    takes the very steps that it would take alone, so that a family that needs none loses nothing but the time of the
+    race; and where its loss is as small as anybody measures, the race is over.
+    """
+
+    def __init__(self, learner: Ridge, damping: float):
+        """**Arguments:**
+
+        - `learner`: the one without latents, as training begins.
+        - `damping`: what that of the others' steps starts from.
+        """
+        self.learner = learner
+        places = _places(learner.net)
+        self.counts = [places] if places else list(_TRIED)
+        self.others = []
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # their first weights; those of the learner are the ones that it has without a race
+            for count in self.counts:
+                other = copy.deepcopy(learner)
+                other.set_latents(count)
+                self.others.append(other)
+        self.optimizers = [LevenbergMarquardt(projected_parameters(other).values(), damping) for other in self.others]
+
+    def step(self, batch: Episodes, length: float) -> None:
+        """One step of each of the others.
+
+        **Arguments:** `batch`: in units of its scale; `length`: the part of a step that is taken.
+        """
+        for other, optimizer in zip(self.others, self.optimizers, strict=True):
+            optimizer.param_groups[0]["lr"] = length
+            problem = VariableProjection(other, batch)
+            optimizer.step(lambda problem=problem: problem)
+            assert problem.z is not None
+            other.standardise(problem.z)
+
+    @torch.no_grad()
+    def decide(self, held_out: Episodes, optimizer: LevenbergMarquardt) -> None:
+        """Makes the learner the one that has won, in place, with the damping of its steps."""
+        losses = []
+        for one in (self.learner, *self.others):
+            one.calibrate(held_out)
+            losses.append(one.validation_loss(held_out).item())
+        best = 0
+        for i in range(1, len(losses)):
+            if losses[i] * WORTH < losses[best] and losses[best] > ENOUGH:
+                best = i
+        tried = ", ".join(f"{loss:.2g} with {count}" for loss, count in zip(losses, [0, *self.counts], strict=True))
+        count = [0, *self.counts][best]
+        log.info(f"Latents: {count or 'none'} (loss of held-out members: {tried}).")
+        if best:
+            winner = self.others[best - 1]
+            self.learner.set_latents(count)
+            self.learner.load_state_dict(winner.state_dict())
+            optimizer.param_groups[0]["damping"] = self.optimizers[best - 1].param_groups[0]["damping"]
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps of a race that is not decided."""
+        return {
+            "weights": [other.state_dict() for other in self.others],
+            "damping": [optimizer.param_groups[0]["damping"] for optimizer in self.optimizers],
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Takes it up again."""
+        for other, weights in zip(self.others, state["weights"], strict=True):
+            other.load_state_dict(weights)
+        for optimizer, damping in zip(self.optimizers, state["damping"], strict=True):
+            optimizer.param_groups[0]["damping"] = damping
+
+
+def is_enough(loss: Tensor) -> bool:
+    """Whether a learner without latents is so good that they cannot be needed."""
+    return loss.item() <= ENOUGH
+
+
+def _places(net: FieldNetwork) -> int:
+    inputs: Any = getattr(net, "inputs", None)
+    return inputs.places if inputs is not None else 0

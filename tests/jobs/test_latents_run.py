@@ -1,0 +1,35 @@
+"""`algo.latents` from outside."""
+
+import re
+
+import pytest
+from command import TINY, train_here
+
+from meta_hamiltonian import load
+
+pytestmark = pytest.mark.slow
+
+SMALL = ("algo=ridge", "model.width=6", "trainer.val_check_interval=2", "logger=none", "shots=12", "test.n_systems=2")
+
+
+@pytest.mark.usefixtures("no_shape_checks")
+def test_a_training_says_how_many_latents_it_takes_and_leaves_a_learner_with_them(tmp_path):
+    folder = tmp_path / "run"
+    arguments = (*TINY, *SMALL, "algo.latents=auto", "system=kepler", "system.centre=1", f"hydra.run.dir={folder}")
+    done = train_here(tmp_path / "home", *arguments)
+    assert done.code == 0, done.stderr
+    said = re.search(r"Latents: (none|2) \(loss of held-out members: \S+ with 0, \S+ with 2\)", done.stdout)
+    assert said is not None, done.stdout
+    latents = 0 if said[1] == "none" else 2
+    learner = load(folder)
+    assert learner.net.latents == latents
+    assert learner.net.head.in_features == load(folder / "checkpoints" / "last.ckpt").net.head.in_features
+    assert (folder / "results.csv").is_file()
+
+
+def test_recordings_have_no_latents_yet(tmp_path):
+    arguments = ("algo=ridge", "algo.latents=1", "system=recorded", f"data.path={tmp_path}", "logger=none")
+    done = train_here(tmp_path / "home", *arguments)
+    assert done.code != 0
+    assert "algo.latents=1 is not allowed with recordings" in done.stderr
+    assert "Traceback" not in done.stderr
