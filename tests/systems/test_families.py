@@ -76,10 +76,12 @@ class TestSpringPendulum(SystemContract):
         return SpringPendulum()
 
 
-class TestSpringPendulumOfKnownRestLength(SystemContract):
-    @pytest.fixture
-    def system(self):
-        return SpringPendulum(spread=0.0)
+def test_a_spring_pendulum_of_known_rest_length_is_one_of_length_1():
+    known, unknown = SpringPendulum(spread=0.0), SpringPendulum()
+    parameters = known.sample_parameters(4, seed=0)
+    x = known.sample_states(parameters, 0, ("known",), range(4), 5)
+    of_length_1 = torch.cat([parameters, torch.ones(4, 1).double()], dim=1)
+    assert torch.equal(known.field(x, parameters[:, None]), unknown.field(x, of_length_1[:, None]))
 
 
 class TestDoublePendulum(SystemContract):
