@@ -58,8 +58,8 @@ class PosteriorHeads(LowRankHeads):
     ) -> Posterior:
         """The posterior of u ~ N(0, I) for each task, of which [`weights`][] makes its parameters.
 
-        Latents are searched for first ([`LatentSearch`][]); with what the law says near them, linearised, they are
-        unknowns of the same regression as the head's.
+        Latents are searched for first (by [`search`][meta_hamiltonian.learners.numerics.latent_search.search]); with
+        what the law says near them, linearised, they are unknowns of the same regression as the head's.
 
         **Arguments:**
 
