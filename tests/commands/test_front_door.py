@@ -172,10 +172,8 @@ def test_train_forwards_to_the_job(here):
 def test_plain_values_are_read_without_running_anything(here):
     """What is no plain value makes nothing be read; PyTorch then says what is wrong."""
     settings = plain_value(Path("outputs/mine/checkpoints/best.ckpt"), "meta_hamiltonian")
-    assert settings["domain"] == json.loads(json.dumps(Pendulum().domain.settings())) | {
-        "coordinates": settings["domain"]["coordinates"],
-        "exclusions": settings["domain"]["exclusions"],
-    }
+    plain = json.loads(json.dumps(settings["domain"]))  # tuples are lists there
+    assert plain == json.loads(json.dumps(Pendulum().domain.settings()))
 
     class Bomb:
         def __reduce__(self):
