@@ -320,7 +320,8 @@ class NaturalNetwork(FieldNetwork):
         """∂H/∂u in each window."""
         c_all, c_positions, c_inputs, c_products = head.split(self._parts, dim=-1)
         gradient = (c_all * self._slope(self.body(u))) @ self.body.weight
-        gradient = gradient + torch.nn.functional.pad(c_inputs, (0, self.inputs.added))
+        no_inputs = c_inputs.new_zeros(*c_inputs.shape[:-1], self.inputs.added)  # latents are no features themselves
+        gradient = gradient + torch.cat([c_inputs, no_inputs], dim=-1)
         a = self.coefficients(u.index_select(-1, self.positions))
         factors, rates = self._factors(u)
         c = c_positions.unflatten(-1, (-1, factors.shape[-1]))

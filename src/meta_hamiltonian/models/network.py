@@ -147,7 +147,7 @@ class FieldNetwork(nn.Module, abc.ABC):
             return x
         z = parameters.get("latents")
         if z is None:
-            return torch.nn.functional.pad(x, (0, self.latents))
+            return torch.cat([x, x.new_zeros(*x.shape[:-1], self.latents)], dim=-1)
         z = z if z.dim() == 1 else z.unflatten(0, (len(z), *(1,) * (x.dim() - 2)))
         return torch.cat([x, z.expand(*x.shape[:-1], self.latents)], dim=-1)
 
