@@ -88,6 +88,7 @@ def test_a_server_that_is_lost_on_the_way_costs_nothing(tmp_path):
     lines = [line for line in done.stdout.splitlines() if line.startswith("W&B:")]
     assert lines[0] == f"W&B: {url}/me/meta-hamiltonian/runs/{(tmp_path / 'run' / 'wandb' / 'id').read_text()}"
     assert "upload it with `wandb sync" in lines[1]
+    assert "The table results is not in W&B, but in the folder alone: the server does not answer" in done.stdout
     assert (tmp_path / "run" / "results.csv").exists()
     assert "test/k5/step5/field_mse" in Run(tmp_path / "run").last
 

@@ -51,7 +51,7 @@ def device_of(name: str) -> str:
 
 
 def pairs(option: str, text: str | None) -> dict[str, str]:
-    """Such as `q=deg,t=ms`."""
+    """The pairs of a text such as `q=deg,t=ms`."""
     found = [part.partition("=") for part in (text or "").split(",") if part.strip()]
     if not all(name.strip() and equals and value.strip() for name, equals, value in found):
         raise ValueError(f"{option} must be pairs such as q=deg,t=ms, separated by commas, got {text!r}")
@@ -59,7 +59,7 @@ def pairs(option: str, text: str | None) -> dict[str, str]:
 
 
 def numbers(option: str, text: str, least: float) -> list[float]:
-    """Such as `5,25`, each at least so large."""
+    """The numbers of a text such as `5,25`, each at least so large."""
     values = _floats(text)
     if not values or not all(least <= value < float("inf") for value in values):
         raise ValueError(f"{option} must be numbers of at least {least:g}, separated by commas, got {text!r}")
@@ -67,7 +67,7 @@ def numbers(option: str, text: str, least: float) -> list[float]:
 
 
 def state(text: str, count: int) -> list[float]:
-    """So many coordinates."""
+    """The coordinates of a state, as many as it has."""
     values = _floats(text)
     if len(values) != count or not all(abs(value) < float("inf") for value in values):
         raise ValueError(f"--from must be {count} finite numbers separated by commas, got {text!r}")

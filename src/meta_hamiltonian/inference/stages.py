@@ -67,7 +67,7 @@ _FIRST_ONES = slice(0, SAMPLES)
 
 
 def _numbers(total: int, first: int) -> Sequence[int]:
-    """Of observations, each a good third more than the last."""
+    """Numbers of observations, each a good third more than the last."""
     k, found = float(first), []
     while round(k) < total:
         found.append(round(k))
@@ -78,5 +78,5 @@ def _numbers(total: int, first: int) -> Sequence[int]:
 
 
 def _finite(found: Sequence[Stage], x: Float[Tensor, "points state"]) -> list[Stage]:
-    """Without those that too few observations left without a field."""
+    """The stages without those that too few observations left without a field."""
     return [stage for stage in found if stage.system.field(x[None]).isfinite().all()]

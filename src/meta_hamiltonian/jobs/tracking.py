@@ -127,9 +127,12 @@ def log_table(logger: Logger | None, name: str, rows: Sequence[Mapping[str, Any]
     columns = list(dict.fromkeys(column for row in rows for column in row))
     from wandb.errors import Error  # here: it takes seconds, and has been imported by now
 
+    if not _still_there(logger):  # a table, unlike a number, asks the server first, and would wait for it
+        log.warning(f"The table {name} is not in W&B, but in the folder alone: the server does not answer")
+        return
     try:
         logger.log_table(name, columns, [[row.get(column) for column in columns] for row in rows])
-    except Error as error:  # a table, unlike a number, asks the server first, which may be gone by now
+    except Error as error:
         log.warning(f"The table {name} is not in W&B, but in the folder alone: {_first_line(error)}")
 
 
@@ -171,6 +174,20 @@ def _problem_with_server() -> str | None:
     thread.start()
     thread.join(_SECONDS_FOR_AN_ANSWER)
     return answers[0] if answers else f"the server did not answer within {_SECONDS_FOR_AN_ANSWER:.0f} s"
+
+
+def _still_there(logger: WandbLogger) -> bool:
+    """Whether the server of an online run still answers, with whatever it may say; True for an offline run."""
+    import requests  # which W&B brings
+
+    settings = logger.experiment.settings
+    if settings.mode != "online":
+        return True
+    try:
+        requests.head(settings.base_url, timeout=_SECONDS_FOR_AN_ANSWER)
+    except requests.RequestException:
+        return False
+    return True
 
 
 def _first_line(error: Exception) -> str:

@@ -20,6 +20,7 @@ from meta_hamiltonian.learners.numerics.latents import Problem, candidates, desc
 from meta_hamiltonian.learners.numerics.latents import Rows as ProblemRows
 from meta_hamiltonian.learners.numerics.linear_head import (
     balanced,
+    centred_problem,
     head_columns,
     head_problem,
     head_weights,
@@ -246,8 +247,7 @@ class LowRankHeads(Learner):
 
     def centred(self, points: Points, z: Float[Tensor, "tasks latents"] | None = None) -> Rows:
         """A, and what the prior mean leaves of the observations, y − A w₀; at the latents z, if there are any."""
-        features, targets = head_problem(self.net, points, z)
-        return Rows(features, targets - features @ head_columns(own_head(self.net)))
+        return Rows(*centred_problem(self.net, points, z))
 
     def columns(self, v: Float[Tensor, "*tasks rank outputs"]) -> Float[Tensor, "*tasks features outputs"]:
         """w = w₀ + L v."""
@@ -303,7 +303,7 @@ class LowRankHeads(Learner):
         Steps leave both open, since a shift or another size of z changes no law: where they drift, z leaves the prior
         and the starts of the search behind, and units become cliffs between members that were solved for differently.
         """
-        # Of all devices, whose weights are the same.
+        # The sums are over all devices, whose weights are to stay the same.
         count, total, squares = sum_over_ranks(torch.stack([torch.ones_like(z), z, z.square()]).sum(1))
         mean = total / count
         size = (squares / count - mean.square()).clamp_min(0.0).sqrt()

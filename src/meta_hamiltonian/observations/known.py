@@ -32,7 +32,7 @@ def known_of(path: Path) -> dict[str, dict[str, str]]:
 
 
 def known_words(known: Mapping[str, str]) -> str:
-    """Such as `m = 0.812, l = 1.1`; empty where nothing is known."""
+    """What is known in words such as `m = 0.812, l = 1.1`; empty where nothing is."""
     return ", ".join(f"{name} = {_short(value)}" for name, value in known.items() if value)
 
 

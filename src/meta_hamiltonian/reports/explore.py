@@ -97,7 +97,7 @@ def _data(fit: Fit, predicted: Prediction, found: Sequence[Stage]) -> dict[str, 
 
 
 def _lowest(stage: Stage, domain: Any) -> float:
-    """Of the learned energy, nearly: stages on the way need no more."""
+    """The minimum of the learned energy over a grid, which is near enough for stages on the way."""
     if not stage.system.net.has_energy:
         return 0.0
     return stage.system.energy(domain.grid()[None]).min().item()
@@ -143,7 +143,7 @@ def _prediction(predicted: Prediction) -> dict[str, Any]:
 
 
 def _finite(value: Any) -> Any:
-    """With nothing in the place of what is no finite number, for which JSON has no word."""
+    """The value with None in the place of what is no finite number, for which JSON has no word."""
     if isinstance(value, Mapping):
         return {name: _finite(one) for name, one in value.items()}
     if isinstance(value, (list, tuple)):
@@ -161,7 +161,7 @@ def _method() -> Mapping[str, Any]:
 
 
 def _short(values: np.ndarray) -> list[Any]:
-    """In seven digits, which are more than a figure shows."""
+    """The values in seven digits, which are more than a figure shows."""
     return json.loads(
         json.dumps(np.asarray(values, dtype=float).tolist()), parse_float=lambda text: float(f"{float(text):.7g}")
     )

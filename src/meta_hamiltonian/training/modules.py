@@ -293,6 +293,7 @@ class GaussNewtonLoop(MetaModule):
             self.solver.find_rank(batch, spare=_SPARE if progress < _HALF else 0)
         super().validation_step(batch, batch_idx)
         if isinstance(data, RecordedDataModule):
+            # Rates get better, and heads are to follow them as closely.
             self.solver.log_noise.copy_(self.solver.noise.log())
         self.log("val/rank", float(self.solver.rank), batch_size=len(batch), sync_dist=True)
         if self.solver.net.latents:

@@ -1,11 +1,11 @@
 """Heads w₀ + L v: the field of every task is affine in its few numbers v."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from meta_hamiltonian.episodes import Points
-from meta_hamiltonian.learners.numerics.linear_head import head_columns, head_problem, own_head
+from meta_hamiltonian.learners.numerics.gram import cholesky_solve, ridge_factor
+from meta_hamiltonian.learners.numerics.linear_head import centred_problem
 from meta_hamiltonian.models import FieldNetwork
 
 
@@ -13,8 +13,8 @@ def affine_problem(
     net: FieldNetwork, directions: Float[Tensor, "features columns"], points: Points
 ) -> tuple[Float[Tensor, "tasks rows columns"], Float[Tensor, "tasks rows outputs"]]:
     """B = A L and y − A w₀ of every task: v fits it where B v is the second."""
-    features, targets = head_problem(net, points)
-    return features @ directions, targets - features @ head_columns(own_head(net))
+    features, residual = centred_problem(net, points)
+    return features @ directions, residual
 
 
 def least_squares(
@@ -27,7 +27,6 @@ def least_squares(
 
     **Arguments:** `counts`: the number of points K of each task.
     """
+    counts = counts.double()[:, None, None]
     b, y = design.double(), residual.double()
-    eye = torch.eye(b.shape[-1], dtype=b.dtype, device=b.device)
-    factor = torch.linalg.cholesky(b.mT @ b + ridge * counts.double()[:, None, None] * eye)
-    return torch.cholesky_solve(b.mT @ y, factor).to(design.dtype)
+    return cholesky_solve(ridge_factor(b.mT @ b / counts, ridge), b.mT @ y / counts).to(design.dtype)

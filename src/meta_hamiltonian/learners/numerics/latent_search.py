@@ -20,7 +20,8 @@ _SHORTER, _SHORTEST = 0.25, 1e-3
 Regression = Callable[
     [Int[Tensor, " some"], Float[Tensor, "some latents"], Float[Tensor, "some unknowns outputs"] | None], Posterior
 ]
-"""Of some tasks, at their latents: on their heads, or where u is given, on heads and latents, linearised there."""
+"""The regression of some tasks at given latents: on their heads, or where u is given, on heads and latents,
+linearised there."""
 
 
 class Answers(NamedTuple):

@@ -95,7 +95,7 @@ def cost_of(
 def candidates(
     problem: Problem, starts: Float[Tensor, "starts latents"], kept: int, at_once: int
 ) -> Float[Tensor, "tasks kept latents"]:
-    """Of latents to start from, those with the least cost for each task.
+    """The latents with the least cost for each task, among those to start from.
 
     **Arguments:** `at_once`: tasks with their starts that are looked at together.
     """

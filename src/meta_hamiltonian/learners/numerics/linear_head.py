@@ -62,6 +62,14 @@ def head_problem(
     return present_rows(points, head_rows(net, inputs)), present_rows(points, head_targets(net, points.dxdt))
 
 
+def centred_problem(
+    net: FieldNetwork, points: Points, z: Float[Tensor, "tasks latents"] | None = None
+) -> tuple[Tensor, Tensor]:
+    """A and y − A w₀ of every task, w₀ the network's own head; arguments as for [`head_problem`][]."""
+    features, targets = head_problem(net, points, z)
+    return features, targets - features @ head_columns(own_head(net))
+
+
 def balanced(net: FieldNetwork, rows: Float[Tensor, "*tasks rows columns"]) -> Float[Tensor, "*tasks rows columns"]:
     """Rows of A and y, each divided by the scale of its coordinate ([`Domain.error_scales`][]), for errors to be added.
 
