@@ -11,6 +11,7 @@ from meta_hamiltonian.episodes.recorded import RecordedDataModule
 from meta_hamiltonian.episodes.recordings import load_recordings
 from meta_hamiltonian.learners import Ridge
 from meta_hamiltonian.models import NaturalNetwork
+from meta_hamiltonian.observations.instrument import Instrument, record
 from meta_hamiltonian.systems import DoublePendulum, LotkaVolterra, Spring
 from meta_hamiltonian.training.levenberg_marquardt import LevenbergMarquardt, VariableProjection, projected_parameters
 from meta_hamiltonian.training.refined import refine
@@ -117,3 +118,15 @@ def test_a_separated_energy_stays_so_in_training():
     (slope,) = torch.autograd.grad(energies.sum(), x0, create_graph=True)
     (mixed,) = torch.autograd.grad(slope[:, 0].sum(), x0)
     assert mixed[:, 1].abs().max() < 1e-12 < mixed[:, 0].abs().max()
+
+
+def test_dense_recordings_stay_as_they_are(tmp_path):
+    """Their splines smooth: what they leave tells the errors of the rates, and a law is not to explain them away."""
+    record(Spring(), 4, tmp_path, Instrument(duration=6.0, rate=20.0, noise=0.01))
+    recordings = load_recordings(str(tmp_path), held_out=0.0)
+    data = RecordedDataModule(recordings, 50, 50, 50, "random", 0, torch.float64)
+    learner = ridge(recordings.domain)
+    learner.find_prior(data.known)
+    refine(learner, data)
+    for before, after in zip(recordings.train, data.recordings.train, strict=True):
+        assert after.points is before.points

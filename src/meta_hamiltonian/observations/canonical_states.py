@@ -13,6 +13,8 @@ from meta_hamiltonian.observations.splines import Smoothed, smooth
 
 # A derivative counts as well known where its error is at most so many times the median's.
 _WELL_KNOWN = 2.0
+# Splines that need more coefficients than this part of their samples hardly smooth, but interpolate.
+_COARSE = 1 / 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +27,7 @@ class CanonicalTrajectory:
     - `observed`: what an orbit is compared with: not a number where nothing was observed.
     - `noise`: standard deviation of the observations of each coordinate.
     - `rate_error`: standard deviation of the rates.
+    - `coarse`: whether splines need so many coefficients that what happens between two instants is not known.
     """
 
     t: Float[Tensor, " instants"]
@@ -34,6 +37,7 @@ class CanonicalTrajectory:
     observed: Float[Tensor, "instants state"]
     noise: Float[Tensor, " state"]
     rate_error: Float[Tensor, "instants state"]
+    coarse: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +73,7 @@ def canonical(
         noise, errors = np.concatenate([noise, m * np.median(errors, axis=0)]), smoothed.second_error
     error = np.linalg.norm(errors / (errors.mean(0) + np.finfo(float).tiny), axis=-1)
     t, error, observed, noise = (torch.from_numpy(v) for v in (trajectory.t, error, states, noise))
-    return CanonicalTrajectory(t, x, dxdt, error, observed, noise, rate_error)
+    return CanonicalTrajectory(t, x, dxdt, error, observed, noise, rate_error, smoothed.share > _COARSE)
 
 
 def in_between(

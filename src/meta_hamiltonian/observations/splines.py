@@ -24,6 +24,7 @@ class Smoothed:
     - `value`, `derivative`, `second`: of each curve, and its first two time derivatives.
     - `noise`: standard deviation of the samples around each curve.
     - `error`: standard deviation of `derivative`; `second_error`: of `second`.
+    - `share`: coefficients of the curve that needs most, for each of its samples.
     """
 
     value: Float[np.ndarray, "instants curves"]
@@ -32,6 +33,7 @@ class Smoothed:
     noise: Float[np.ndarray, " curves"]
     error: Float[np.ndarray, "instants curves"]
     second_error: Float[np.ndarray, "instants curves"]
+    share: float
 
 
 def smooth(
@@ -74,7 +76,8 @@ def smooth(
     )
     value, derivative, second, error, second_error = joined
     noise = np.sqrt(np.mean([np.square(piece.noise) for piece in pieces], axis=0))
-    return Smoothed(value, derivative, second, noise, error, second_error)
+    share = max(piece.share for piece in pieces)
+    return Smoothed(value, derivative, second, noise, error, second_error, share)
 
 
 def continued(
@@ -97,7 +100,8 @@ def _piece(t: np.ndarray, values: np.ndarray, at: np.ndarray) -> Smoothed:
     span = t[-1] - t[0]
     unit, there = (t - t[0]) / span, (at - t[0]) / span
     parts = [_smooth(unit, curve, span, there) for curve in values.T]
-    return Smoothed(*(np.stack(part, axis=-1) for part in zip(*parts, strict=True)))
+    *curves, shares = zip(*parts, strict=True)
+    return Smoothed(*(np.stack(part, axis=-1) for part in curves), share=max(shares))
 
 
 def _best(t: np.ndarray, values: np.ndarray) -> tuple[BSpline, float]:
@@ -116,7 +120,7 @@ def _best(t: np.ndarray, values: np.ndarray) -> tuple[BSpline, float]:
 
 def _smooth(t: np.ndarray, values: np.ndarray, span: float, at: np.ndarray) -> tuple[Any, ...]:
     spline, square = _best(t, values)
-    noise = np.sqrt(square / max(len(t) - len(spline.c), 1))
+    noise, share = np.sqrt(square / max(len(t) - len(spline.c), 1)), len(spline.c) / len(t)
     # Where c = R⁻¹Qᵀ y and the noise of y is independent, a derivative bᵀc has the variance noise² ‖R⁻ᵀb‖².
     basis = BSpline(spline.t, np.eye(len(spline.c)), spline.k)
     triangle = np.linalg.qr(basis(t)).R
@@ -124,7 +128,7 @@ def _smooth(t: np.ndarray, values: np.ndarray, span: float, at: np.ndarray) -> t
         noise * np.linalg.norm(np.linalg.solve(triangle.T, basis.derivative(order)(at).T), axis=0) / span**order
         for order in (1, 2)
     ]
-    return spline(at), spline.derivative(1)(at) / span, spline.derivative(2)(at) / span**2, noise, *errors
+    return spline(at), spline.derivative(1)(at) / span, spline.derivative(2)(at) / span**2, noise, *errors, share
 
 
 def _sizes(count: int) -> list[int]:

@@ -1,5 +1,6 @@
 """Rates of recorded members that are smoothed around what the law of the family says."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import torch
@@ -23,13 +24,15 @@ _LEFT = 0.5
 
 
 def refine(learner: Ridge, data: RecordedDataModule) -> None:
-    """Smooths every member's trajectories again, around what the law found so far says of them.
+    """Smooths coarse recordings again, around what the law found so far says of them.
 
-    Splines miss what happens between two instants, by percents where a period has few of them, and most at the ends.
-    But the law that is learned from all members knows what happens between two instants. So only what it leaves is
-    smoothed: its errors are as much smaller as the law is better, and the law that is learned from the new rates is
-    better again (defect correction). What it leaves of an interval is what orbits from both its ends miss each other by
-    in its middle, and there the new points lie: the first and the last interval tell as much as any other.
+    Splines miss what happens between two instants where a period has few of them, by percents, and most at the ends.
+    Of dense recordings they miss nothing, and their errors, which are those of the noise, tell how well a law is known:
+    these stay as they are. But the law that is learned from all members knows what happens between two instants. So
+    only what it leaves is smoothed: its errors are as much smaller as the law is better, and the law that is learned
+    from the new rates is better again (defect correction). What it leaves of an interval is what orbits from both its
+    ends miss each other by in its middle, and there the new points lie: the first and the last interval tell as much as
+    any other.
 
     ??? cite "Reference"
 
@@ -38,7 +41,7 @@ def refine(learner: Ridge, data: RecordedDataModule) -> None:
     n = learner.net.state_dim // 2
     again = {}
     for member in (*data.recordings.train, *data.recordings.val):
-        if isinstance(member.observations, Derivatives):
+        if isinstance(member.observations, Derivatives) or not all(path.coarse for path in member.paths):
             continue
         points, terms = member.points, Terms(data.friction, friction_width(member.points.dxdt[:, :n]))
         law = Adapted(learner.adapt_forced(Points(points.x, points.dxdt), terms).adapted)
@@ -72,7 +75,7 @@ def _again(
     trend, middle = Trend(path.x - left, field(path.x)), (forth + back) / 2
     there = Trend(middle - (left[1:] + left[:-1]) / 2, field(middle))
     found = in_between(trajectory, inertia, trend, (path.t[1:] + path.t[:-1]) / 2, there)
-    return canonical(trajectory, inertia, trend), *found
+    return dataclasses.replace(canonical(trajectory, inertia, trend), coarse=True), *found
 
 
 def _summed(steps: Float[Tensor, "intervals columns"]) -> Float[Tensor, "instants columns"]:
