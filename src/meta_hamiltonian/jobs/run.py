@@ -28,6 +28,7 @@ from meta_hamiltonian.jobs.test import test
 from meta_hamiltonian.jobs.tracking import close
 from meta_hamiltonian.jobs.train import train
 from meta_hamiltonian.learners.checkpoint import CheckpointError, Trained, build, build_learner, load_trained
+from meta_hamiltonian.learners.quality import quality
 from meta_hamiltonian.systems import System
 from meta_hamiltonian.training.compilation import is_earned
 
@@ -66,6 +67,9 @@ def _run(config: DictConfig) -> float | None:
     try:
         recordings = recordings_of(config) if given is None else recordings_of_given(config, given)
         trained = _trained(config, job, sweep, logger, recordings) if given is None else given
+        reached = quality(trained)
+        if reached is not None and reached.warning is not None:
+            log.warning(reached.warning)
         with job.times("testing"):
             if recordings is None:
                 test(config, trained, folder, logger)

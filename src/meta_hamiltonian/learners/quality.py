@@ -20,19 +20,24 @@ class Quality(NamedTuple):
 
     - `steps`: outer steps.
     - `error`: RMS of what predictions of held-out systems miss the field by, relative to its RMS.
+    - `may_need_latents`: whether the members may differ in what the learner's head cannot follow.
     """
 
     steps: int
     error: float
+    may_need_latents: bool = False
 
     @property
     def warning(self) -> str | None:
         """One line where the learner is poor, else None."""
         if self.error <= POOR:
             return None
+        remedy = "train it for longer, or choose another algorithm or model"
+        if self.may_need_latents:
+            remedy += "; algo.latents=auto is for members that differ in more than a linear head can follow"
         return (
             f"This learner was trained for {self.steps} step{'s' * (self.steps != 1)}; its predictions of held-out "
-            f"systems miss the field by {self.error:.0%}: train it for longer, or choose another algorithm or model."
+            f"systems miss the field by {self.error:.0%}: {remedy}."
         )
 
 
@@ -42,8 +47,13 @@ def quality(trained: Trained) -> Quality | None:
     if trained.learner.scale != "task" and isinstance(trained.system, SimulatedSystem):
         fields = sample_episodes(trained.system, _MEMBERS, _POINTS, 1, seed=0, split="sizes").support.dxdt
         size = fields.square().mean().sqrt().item()
-    error = usual_error(trained.learner, trained.validation_loss, size)
-    return None if error is None else Quality(int(trained.history[-1]["step"]), error)
+    learner = trained.learner
+    error = usual_error(learner, trained.validation_loss, size)
+    if error is None:
+        return None
+    simulated = isinstance(trained.system, SimulatedSystem)
+    heads_alone = learner.solves_for_head and learner.net.takes_latents and not learner.net.latents
+    return Quality(int(trained.history[-1]["step"]), error, simulated and heads_alone)
 
 
 def usual_error(learner: Learner, loss: float | None, size: float | None = None) -> float | None:
