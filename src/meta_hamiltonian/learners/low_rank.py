@@ -1,7 +1,7 @@
 """Heads that differ in few directions: what is known of them before a system is observed."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -51,6 +51,8 @@ _RESCALED = (0.2, 5.0)
 _NARROWEST = 1e-12
 # Numbers that the features of the tasks have that are looked at at once.
 _NUMBERS = 2**21
+# Numbers that the features of the tasks have that tell the rank; at least so many tasks do, however large they are.
+_NUMBERS_OF_RANK, _FEWEST_TASKS = 2**25, 16
 # Which directions of the features of misfits can be told apart, and how little their share is shrunk.
 _RESOLVED, _SHRINKAGE = 1e-12, 0.1
 
@@ -224,6 +226,8 @@ class LowRankHeads(Learner):
         **Arguments:** `spare`: so many columns more, and none is taken away. Training finds a better body with them,
         which afterwards serves as well without.
         """
+        numbers = (held_out.support.x[0].numel() + held_out.query.x[0].numel()) * self.prior_factor.shape[0]
+        held_out = held_out[: max(_FEWEST_TASKS, _NUMBERS_OF_RANK // numbers)]
         episodes, noise = rescaled(held_out) if self.scale == "task" else held_out, self.log_noise.exp().item()
         rows = HeadRows.of(self.net, episodes, self.find_latents(episodes.points) if self.net.latents else None)
         among = (head_columns(own_head(self.net)), self.prior_factor)
@@ -316,7 +320,7 @@ class LowRankHeads(Learner):
         The noise is that of the support sets; the heads, and the misfit, are those of the query sets, which are exact.
         """
         episodes = rescaled(held_out) if self.scale == "task" else held_out
-        v, left, features, z = self._fit(episodes.query)
+        v, left, z = self._fit(episodes.query)
         if z is not None:
             self.latent_mean.copy_(z.mean(0))
             values, vectors = torch.linalg.eigh((z - z.mean(0)).mT @ (z - z.mean(0)) / len(z))
@@ -326,7 +330,7 @@ class LowRankHeads(Learner):
         values, vectors = torch.linalg.eigh(rows.mT @ rows / len(rows))
         self.mean.copy_(mean)
         self.spread.copy_(vectors * values.clamp_min(0.0).sqrt())
-        _, noisy, _, _ = self._fit(episodes.support)
+        _, noisy, _ = self._fit(episodes.support)
         seen = episodes.support.counts.sum() / episodes.support.x[..., 0].numel() * noisy.numel()
         noise = noisy.square().sum() / (seen - v.numel() - len(v) * self.net.latents).clamp(min=1)
         self.noise.copy_(noise.clamp_min(_SMALLEST_NOISE))
@@ -335,23 +339,36 @@ class LowRankHeads(Learner):
         misfit = left[present].abs().quantile(0.9) / 1.6449
         if episodes.variance is not None:  # of rates that are not exact, this is no misfit
             misfit = (misfit.square() - episodes.variance.median()).clamp_min(0.0).sqrt()
-        self.misfit_factor.copy_(misfit * _unit_changes(features.double(), left, present[..., 0].sum()))
+
+        def features() -> Iterator[Tensor]:
+            for part in self.in_parts(len(left), episodes.query):
+                yield self.centred(episodes.query[part], None if z is None else z[part]).features.double()
+
+        self.misfit_factor.copy_(misfit * _unit_changes(features, left, present[..., 0].sum()))
+
+    def in_parts(self, tasks: int, points: Points) -> list[slice]:
+        """So many tasks at a time, that a matrix A for each of them stays within a bounded memory."""
+        at_once = max(1, _NUMBERS // (points.x[0].numel() * self.prior_factor.shape[0]))
+        return [slice(first, first + at_once) for first in range(0, tasks, at_once)]
 
     def _fit(
         self, points: Points
     ) -> tuple[
         Float[Tensor, "tasks rank outputs"],
         Float[Tensor, "tasks rows outputs"],
-        Float[Tensor, "tasks rows features"],
         Float[Tensor, "tasks latents"] | None,
     ]:
-        """The heads v at the meta-learned σ², what they leave, A, and the latents."""
+        """The heads v at the meta-learned σ², what they leave, and the latents."""
         z = self.find_latents(points) if self.net.latents else None
-        features, residual = self.centred(points, z)
-        design, residual = (features @ self.prior_factor).double(), residual.double()
         noise = self.log_noise.double().exp()[None]
-        v = Posterior([(design, residual)], noise, noise.new_ones(1), noise.new_ones(1)).mean
-        return v, residual - design @ v, features, z
+        heads, left = [], []
+        for part in self.in_parts(len(points.x), points):
+            features, residual = self.centred(points[part], None if z is None else z[part])
+            design, residual = (features @ self.prior_factor).double(), residual.double()
+            v = Posterior([(design, residual)], noise, noise.new_ones(1), noise.new_ones(1)).mean
+            heads.append(v)
+            left.append(residual - design @ v)
+        return torch.cat(heads), torch.cat(left), z
 
     def likely_latents(self, count: int) -> list[Float[Tensor, " latents"] | None]:
         """So many latents, spread as those of the family are; None alone for a law without any."""
@@ -366,18 +383,34 @@ class LowRankHeads(Learner):
 
 
 def _unit_changes(
-    features: Float[Tensor, "tasks rows features"], left: Float[Tensor, "tasks rows outputs"], rows: Tensor
+    parts: Callable[[], Iterator[Float[Tensor, "part rows features"]]],
+    left: Float[Tensor, "tasks rows outputs"],
+    rows: Tensor,
 ) -> Float[Tensor, "features features"]:
     """Changes of a head that are distributed as those that the misfits of the tasks ask for; the variances of their
-    fields add up to 1 on average over the rows."""
-    triangle = torch.linalg.qr(features.flatten(0, 1), mode="r").R / rows**0.5
-    _, values, right = torch.linalg.svd(triangle)
+    fields add up to 1 on average over the rows.
+
+    **Arguments:**
+
+    - `parts`: goes through the matrices A of the tasks, some tasks at a time.
+    - `left`: what the heads of the tasks leave.
+    - `rows`: how many rows there are in all that are not padding.
+    """
+    triangle = None
+    for features in parts():
+        own = features.flatten(0, 1)
+        triangle = torch.linalg.qr(own if triangle is None else torch.cat([triangle, own]), mode="r").R
+    assert triangle is not None
+    _, values, right = torch.linalg.svd(triangle / rows**0.5)
     kept = values > _RESOLVED * values[0]
     # Heads whose fields are uncorrelated and of size 1, from which the changes are as good as free to come.
     heads = right.mT * torch.where(kept, values, math.inf).reciprocal()
-    design = features @ heads
-    eye = torch.eye(len(values), dtype=design.dtype, device=design.device)
-    changes = torch.linalg.solve(design.mT @ design + len(values) * _SHRINKAGE * eye, design.mT @ left)
-    _, sizes, directions = torch.linalg.svd(changes.mT.flatten(0, 1), full_matrices=False)
+    ridge = len(values) * _SHRINKAGE * torch.eye(len(values), dtype=left.dtype, device=left.device)
+    found, first = [], 0
+    for features in parts():
+        design, own = features @ heads, left[first : first + len(features)]
+        found.append(torch.linalg.solve(design.mT @ design + ridge, design.mT @ own))
+        first += len(features)
+    _, sizes, directions = torch.linalg.svd(torch.cat(found).mT.flatten(0, 1), full_matrices=False)
     factor = heads @ directions.mT * (sizes / sizes.square().sum().sqrt().clamp_min(torch.finfo(sizes.dtype).tiny))
     return torch.nn.functional.pad(factor, (0, len(heads) - factor.shape[-1]))

@@ -20,8 +20,6 @@ from meta_hamiltonian.learners.numerics.linear_head import balanced, head_rows, 
 from meta_hamiltonian.learners.posterior_heads import PosteriorHeads
 from meta_hamiltonian.models import Adapted, AdaptedSystems
 
-# Numbers that the features of the tasks that are adapted at once have.
-_NUMBERS = 2**22
 # Errors of coefficients are widened by 1 + so much over the number of observed rates of momenta.
 _WIDENED = 3.0
 _TINY = torch.finfo(torch.float64).tiny
@@ -91,11 +89,12 @@ class Ridge(PosteriorHeads):
         In training the prior is a wide one. A few members then have heads and latents that no member is likely to have;
         their losses would say nothing of predictions.
         """
-        if not self.net.latents:
-            return self.meta_loss(episodes)
         episodes = rescaled(episodes) if self.scale == "task" else episodes
         query = episodes.query
         with torch.no_grad():
+            if not self.net.latents:
+                parts = self.in_parts(len(episodes), query)
+                return torch.cat([self.task_losses(episodes[part]) for part in parts]).mean()
             *_, found = self.adaptations(episodes.support, 1)
             left = head_targets(self.net, self.net.linear_field_with(found, query.x) - query.dxdt)
             left = balanced(self.net, present_rows(query, left))
@@ -191,10 +190,8 @@ class Ridge(PosteriorHeads):
         with torch.no_grad():
             before = self.weights(self.mean.new_zeros(len(support.x), self.unknown, self.mean.shape[1]))
             yield before
-            each = support.x[0].numel() * self.prior_factor.shape[0]
-            at_once = max(1, _NUMBERS // each)
-            parts = [self.posterior(support[i : i + at_once]).mean for i in range(0, len(support.x), at_once)]
-            found = self.weights(torch.cat(parts))
+            parts = self.in_parts(len(support.x), support)
+            found = self.weights(torch.cat([self.posterior(support[part]).mean for part in parts]))
             for _ in range(steps):  # the first step has converged
                 yield found
 
