@@ -88,7 +88,7 @@ class Forces:
     def __call__(
         self, v: Float[Tensor, "tasks *points n"], t: Float[Tensor, "tasks *points"] | None = None
     ) -> Float[Tensor, "tasks *points n"]:
-        """What is added to dp/dt at the velocities v; without times `t` friction alone."""
+        """What is added to dp/dt at the velocities v and the times t: without times, friction alone."""
         total = sum(self.each(v), torch.zeros_like(v))
         if t is None or self.signal is None:
             return total

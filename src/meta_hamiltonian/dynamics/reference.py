@@ -23,7 +23,7 @@ def reference_orbits(
 ) -> Float[Tensor, "instants systems state"]:
     """Solves dx/dt = field(x) for a batch of systems, each with steps of its own that end at the instants.
 
-    None is ever stopped, however short its steps: these orbits are the reference.
+    No orbit is ever stopped, however short its steps: these orbits are the reference.
 
     **Arguments:**
 

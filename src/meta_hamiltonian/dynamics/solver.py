@@ -34,8 +34,8 @@ def solve(
     """Solves dx/dt = field(x) for a batch of systems, one step of every system at a time.
 
     Each orbit chooses its steps by its own error, so that it is as accurate as alone, and none waits for another: a
-    batch takes as many evaluations of the field as its slowest orbit. That is what bands need, whose orbits all turn
-    the same corner at different times.
+    batch takes as many evaluations of the field as its slowest orbit. Bands need this, since their orbits all turn the
+    same corner at different times.
 
     **Arguments:**
 

@@ -22,10 +22,10 @@ from meta_hamiltonian.systems import Resistance
 class HamiltonianNetwork(FieldNetwork):
     """H_θ(x) = w · φ(u(x)): hidden layers φ (the body) and a linear head w.
 
-    What the body is given, u, is (x − centre) / state_box, or what [`Inputs`][] makes of the kinds of coordinates; on
-    a lattice φ is a sum over its windows. The head has no bias, since a constant in H moves nothing and gets no
-    gradient from the loss. The field is computed as explicit matrix products, forward and transposed, so that training
-    pays for one order of automatic differentiation less than with the gradient of `forward`.
+    The input u of the body is (x − centre) / state_box, or what [`Inputs`][] makes of the kinds of coordinates; on a
+    lattice φ is a sum over windows. The head has no bias, since a constant in H moves nothing and gets no gradient from
+    the loss. The field is computed as explicit matrix products, forward and transposed, so that training needs one
+    order of automatic differentiation less than with the gradient of `forward`.
 
     ??? cite "Reference"
 
@@ -114,7 +114,7 @@ class HamiltonianNetwork(FieldNetwork):
 
     @property
     def latents(self) -> int:
-        """How many numbers beside the state the features depend on."""
+        """How many latents the features depend on, beside the state."""
         return self.inputs.latents
 
     def rescale_latents(self, mean: Float[Tensor, " latents"], scale: Float[Tensor, " latents"]) -> None:
@@ -126,7 +126,7 @@ class HamiltonianNetwork(FieldNetwork):
         return self.inputs.domain_of(z)
 
     def set_latents(self, count: int) -> None:
-        """Gives the first layer so many latents."""
+        """Gives the first layer `count` latents."""
         if not self.takes_latents:
             return super().set_latents(count)
         kept, before = self.inputs.size - self.inputs.added, self.inputs.added

@@ -14,7 +14,7 @@ _HINT = "or say which column is which, such as --columns t=NAME,q=NAME"
 
 
 def find_form(names: Sequence[str], n: int, noun: str) -> dict[str, list[str]]:
-    """The quantities of the form that the names are of, and the names of each, or what is wrong with them.
+    """The form that the names are of: its quantities, and the names of each.
 
     **Arguments:**
 

@@ -26,9 +26,9 @@ _MEMBERS, _STATES, _LINEAR = 512, 32, 1e-6
 class Mixture(SimulatedSystem):
     """Systems whose laws differ in form, not only in their parameters: each is a member of one of several families.
 
-    The families have as many degrees of freedom, and each is as likely. Member i is member i of its own family. A row
-    of parameters is the place of the family in `of`, and then those of the member in its family, with zeros up to the
-    length of the longest.
+    All families have the same number of degrees of freedom, and each is as likely. Member i is member i of its own
+    family. A row of parameters is the place of the family in `of`, and then those of the member in its family, with
+    zeros up to the length of the longest.
 
     The domain is the smallest box that holds those of all families. A coordinate keeps its name, kind and unit where
     all agree, else it is a length. What every family excludes is excluded; what only some exclude, their members do
@@ -50,7 +50,8 @@ class Mixture(SimulatedSystem):
         if len({family.domain.degrees_of_freedom for family in self.families}) > 1:
             found = (f"{name} has {f.domain.degrees_of_freedom}" for name, f in zip(of, self.families, strict=True))
             raise ConfigError(
-                f"of={','.join(of)} is not allowed: give families of as many degrees of freedom; {', '.join(found)}"
+                f"of={','.join(of)} is not allowed: give families with the same number of degrees of freedom; "
+                f"{', '.join(found)}"
             )
         self.domain = _hull([family.domain for family in self.families])
         self.conserves_energy = all(family.conserves_energy for family in self.families)
@@ -103,7 +104,7 @@ class Mixture(SimulatedSystem):
         """Those of all families, 0 for the members of another, as far as the Hamiltonian is linear in them.
 
         In a mixture of springs and Duffing oscillators it is not linear in the stiffness of the springs alone, since
-        the others have q² in their energy too. Whether it is, fields of many members tell.
+        the others have q² in their energy too. The fields of many members tell whether it is.
         """
         return {name: value for name, value in self._united(parameters).items() if name in self._linear}
 
@@ -198,8 +199,8 @@ class Mixture(SimulatedSystem):
     ) -> Shaped[Tensor, "*batch values"]:
         """What `of_family` says of each member's own family.
 
-        All families are asked about all members, which keeps every shape and can be differentiated and mapped. Of
-        members that are not its own a family is told that they are typical, so that none divides by 0.
+        All families are asked about all members, which keeps every shape and can be differentiated and mapped. In the
+        place of members that are not its own a family is given typical ones, so that none divides by 0.
         """
         index = self._index(parameters)[..., None]
         found = None
