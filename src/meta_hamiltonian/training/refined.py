@@ -27,7 +27,7 @@ def refine(learner: Ridge, data: RecordedDataModule) -> None:
     """Smooths coarse recordings again, around what the law found so far says of them.
 
     Splines miss what happens between two instants where a period has few of them, by percents, and most at the ends.
-    Of dense recordings they miss nothing, and their errors, which are those of the noise, tell how well a law is known:
+    In dense recordings they miss nothing, and their errors, which are those of the noise, tell how well a law is known:
     these stay as they are. But the law that is learned from all members knows what happens between two instants. So
     only what it leaves is smoothed: its errors are as much smaller as the law is better, and the law that is learned
     from the new rates is better again (defect correction). What it leaves of an interval is what orbits from both its
