@@ -30,18 +30,29 @@ from meta_hamiltonian.learners.numerics.linear_head import (
 from meta_hamiltonian.learners.numerics.posterior import Posterior
 from meta_hamiltonian.models import FieldNetwork
 
-# The number of columns of L where it is found: before that, and at most; and at most for few members. _FIRST_RANK,
-# _MOST_RANK, _MOST_OF_FEW = 6, 24, 16 Few members may have so many columns on hidden units in any case. _LEAST_OF_FEW =
-# 2 A direction of recorded members counts where it contributes this part of the noise, and of the largest. _ABOVE,
-# _SLIGHT = 0.25, 1e-4 Rounds of expectation and maximisation on all features, and on few of them. _ROUNDS_OF_PRIOR,
-# _MANY_ROUNDS = 8, 200 Few features are as good as all where they leave at most so many times the variance, or so many
-# times the variance that the errors of the rates alone would leave: the errors of the states add to it. _AS_GOOD,
-# _EXPLAINED = 1.5, 3.0 The square of what float64 resolves. _SMALLEST_NOISE = 1e-28 Latents that a search begins at,
-# those of them that are followed, and the steps from latents that are nearly right. _STARTS, _KEPT, _STEPS_NEAR = 8, 2,
-# 6 By what their size is changed after a step. _RESCALED = (0.2, 5.0) The least variance of a latent over a family: one
-# that all members share is no unknown. _NARROWEST = 1e-12 The most numbers in the features of the tasks that are looked
-# at at once. _NUMBERS = 2**21 Which directions of the features of misfits can be told apart, and how little their share
-# is shrunk. _RESOLVED, _SHRINKAGE = 1e-12, 0.1
+# The number of columns of L where it is found: before that, and at most; and at most for few members.
+_FIRST_RANK, _MOST_RANK, _MOST_OF_FEW = 6, 24, 16
+# Few members may have so many columns on hidden units in any case.
+_LEAST_OF_FEW = 2
+# A direction of recorded members counts where it contributes this part of the noise, and of the largest.
+_ABOVE, _SLIGHT = 0.25, 1e-4
+# Rounds of expectation and maximisation on all features, and on few of them.
+_ROUNDS_OF_PRIOR, _MANY_ROUNDS = 8, 200
+# Few features are as good as all where they leave at most so many times the variance, or so many times the variance
+# that the errors of the rates alone would leave: the errors of the states add to it.
+_AS_GOOD, _EXPLAINED = 1.5, 3.0
+# The square of what float64 resolves.
+_SMALLEST_NOISE = 1e-28
+# Latents that a search begins at, those of them that are followed, and the steps from latents that are nearly right.
+_STARTS, _KEPT, _STEPS_NEAR = 8, 2, 6
+# The smallest and the largest factor by which a step may change the size of the latents.
+_RESCALED = (0.2, 5.0)
+# The least variance of a latent over a family: one that all members share is no unknown.
+_NARROWEST = 1e-12
+# The most numbers in the features of the tasks that are looked at at once.
+_NUMBERS = 2**21
+# Which directions of the features of misfits can be told apart, and how little their share is shrunk.
+_RESOLVED, _SHRINKAGE = 1e-12, 0.1
 
 
 class Rows(NamedTuple):

@@ -10,13 +10,20 @@ from torch import Tensor, nn
 
 from meta_hamiltonian.learners.numerics.posterior import Posterior
 
-# Directions in which heads may differ. _MOST = 64 _ROUNDS = 8 Features that are this part of the largest are not told
-# apart. _RESOLVED = 1e-5 What the rounds begin with: the fields that the heads leave unexplained, as a part of all
-# fields. _FIRST = 1e-2 A variance of fields in units of their own is no smaller. _LEAST = 1e-20 Variances of the noise
-# that are tried on a new system, as factors; ratios of the variance of dq/dt to that of dp/dt; and scales of its field
-# over the domain, in units of the observed rates. _FACTORS = 10.0 ** (torch.arange(-24, 25, dtype=torch.float64) / 2)
-# _RATIOS = 10.0 ** torch.arange(-2, 3, dtype=torch.float64) _SCALES = 10.0 ** (torch.arange(-4, 13,
-# dtype=torch.float64) / 8)
+# Directions in which heads may differ, at most, and rounds of the estimation.
+_MOST = 64
+_ROUNDS = 8
+# Features that are this part of the largest are not told apart.
+_RESOLVED = 1e-5
+# What the rounds begin with: the fields that the heads leave unexplained, as a part of all fields.
+_FIRST = 1e-2
+# A variance of fields in units of their own is no smaller.
+_LEAST = 1e-20
+# Variances of the noise that are tried on a new system, as factors; ratios of the variances of dq/dt and dp/dt; and
+# scales of its field over the domain, in units of the observed rates.
+_FACTORS = 10.0 ** (torch.arange(-24, 25, dtype=torch.float64) / 2)
+_RATIOS = 10.0 ** torch.arange(-2, 3, dtype=torch.float64)
+_SCALES = 10.0 ** (torch.arange(-4, 13, dtype=torch.float64) / 8)
 
 
 class FamilyHeads(nn.Module):
