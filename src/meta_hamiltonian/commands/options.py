@@ -21,7 +21,7 @@ Run = Annotated[
 ]
 Imports = Annotated[
     list[str] | None,
-    typer.Option("--import", help="A module of yours to import first, in which the family is registered."),
+    typer.Option("--import", help="A module of yours to import first, such as one that registers your family."),
 ]
 Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, or auto, a GPU where there is one.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]

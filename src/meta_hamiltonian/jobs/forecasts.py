@@ -43,7 +43,7 @@ def test_forecasts(
         recordings.inertia,
         trained.validation_loss,
         Baselines(trained.learner.net.domain, [*recordings.train, *recordings.val], recordings.inertia),
-        said=log.warning,
+        warned=log.warning,
     )
     found = [one for of_rank in gather(own) for one in of_rank]
     if rank() != 0:

@@ -93,15 +93,20 @@ def known_numbers(recordings: Recordings) -> dict[str, Float[Tensor, " members"]
     return found
 
 
-def bands_of_recordings(trained: Trained, said: Callable[[str], None]) -> list[Coverage]:
+def bands_of_recordings(
+    trained: Trained, warned: Callable[[str], None], said: Callable[[str, float], None] = lambda _what, _done: None
+) -> list[Coverage]:
     """How often the later halves of the recordings of the test lie inside their bands.
 
-    **Arguments:** `said`: is given a line about each member that cannot be predicted.
+    **Arguments:**
+
+    - `warned`: is given a line about each member that cannot be predicted.
+    - `said`: is told what is being done, and which part of the work is done.
     """
     recordings = read_again(trained.settings["training"]["data"])
     members = recordings.test or recordings.val or recordings.train
     learner, loss = trained.learner, trained.validation_loss
-    found = coverage_of(forecasts(learner, members, _OBSERVED, recordings.inertia, loss, said=said))
+    found = coverage_of(forecasts(learner, members, _OBSERVED, recordings.inertia, loss, warned=warned, said=said))
     if not found:
         raise ValueError("no recording of the test can be predicted, so that no bands can be checked")
     return found
