@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from meta_hamiltonian.models import Adapted
 
-# What a file may differ by from the system it was made of, relative to the largest value.
+# How much a file may differ from the system that it was made of, relative to the largest value.
 _ACCURACY = 1e-6
 _CHECKED = 257
 

@@ -124,7 +124,7 @@ class Passage:
 
     - `x`: the states.
     - `by_start`, `by_unknowns`: their derivatives by the first state and by θ.
-    - `error`: an estimate of the error of each interval between instants, one for all rows.
+    - `error`: an estimate of the error of each interval between instants, in every row.
     """
 
     x: Float[Tensor, "instants rows state"]
@@ -150,7 +150,7 @@ def follow(
     - `start`: the state at the first instant of each window.
     - `t`: the instants.
     - `trajectory`: to which trajectory each window belongs.
-    - `steps`: of each interval between two instants.
+    - `steps`: how many steps each interval between two instants takes.
     """
     dim, unknowns = start.shape[1], len(theta)
     by_x = torch.eye(dim, dtype=start.dtype).expand(len(start), dim, dim)
