@@ -137,7 +137,7 @@ def adapt(
 
 
 def _axes(run: Path) -> "Axes | None":
-    """What a run's checkpoint says of coordinates, read without PyTorch; None where an earlier version says nothing."""
+    """The coordinates that a run's checkpoint names, read without PyTorch; None in one of an earlier version."""
     settings = plain_value(find_checkpoint(run), "meta_hamiltonian")
     if not isinstance(settings, Mapping) or "domain" not in settings:
         return None
@@ -148,7 +148,7 @@ def _axes(run: Path) -> "Axes | None":
 
 
 def _labelled(observations: Sequence[Path]) -> str:
-    """The files, with what a `members.csv` beside them says of the member."""
+    """The names of the files, with what a `members.csv` beside them says of the member."""
     from meta_hamiltonian.observations.kinds import stem
     from meta_hamiltonian.observations.known import known_of, known_words
 

@@ -1,4 +1,4 @@
-"""What several commands ask for, and what the text of an option must be."""
+"""The options that several commands have, and how their text is read."""
 
 import importlib
 import os
@@ -29,7 +29,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, and e
 
 
 def import_modules(modules: list[str] | None) -> None:
-    """A user's modules, from where Python finds them or from the current folder."""
+    """Imports a user's modules, from where Python finds them or from the current folder."""
     if modules and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     for module in modules or []:

@@ -32,9 +32,9 @@ def forecast(
 
     **Arguments:**
 
-    - `learner`: trained, or none that needs to be.
-    - `part`: of the time of each recording that is observed.
-    - `inertia`: where momenta were not observed.
+    - `learner`: a trained learner, or one that needs no training.
+    - `part`: the part of the time of each recording that is observed.
+    - `inertia`: where momenta were not observed, p = inertia · dq/dt.
     - `validation_loss`: see [`fit`][].
 
     **Raises:** [`ObservationError`][] for a member that cannot be cut or fitted.
@@ -123,7 +123,7 @@ def figures(found: Sequence[Forecast]) -> dict[str, float | int]:
 
 
 def _bands(found: Fit, t: Float[Tensor, " instants"]) -> list[tuple[Tensor, Tensor]]:
-    """Credible intervals of what will be observed, which has errors too."""
+    """Credible intervals of what will be observed, errors of observation included."""
     if found.samples is None or found.start_samples is None:
         return []
     orbits = found.samples.rollout(found.start_samples, t, _TOLERANCE, _STEPS * len(t)).states[1:].transpose(0, 1)

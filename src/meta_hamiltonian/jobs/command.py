@@ -19,7 +19,7 @@ register_schemas()
 
 @hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")
 def main(config: DictConfig) -> float | None:
-    """Runs one job, and turns what a user can do something about into one line."""
+    """Runs one job, and turns errors that a user can do something about into one line."""
     wait_passively()  # a worker of a launcher begins here
     try:
         check(config)

@@ -93,7 +93,7 @@ def _rows(config: DictConfig, trained: Trained, found: Sequence[Forecast]) -> li
 
 
 def _known(known: Mapping[str, str]) -> dict[str, str]:
-    """What `members.csv` says of a member, as columns that no other has."""
+    """What `members.csv` says of a member, as columns whose names differ from all others."""
     return {f"known_{name}": value for name, value in known.items()}
 
 
