@@ -84,7 +84,7 @@ class ContextConfig(ScaledConfig):
 
 @dataclasses.dataclass
 class AutoDecoderConfig(ContextConfig):
-    """The same, where the vector of a new member is found by gradient."""
+    """An algorithm that finds the vector of a new member by gradient steps: `algo=coda` and `algo=svd`."""
 
     lr: float = key(positive(), "Adam's rate for the numbers of a new member")
     steps: int = key(integer(1), "Adam steps for a new member, where test.steps does not say how many")

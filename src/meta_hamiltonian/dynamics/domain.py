@@ -118,11 +118,11 @@ class Domain(Space):
 
         **Arguments:**
 
-        - `ends`: of each coordinate by name, positions first; or half-widths around 0, which are named q and p, or
+        - `ends`: the ends of each coordinate by name, positions first; or half-widths around 0, named q and p, or
             q1 … qn and p1 … pn.
         - `angles`: the names of those that are angles.
         - `units`: by name, where they are not dimensionless; angles are in rad.
-        - `more`: what else a [`Domain`][] has.
+        - `more`: other arguments of a [`Domain`][].
         """
         if not isinstance(ends, Mapping):
             _check_even(len(ends))
@@ -157,7 +157,7 @@ class Domain(Space):
         )
 
     def settings(self) -> dict[str, Any]:
-        """As plain values."""
+        """The domain as plain values, for a checkpoint."""
         return dataclasses.asdict(self)
 
     @property

@@ -64,7 +64,7 @@ def integrate(
         [`Domain.outside`][]. A state is frozen where it leaves the bounds, where the field is not finite, and where
         the rest of the time would take more than 100,000 steps.
     - `tolerance`: error of a step, relative to the state, and to `sizes` where a coordinate is near 0.
-    - `sizes`: of the coordinates, such as [`Domain.sizes`][]; None is 1 for all.
+    - `sizes`: the sizes of the coordinates, such as [`Domain.sizes`][]; None is 1 for all.
 
     **Returns:**
 

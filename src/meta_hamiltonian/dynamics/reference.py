@@ -31,7 +31,7 @@ def reference_orbits(
     - `x0`: the states at `t[0]`, in float64.
     - `t`: increasing times.
     - `tolerance`: error of a step, relative to the state, and to `sizes` where a coordinate is near 0.
-    - `sizes`: of the coordinates, such as [`Domain.sizes`][]; None is 1 for all.
+    - `sizes`: the sizes of the coordinates, such as [`Domain.sizes`][]; None is 1 for all.
 
     **Raises:** `ValueError` where the field has a singularity that float64 cannot pass.
     """

@@ -45,7 +45,7 @@ def solve(
     - `outside`: which states lie outside the region; an orbit ends there. It ends as well where the field is not
         finite, and where the rest of the time would take it more than `most_steps`.
     - `tolerance`: error of a step, relative to the state, and to `sizes` where a coordinate is near 0.
-    - `sizes`: of the coordinates, such as [`Domain.sizes`][]; None is 1 for all.
+    - `sizes`: the sizes of the coordinates, such as [`Domain.sizes`][]; None is 1 for all.
     - `corners`: increasing times at which the field is not smooth, such as those of a measured input; steps end there.
     - `some`: gives the fields of some of the systems, by their rows; orbits that have ended then take no more time.
 

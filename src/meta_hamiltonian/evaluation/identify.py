@@ -76,7 +76,7 @@ def identify(learner: Learner, system: SimulatedSystem, n_systems: int, seed: in
 def identify_recorded(
     learner: Learner, members: Episodes, known: Mapping[str, Float[Tensor, " systems"]]
 ) -> Identified:
-    """The same for recorded members, whose true fields nobody knows.
+    """Identifies the terms of a family from recorded members, whose true fields nobody knows.
 
     The error is that of the query's rates when the learner is adapted to the support, in units of each member's RMS; it
     includes the noise of these rates. Whether a known number of the members is linear in the head is told by a

@@ -85,7 +85,7 @@ def fit_orbits(
     - `learner`: tells in which directions a head may change.
     - `adapted`: the system to begin with, adapted to `points`.
     - `paths`: what the orbits are to meet.
-    - `kinds`: of friction; None is those that the evidence supports.
+    - `kinds`: the kinds of friction; None is those that the evidence supports.
     - `width`: the speed below which dry friction is smoothed.
     - `signals`: the inputs of each trajectory.
     - `inertia`: where momenta were not observed, p = inertia · dq/dt; None where they were.

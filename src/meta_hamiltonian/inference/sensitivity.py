@@ -19,7 +19,7 @@ class Law(NamedTuple):
     """The form of dx/dt, whose unknowns θ = (v, d, g) are to be found: head, friction, gains of inputs.
 
     - `net`, `scale`, `head`: the head is w = centre + basis v, and the network's field is multiplied by the scale.
-    - `kinds`, `width`: of friction.
+    - `kinds`, `width`: those of friction.
     - `signals`: the inputs of each trajectory; empty without inputs.
     """
 

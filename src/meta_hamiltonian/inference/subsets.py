@@ -171,7 +171,7 @@ class _Rest:
     def with_directions(
         self, along: Float[Tensor, "directions columns"], lost: Float[Tensor, " directions"]
     ) -> "_Rest":
-        """The same for fewer columns: with the parts of everything along directions that these no longer fit."""
+        """The rest for fewer chosen columns: with the parts along directions that these no longer fit."""
         return _Rest(self.gram + along.mT @ along, self.fits + along.mT @ lost, self.left + lost.square().sum())
 
     def errors_with_one(self) -> Float[Tensor, " columns"]:

@@ -148,7 +148,7 @@ class _Rows:
     """The learned field as the rows of a regression, those at the first states left out to try it on.
 
     - `x`: the states.
-    - `weight`: of each rate.
+    - `weight`: that of each rate.
     - `field`: the learned one, weighted.
     """
 

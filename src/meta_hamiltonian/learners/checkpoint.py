@@ -85,7 +85,7 @@ def load(path: str | os.PathLike[str]) -> Learner:
 
 
 def load_trained(path: str | os.PathLike[str]) -> Trained:
-    """The same with what else the checkpoint holds; arguments and errors as those of [`load`][]."""
+    """The learner with its family, settings and history; arguments and errors as for [`load`][]."""
     path = find_checkpoint(Path(path))
     checkpoint = read_checkpoint(path)
     settings = checkpoint[SETTINGS_KEY]

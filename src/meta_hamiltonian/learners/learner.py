@@ -221,7 +221,7 @@ class Learner(nn.Module, abc.ABC):
         return next(iter(self.sample_tasks(Points(x[None], dxdt[None]), count, seed)))
 
     def sample_tasks(self, support: Points, count: int, seed: int = 0) -> Iterator[AdaptedSystems]:
-        """The same for each of many tasks."""
+        """Draws systems from the posterior of each of many tasks."""
         raise TypeError(f"{type(self).__name__} has no posterior, and so no credible bands; train one with algo=ridge")
 
     def adapt_forced(
@@ -240,7 +240,7 @@ class Learner(nn.Module, abc.ABC):
 
         **Arguments:**
 
-        - `points`: of one system.
+        - `points`: those of one system.
         - `terms`: which forces may act.
         - `signal`: the inputs as a function of time, for orbits.
         - `steps`: gradient steps; None is as many as in training.
@@ -276,7 +276,7 @@ class Learner(nn.Module, abc.ABC):
         **Arguments:**
 
         - `adapted`: one system.
-        - `points`: of one task, that it was adapted to.
+        - `points`: those of one task, to which it was adapted.
 
         **Raises:** `TypeError` if the network has no linear head.
         """

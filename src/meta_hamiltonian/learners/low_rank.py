@@ -90,7 +90,7 @@ class LowRankHeads(Learner):
         - `net`: the network.
         - `rank`: columns of L, at least 1; `"auto"` is as many as held-out tasks ask for, see [`find_rank`][]; None is
             as many as the head has inputs.
-        - `noise`: what σ² starts from, above 0.
+        - `noise`: the initial σ², above 0.
         - `scale`: `"none"` or `"task"`, see [`Learner`][].
         - `latents`: the number of unknowns of a member beside its head, on which the features depend; `"auto"` is as
             many as training finds to be needed, and none before.

@@ -43,7 +43,7 @@ class AdaptedSystems:
 
     - `net`: the network.
     - `parameters`: each task's weights `[tasks, ...]` by name; the others are the network's own.
-    - `scale`: what the network's output is multiplied by, `[tasks]`.
+    - `scale`: the factor of the network's output, `[tasks]`.
     - `forces`: friction, and inputs, that act on them besides; None where there are none.
     """
 
@@ -180,7 +180,7 @@ class AdaptedSystems:
         return orbits._replace(states=orbits.states[..., :-1])
 
     def rollout_in_box(self, x0: Float[Tensor, "tasks state"], t: Float[Tensor, " instants"]) -> Orbits:
-        """The same by the protocol of the tests, whose figures are compared over years.
+        """One orbit of each system by the protocol of the tests, whose figures are compared over years.
 
         Angles are like lengths: not wrapped, and frozen at twice the box. The solver is torchdiffeq's.
         """
@@ -258,7 +258,7 @@ class Adapted:
     def orbits(
         self, x0: Float[Tensor, "orbits state"], t: Float[Tensor, " instants"], tolerance: float = _USER_TOLERANCE
     ) -> Orbits:
-        """The same with the time until which each orbit is known, in float64."""
+        """Orbits from the given states, in float64, with the time until which each is known."""
         law: _Law = lambda x, t: self.systems.field(x[None], None if t is None else t.mT)[0]  # noqa: E731
         return self.systems._solve(lambda rows: law, x0.double(), t.double(), tolerance, _USER_STEPS)
 

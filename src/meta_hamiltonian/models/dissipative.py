@@ -88,7 +88,7 @@ class DissipativeNetwork(HamiltonianNetwork):
 
     @classmethod
     def settings_for_friction(cls, settings: Mapping[str, Any], resistance: Resistance | None) -> dict[str, Any]:
-        """The same, for those degrees of freedom that the family's friction acts on."""
+        """The settings for the degrees of freedom that the family's friction acts on."""
         damped = settings.get("damped") or (resistance.damped if resistance else None)
         return {**settings, "damped": damped}
 
@@ -114,7 +114,7 @@ class DissipativeNetwork(HamiltonianNetwork):
     def field_with(
         self, parameters: Mapping[str, Tensor], x: Float[Tensor, "*batch state"]
     ) -> Float[Tensor, "*batch state"]:
-        """The same for many tasks."""
+        """The field of many tasks, less what would bring energy in."""
         conservative = super().field_with(parameters, x)
         force = self.force_with(parameters, x)
         v = conservative[..., : self.damped]
@@ -131,7 +131,7 @@ class DissipativeNetwork(HamiltonianNetwork):
         return self._with_force(super().field_with(parameters, x), self.force_with(parameters, x))
 
     def linear_field(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch state"]:
-        """The same with the network's own weights."""
+        """Ω ∇H − (0, ∇ₚ D) with any c, with the network's own weights."""
         return self.linear_field_with(dict(self.named_parameters()), x)
 
     def field_features(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch state width"]:

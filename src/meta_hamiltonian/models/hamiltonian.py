@@ -64,7 +64,7 @@ class HamiltonianNetwork(FieldNetwork):
 
     @classmethod
     def settings_for_friction(cls, settings: Mapping[str, Any], resistance: Resistance | None) -> dict[str, Any]:
-        """Those of a [`DissipativeNetwork`][], since an energy by itself is conserved."""
+        """The settings of a [`DissipativeNetwork`][], since an energy by itself is conserved."""
         if cls is not HamiltonianNetwork:
             return dict(settings)
         known = {} if resistance is None else {"friction": resistance.kind, "damped": resistance.damped}
@@ -72,7 +72,7 @@ class HamiltonianNetwork(FieldNetwork):
 
     @classmethod
     def settings_for_solved_head(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Those of a [`NaturalNetwork`][], where the inputs are natural and one hidden layer was asked for."""
+        """The settings of a [`NaturalNetwork`][], where inputs are natural and one hidden layer was asked for."""
         if cls is not HamiltonianNetwork or settings.get("inputs") != "natural" or settings["depth"] > 1:
             return dict(settings)
         target = "meta_hamiltonian.models.NaturalNetwork"

@@ -277,7 +277,7 @@ class FieldNetwork(nn.Module, abc.ABC):
     def linear_field_with(
         self, parameters: Mapping[str, Tensor], x: Float[Tensor, "tasks points state"]
     ) -> Float[Tensor, "tasks points state"]:
-        """The same for many tasks; arguments as for `field_with`."""
+        """The field of many tasks as training sees it; arguments as for `field_with`."""
         return self.field_with(parameters, x)
 
 

@@ -23,7 +23,7 @@ class CanonicalTrajectory:
 
     - `t`: the instants.
     - `x`, `dxdt`: smoothed.
-    - `error`: of the derivative, relative to other instants.
+    - `error`: that of the derivative, relative to other instants.
     - `observed`: what an orbit is compared with: not a number where nothing was observed.
     - `noise`: standard deviation of the observations of each coordinate.
     - `rate_error`: standard deviation of the rates.

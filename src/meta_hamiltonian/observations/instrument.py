@@ -27,7 +27,7 @@ _SPLIT = "recordings"
 class Instrument:
     """How motions are recorded.
 
-    - `duration`: of each recording; None is half the family's horizon.
+    - `duration`: how long each recording is; None is half the family's horizon.
     - `rate`: instants per unit of time; None is 300 in all.
     - `noise`: standard deviation of the errors, relative to that of each quantity along the recording.
     - `missing`: the part of the cells that are left empty, those of the time never.
@@ -79,7 +79,7 @@ def record(system: SimulatedSystem, members: int, folder: Path, instrument: Inst
     - `members`: how many.
     - `folder`: where the files go; it exists already.
     - `instrument`: how they are observed.
-    - `seed`: of the members and of the noise.
+    - `seed`: the seed of the members and of the noise.
     """
     parameters = system.sample_parameters(members, seed, _SPLIT)
     starts = system.sample_initial_states(parameters, seed, _SPLIT)

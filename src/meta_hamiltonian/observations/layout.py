@@ -20,7 +20,7 @@ def find_form(names: Sequence[str], n: int, noun: str) -> dict[str, list[str]]:
 
     - `names`: such as `t`, `q` or `q1`.
     - `n`: degrees of freedom of the model, in which the forms are spelled.
-    - `noun`: what has these names.
+    - `noun`: what bears these names, a `column` or an `array`.
     """
     coordinates = [name for name in names if name not in ("t", LABEL)]
     numbered = {name: int(end) for name in coordinates if (end := name.lstrip("qpvd"))}

@@ -21,7 +21,7 @@ _ROUNDING = 1e-14
 class Smoothed:
     """Curves at some instants.
 
-    - `value`, `derivative`, `second`: of each curve, and its first two time derivatives.
+    - `value`, `derivative`, `second`: each curve, and its first two time derivatives.
     - `noise`: standard deviation of the samples around each curve.
     - `error`: standard deviation of `derivative`; `second_error`: of `second`.
     - `share`: coefficients of the curve that needs most, for each of its samples.

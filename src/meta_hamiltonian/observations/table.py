@@ -30,7 +30,7 @@ class Table:
     """What was measured, not a number where nothing was.
 
     - `values`: quantity -> its values.
-    - `labels`: of the rows, where there is a column `trajectory`.
+    - `labels`: those of the rows, where there is a column `trajectory`.
     - `place`: says where a row stands, for errors.
     - `unknown_unit`: whether nothing was said of the unit of q.
     - `notes`: how each column was read.

@@ -79,13 +79,13 @@ class Mixture(SimulatedSystem):
     def hamiltonian(
         self, x: Float[Tensor, "*#batch state"], parameters: Float[Tensor, "*#batch parameters"]
     ) -> Float[Tensor, "*batch"]:
-        """That of each member's own family."""
+        """The energy of each member in its own family."""
         return self._chosen(parameters, lambda family, own: family.hamiltonian(x, own)[..., None])[..., 0]
 
     def field(
         self, x: Float[Tensor, "*#batch state"], parameters: Float[Tensor, "*#batch parameters"]
     ) -> Float[Tensor, "*batch state"]:
-        """That of each member's own family."""
+        """The vector field of each member in its own family."""
         return self._chosen(parameters, lambda family, own: family.field(x, own))
 
     def admits(
@@ -101,7 +101,7 @@ class Mixture(SimulatedSystem):
     def linear_parameters(
         self, parameters: Float[Tensor, "systems parameters"]
     ) -> dict[str, Float[Tensor, " systems"]]:
-        """Those of all families, 0 for the members of another, as far as the Hamiltonian is linear in them.
+        """The combinations of all families, 0 for members of others, as far as the Hamiltonian is linear in them.
 
         In a mixture of springs and Duffing oscillators it is not linear in the stiffness of the springs alone, since
         the others have q² in their energy too. The fields of many members tell whether it is.
@@ -149,9 +149,10 @@ class Mixture(SimulatedSystem):
     def sample_initial_states(
         self, parameters: Float[Tensor, "systems parameters"], seed: int, split: str = "test"
     ) -> Float[Tensor, "systems state"]:
-        """Those of each member's own family.
+        """Initial states of each member's own family.
 
-        There are others where an orbit leaves the domain: one that goes round in an angle which here is a length.
+        Another state is drawn where an orbit leaves the domain, as one does that goes round in an angle which here is a
+        length.
         """
         parameters = parameters.double()
         x0 = parameters.new_zeros(len(parameters), self.state_dim)

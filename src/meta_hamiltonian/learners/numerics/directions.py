@@ -75,7 +75,7 @@ def find_directions(
 
     **Arguments:**
 
-    - `rows`: of held-out tasks.
+    - `rows`: those of held-out tasks.
     - `noise`: variance of the observations.
     - `most`: directions to look at.
     - `among`: heads are w₀ and combinations of columns of L, these two; None is any head.

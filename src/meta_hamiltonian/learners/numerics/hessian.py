@@ -120,8 +120,8 @@ def hessian_product(tape: Tape, vector: Mapping[str, Tensor]) -> dict[str, Tenso
 
     **Arguments:**
 
-    - `tape`: of [`loss_gradient`][].
-    - `vector`: of the shapes of the weights, by name.
+    - `tape`: that of [`loss_gradient`][].
+    - `vector`: tensors of the shapes of the weights, by name.
     """
     layers = tape.layers
     v = [vector[f"body.{i}.weight"] for i in range(len(layers))]

@@ -34,7 +34,7 @@ def chunk_size(tasks: int, layer: int, arrays: int, compiled: bool, on_gpu: bool
 
     **Arguments:**
 
-    - `tasks`: of the meta-batch.
+    - `tasks`: the number of tasks of the meta-batch.
     - `layer`: bytes of one layer's values at a task's points.
     - `arrays`: about how many such arrays a task keeps for its gradient.
     - `compiled`: whether the step is compiled: then every size is compiled by itself, and chunks run side by side.
