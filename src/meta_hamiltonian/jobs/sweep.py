@@ -113,7 +113,7 @@ def _finally(sweep: Path, tracked: Sequence[str] | None) -> None:
 
     **Arguments:** `tracked`: the arguments of the process that tracks the sweep in W&B; None where there is none.
     """
-    if not sweep.exists():
+    if not sweep.exists() or not _jobs(sweep):  # no job began, since Hydra refused a key or a value
         return
     summarize(sweep)
     if tracked is not None:
