@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import csv
+import io
 import re
 import shutil
 from pathlib import Path
@@ -13,11 +14,12 @@ import pytest
 import torch
 from browser import CHROMIUM, answer
 from command import train_here
+from rich.console import Console
 from typer.testing import CliRunner
 
 from meta_hamiltonian import load, load_adapted
 from meta_hamiltonian.__main__ import app
-from meta_hamiltonian.reports import system
+from meta_hamiltonian.reports import progress, system
 from meta_hamiltonian.systems import Pendulum, integrate
 
 PARAMETERS = torch.tensor([0.8, 1.1, 0.3], dtype=torch.float64)  # m, l, q0
@@ -49,6 +51,15 @@ def adapted(run_folder, tmp_path_factory):
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """What a terminal shows of the bar that says how far a command is."""
+    shown = io.StringIO()
+    monkeypatch.setattr(progress, "Console", lambda stderr: Console(file=shown, force_terminal=True, width=80))
+    monkeypatch.setattr(progress, "_PATIENCE", 0.0)
+    return shown
 
 
 def orbit(x0, t):
@@ -286,7 +297,7 @@ def test_bands_hold_the_true_orbit_and_say_where_to_measure_next(run_folder, her
     assert (bands["energy_change_low"] <= 1e-12).all()
 
 
-def test_an_adapted_system_is_exported_once(adapted, here):
+def test_an_adapted_system_is_exported_once(adapted, here, terminal):
     export = ["export", str(adapted / "adapted.pt"), "system.pt2"]
     done = CliRunner().invoke(app, export)
     assert done.exit_code == 0, done.output
@@ -295,6 +306,7 @@ def test_an_adapted_system_is_exported_once(adapted, here):
     assert (again.exit_code, again.stderr.count("\n")) == (2, 1)
     assert "--force" in again.stderr
     assert CliRunner().invoke(app, [*export, "--force"]).exit_code == 0
+    assert "following the network" in terminal.getvalue()
     assert CliRunner().invoke(app, [*export[:2], "system.txt"]).exit_code == 2
 
 
@@ -332,8 +344,9 @@ def test_the_family_has_three_terms_and_the_head_knows_its_parameters(run_folder
     assert (here / "identified" / "terms.png").exists()
 
 
-def test_coverage_is_measured(run_folder, here):
+def test_coverage_is_measured(run_folder, here, terminal):
     done = CliRunner().invoke(app, ["bands", str(run_folder), "--n-systems", "40", "--shots", "10", "--noise", "0.05"])
+    assert "K=10, noise=0.05" in terminal.getvalue()
     assert done.exit_code == 0, done.output
     table = np.genfromtxt("bands/coverage.csv", delimiter=",", names=True, dtype=None, encoding="utf-8")
     shares = {(row["quantity"], row["level"]): row["observed"] for row in table}

@@ -9,7 +9,7 @@ __all__ = ["load", "load_adapted"]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports these, and torch with them, on first use: `train.py --help` needs neither."""
+    """Imports the public names, and torch with them, on first use: `train.py --help` needs neither."""
     if name in __all__:
         from meta_hamiltonian.learners import checkpoint
 

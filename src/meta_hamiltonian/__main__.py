@@ -10,7 +10,7 @@ from meta_hamiltonian.commands.simulate import simulate
 from meta_hamiltonian.commands.train import train
 from meta_hamiltonian.jobs.threads import wait_passively
 
-# Rich would take half a second to draw frames around `--help`.
+# Rich is not used for `--help`: it would take half a second to draw frames.
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 app.command(

@@ -16,6 +16,8 @@ from typer.testing import CliRunner
 
 from meta_hamiltonian.__main__ import app
 from meta_hamiltonian.basics.plain_values import plain_value
+from meta_hamiltonian.config import ConfigError
+from meta_hamiltonian.jobs.simulate import chosen_family
 from meta_hamiltonian.reports import system
 from meta_hamiltonian.systems import Pendulum
 
@@ -157,16 +159,39 @@ def test_completion_knows_commands_and_runs(here):
     assert "outputs/mine" in completed("meta-hamiltonian identify o", 2)
 
 
-def test_train_forwards_to_the_job(here):
+def test_train_forwards_to_the_job_and_a_refusal_is_one_line(here):
     done = subprocess.run(
-        [sys.executable, "-m", "meta_hamiltonian", "train", "algo=nothing"],
+        [sys.executable, "-m", "meta_hamiltonian", "train", "-m", "algo=maml,anll"],
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode != 0
-    assert "Could not find 'algo/nothing'" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("Error: algo=anll is not allowed: did you mean anil? choose from anil, camel,")
+    assert done.stderr.count("\n") == 1
+    assert "schema" not in done.stderr
+    assert not list(here.glob("outputs/multirun/*/*/summary.md")), "of a sweep that has not begun"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (
+            ["algo=ridge", "algo.rnak=3"],
+            "there is no key algo.rnak: did you mean algo.rank? python train.py algo=ridge",
+        ),
+        (["sed=3"], "there is no key sed: did you mean seed?"),
+        (["alg=ridge"], "there is no key alg: did you mean algo?"),
+        (["system=pendulm"], "system=pendulm is not allowed: did you mean pendulum? choose from chain,"),
+        (["data.meta_batch=abc"], "data.meta_batch=abc is not allowed: value 'abc' of type 'str' could not be"),
+        (["shots=25,"], "shots=25, is not allowed: give key=value, and lists without blanks as in shots=25,50"),
+    ],
+)
+def test_what_hydra_refuses_names_the_nearest_that_there_is(overrides, said):
+    with pytest.raises(ConfigError) as refused:
+        chosen_family(overrides)
+    assert str(refused.value).startswith(said)
+    assert "\n" not in str(refused.value)
 
 
 def test_plain_values_are_read_without_running_anything(here):

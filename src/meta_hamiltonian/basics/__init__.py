@@ -1,1 +1,1 @@
-"""What every room stands on and that knows no physics: random numbers, whole files, devices, errors, names."""
+"""What all other packages build on, without any physics: random numbers, whole files, devices, errors, names."""

@@ -1,4 +1,4 @@
-"""What the processes of one job on several devices tell each other; with one process, nothing."""
+"""Communication between the processes of one job on several devices; with one process there is none."""
 
 from typing import Any
 
@@ -7,12 +7,12 @@ from torch import Tensor, distributed
 
 
 def rank() -> int:
-    """Which of the processes this one is."""
+    """The number of this process, from 0 on."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
 def world_size() -> int:
-    """How many there are."""
+    """How many processes there are."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
@@ -22,19 +22,19 @@ def device_of(accelerator: str) -> torch.device:
 
 
 def share(count: int) -> slice:
-    """Which of so many tasks are this process's."""
+    """Which of `count` tasks are this process's."""
     return slice(rank() * count // world_size(), (rank() + 1) * count // world_size())
 
 
 def sum_over_ranks(value: Tensor) -> Tensor:
-    """The sum of what all processes have; changes it in place."""
+    """The sum of the values of all processes; changes the value in place."""
     if world_size() > 1:
         distributed.all_reduce(value)
     return value
 
 
 def gather(value: Any) -> list[Any]:
-    """What each process has, in the order of their ranks."""
+    """The values of all processes, in the order of their ranks."""
     values = [value] * world_size()
     if world_size() > 1:
         distributed.all_gather_object(values, value)
@@ -42,7 +42,7 @@ def gather(value: Any) -> list[Any]:
 
 
 def from_first(value: Any) -> Any:
-    """What the process of rank 0 has."""
+    """The value of the process of rank 0."""
     values = [value]
     if world_size() > 1:
         distributed.broadcast_object_list(values)

@@ -13,7 +13,7 @@ def lazily(package: str, names: Mapping[str, Sequence[str]]) -> Callable[[str], 
     **Arguments:**
 
     - `package`: its name.
-    - `names`: what it passes on, by module.
+    - `names`: the names that it passes on, by module.
     """
     where = {name: module for module, some in names.items() for name in some}
 

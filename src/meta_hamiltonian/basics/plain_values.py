@@ -1,4 +1,4 @@
-"""What a checkpoint says in plain values, read without PyTorch: a refusal need not wait for it to be imported."""
+"""The plain values of a checkpoint, read without PyTorch, so that a refusal need not wait for its import."""
 
 import pickle
 import zipfile
@@ -23,7 +23,7 @@ def find_checkpoint(path: Path) -> Path:
 
 
 def plain_value(file: Path, key: str) -> Any:
-    """The value of a key of the checkpoint, its tensors None; None where there is no such key, or it cannot be read.
+    """The value of a key of the checkpoint, with None for tensors; None where there is no such key or it is unreadable.
 
     Nothing in the file is run: classes are refused, but for those that hold tensors, which are left out. PyTorch reads
     the file afterwards, and says what is wrong with it.

@@ -1,4 +1,4 @@
-"""Numbers that are a pure function of where they are used, never of what was drawn before them."""
+"""Random numbers that are a pure function of where they are used, never of what was drawn before."""
 
 import zlib
 
@@ -16,7 +16,7 @@ def generator(seed: int, *labels: str | int) -> Generator:
     **Arguments:**
 
     - `seed`: the user's seed, at least 0.
-    - `labels`: what the numbers are for, e.g. `"train", "support"`. Other labels give
+    - `labels`: what the numbers are for, e.g. `"train", "support"`; different labels give
         independent streams.
 
     **Returns:**

@@ -31,23 +31,24 @@ def adapt(
     ] = None,
     horizon: Annotated[float, typer.Option(help="How long to predict, in the time units of the observations.")] = 20.0,
     start: Annotated[
-        str | None, typer.Option("--from", help="Predict from this state, as q,p; else from the last observed one.")
+        str | None,
+        typer.Option("--from", help="Predict from this state, as q,p; by default from the last observed one."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The new folder; else OBSERVATIONS-adapted beside you.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The new folder; by default OBSERVATIONS-adapted.")] = None,
     fit: Annotated[
-        str, typer.Option(help="For trajectories: derivatives, orbit, or auto, the better one at their ends.")
+        str, typer.Option(help="What is fitted to trajectories: derivatives, orbit, or auto, the better of the two.")
     ] = "auto",
     friction: Annotated[
         str,
         typer.Option(
-            help="none, viscous, quadratic, dry, several as viscous+dry, or auto: what the evidence supports."
+            help="none, viscous, quadratic, dry, several as viscous+dry, or auto, what the evidence supports."
         ),
     ] = "auto",
     inertia: Annotated[
         str | None,
         typer.Option(
-            help="Where p was not observed, p = inertia · dq/dt: a number, or one for each coordinate; else 1, or that "
-            "of the recordings that were learned from."
+            help="Where p was not observed, p = inertia · dq/dt: a number, or one for each coordinate; by default 1, "
+            "or that of the recordings that the learner was trained on."
         ),
     ] = None,
     columns: Annotated[
@@ -58,7 +59,7 @@ def adapt(
     to_time: Annotated[
         float | None, typer.Option(help="Observe until this time, and predict from there; inputs are read beyond it.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Gradient steps; else as many as in training.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Gradient steps; by default as many as in training.")] = None,
     imports: Imports = None,
     force: Force = False,
     machine: Json = False,
@@ -136,7 +137,7 @@ def adapt(
 
 
 def _axes(run: Path) -> "Axes | None":
-    """What a run's checkpoint says of coordinates, read without PyTorch; None where an earlier version says nothing."""
+    """The coordinates that a run's checkpoint names, read without PyTorch; None in one of an earlier version."""
     settings = plain_value(find_checkpoint(run), "meta_hamiltonian")
     if not isinstance(settings, Mapping) or "domain" not in settings:
         return None
@@ -147,7 +148,7 @@ def _axes(run: Path) -> "Axes | None":
 
 
 def _labelled(observations: Sequence[Path]) -> str:
-    """The files, with what a `members.csv` beside them says of the member."""
+    """The names of the files, with what a `members.csv` beside them says of the member."""
     from meta_hamiltonian.observations.kinds import stem
     from meta_hamiltonian.observations.known import known_of, known_words
 

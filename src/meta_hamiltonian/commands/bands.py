@@ -15,10 +15,12 @@ from meta_hamiltonian.commands.suggestions import next_command
 def bands(
     run: Run = None,
     out: Annotated[Path, typer.Option(help="The new folder.")] = Path("bands"),
-    n_systems: Annotated[int, typer.Option(min=1, help="New systems; a tenth is followed along orbits.")] = 1000,
-    shots: Annotated[str, typer.Option(help="Numbers of observed points.")] = "5,25",
-    noise: Annotated[str, typer.Option(help="Relative noise of the observations.")] = "0,0.05",
-    seed: Annotated[int, typer.Option(min=0, help="Of the systems.")] = 0,
+    n_systems: Annotated[
+        int, typer.Option(min=1, help="How many new systems; a tenth is followed along orbits.")
+    ] = 1000,
+    shots: Annotated[str, typer.Option(help="Numbers of observed points, joined by commas.")] = "5,25",
+    noise: Annotated[str, typer.Option(help="Relative noises of the observations, joined by commas.")] = "0,0.05",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the systems.")] = 0,
     device: Device = "cpu",
     imports: Imports = None,
     force: Force = False,
@@ -51,12 +53,14 @@ def bands(
         output.warn(warnings)
         trained.learner.to(device_of(device))
         orbits = max(1, n_systems // 10)
-        if trained.system.domain_from_data:
-            from meta_hamiltonian.jobs.recorded import bands_of_recordings
+        with progress() as said:
+            if trained.system.domain_from_data:
+                from meta_hamiltonian.jobs.recorded import bands_of_recordings
 
-            found = bands_of_recordings(trained, lambda said: output.warn([said]))
-        else:
-            with progress() as said:
+                said("reading the recordings", 0.0)
+                found = bands_of_recordings(trained, lambda line: output.warn([line]), said)
+            else:
+                said(f"drawing {n_systems} systems", 0.0)
                 sizes = (ks, noises, n_systems, orbits, seed)
                 found = list(coverage(trained.learner, trained.simulated, *sizes, said=said))
         rows = [dataclasses.asdict(row) for row in found]

@@ -17,7 +17,7 @@ def export(
     force: Force = False,
     machine: Json = False,
 ) -> None:
-    """Write H and dx/dt of an adapted system for other programs, checked against it to 1e-6.
+    """Write H and dx/dt of an adapted system as a file for other programs, checked to 1e-6.
 
     Example: `meta-hamiltonian export observations-adapted/adapted.pt pendulum.pt2`
     """
@@ -33,10 +33,12 @@ def export(
         from meta_hamiltonian import load_adapted
         from meta_hamiltonian.inference.export import export as write
         from meta_hamiltonian.learners.checkpoint import warnings_of_adapted
+        from meta_hamiltonian.reports.progress import progress
 
         system, warnings = load_adapted(adapted), list(warnings_of_adapted(adapted))
         output.warn(warnings)
-        write(system, file)
+        with progress() as said:
+            write(system, file, said)
         outputs = "H [batch], dx/dt [batch, 2n]" if system.has_energy else "dx/dt [batch, 2n]; it has no energy"
         output.say(f"{file}: states x [batch, 2n] in float64 -> {outputs}.")
         output.finish({"file": file, "outputs": ["H", "dxdt"] if system.has_energy else ["dxdt"], "warnings": warnings})

@@ -14,8 +14,8 @@ from meta_hamiltonian.commands.suggestions import next_command
 def identify(
     run: Run = None,
     out: Annotated[Path, typer.Option(help="The new folder.")] = Path("identified"),
-    n_systems: Annotated[int, typer.Option(min=4, help="New systems that it is adapted to.")] = 500,
-    seed: Annotated[int, typer.Option(min=0, help="Of the systems.")] = 0,
+    n_systems: Annotated[int, typer.Option(min=4, help="How many new systems the learner is adapted to.")] = 500,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the systems.")] = 0,
     imports: Imports = None,
     force: Force = False,
     machine: Json = False,

@@ -1,4 +1,4 @@
-"""What a training left, and what is to be said of it; PyTorch is imported here."""
+"""Loading what a training left, with a warning where it was poor; PyTorch is imported here."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def load(run: Path, imports: list[str] | None) -> "Trained":
-    """The learner of a run. A folder that is none is refused before PyTorch is imported."""
+    """The learner of a run. A folder without a checkpoint is refused before PyTorch is imported."""
     find_checkpoint(run)
     import_modules(imports)
 
@@ -21,7 +21,7 @@ def load(run: Path, imports: list[str] | None) -> "Trained":
 
 
 def poor(trained: "Trained") -> list[str]:
-    """What is to be said of a learner that was not trained well."""
+    """The warning about a learner that was not trained well, if it was not."""
     from meta_hamiltonian.learners.quality import quality
 
     found = quality(trained)

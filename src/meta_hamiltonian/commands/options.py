@@ -1,4 +1,4 @@
-"""What several commands ask for, and what the text of an option must be."""
+"""The options that several commands have, and how their text is read."""
 
 import importlib
 import os
@@ -21,7 +21,7 @@ Run = Annotated[
 ]
 Imports = Annotated[
     list[str] | None,
-    typer.Option("--import", help="A module of yours to import first, in which the family is registered."),
+    typer.Option("--import", help="A module of yours to import first, such as one that registers your family."),
 ]
 Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, or auto, a GPU where there is one.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
@@ -29,7 +29,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, and e
 
 
 def import_modules(modules: list[str] | None) -> None:
-    """A user's modules, from where Python finds them or from the current folder."""
+    """Imports a user's modules, from where Python finds them or from the current folder."""
     if modules and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     for module in modules or []:

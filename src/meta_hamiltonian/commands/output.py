@@ -29,7 +29,7 @@ class Output:
             self.say(f"Warning: {warning}", fg="yellow")
 
     def finish(self, found: Mapping[str, Any]) -> None:
-        """The object for machines; what is no finite number is null."""
+        """Prints the object for machines, where a number that is not finite is null."""
         if self.machine:
             typer.echo(json.dumps(_plain(found), allow_nan=False))
 
@@ -50,7 +50,7 @@ def _plain(value: Any) -> Any:
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-    """What a user's file, folder or number can be wrong in: one line, exit code 2."""
+    """Turns errors in a user's file, folder or number into one line, and exits with code 2."""
     try:
         yield
     except (ValueError, TypeError, RuntimeError, OSError) as error:
@@ -69,7 +69,7 @@ def check_free(path: Path, force: bool) -> None:
 
 @contextlib.contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """A folder that is there only when it is complete; it replaces the one that exists."""
+    """A folder that appears only when it is complete, in the place of one that exists."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as unfinished:
         inside = Path(unfinished) / "new"

@@ -11,21 +11,27 @@ from meta_hamiltonian.commands.output import Output, check_free, new_folder, one
 
 def simulate(
     family: Annotated[
-        list[str], typer.Argument(help="The family, such as system=pendulum, and more keys as those of train.")
+        list[str], typer.Argument(help="The family, such as system=pendulum, and other keys of train that describe it.")
     ],
     out: Annotated[Path, typer.Option(help="The new folder.")] = Path("recordings"),
     members: Annotated[int, typer.Option(min=1, help="How many members.")] = 50,
-    duration: Annotated[float | None, typer.Option(help="Of each recording; else half the family's horizon.")] = None,
-    rate: Annotated[float | None, typer.Option(help="Instants per unit of time; else 300 in all.")] = None,
-    noise: Annotated[float, typer.Option(help="Errors, relative to the standard deviation of each column.")] = 0.01,
+    duration: Annotated[
+        float | None, typer.Option(help="How long each recording is; by default half the family's horizon.")
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="Instants per unit of time; by default 300 instants in all.")
+    ] = None,
+    noise: Annotated[
+        float, typer.Option(help="Size of the errors, relative to the standard deviation of each column.")
+    ] = 0.01,
     missing: Annotated[float, typer.Option(help="Part of the cells that are empty.")] = 0.0,
     jitter: Annotated[float, typer.Option(help="Irregularity of the intervals, relative to their mean.")] = 0.0,
     observed: Annotated[str, typer.Option(help="The columns beside t: q,p or q,v or q.")] = "q,p",
-    seed: Annotated[int, typer.Option(min=0, help="Of the members and of the noise.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the members and of the noise.")] = 0,
     force: Force = False,
     machine: Json = False,
 ) -> None:
-    """Write a folder of recordings of a simulated family: one file a member, and members.csv with their parameters.
+    """Simulate recordings of a family: a folder with a file for each member, and members.csv with their parameters.
 
     Examples:
 

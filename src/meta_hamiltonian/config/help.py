@@ -29,7 +29,9 @@ def keys_help(config: DictConfig, folder: Path) -> str:
         line for group, words in GROUPS.items() for line in _group(folder / group.removeprefix("+"), group, words)
     ]
     keys = [_entry(f"{name}={_value(value)}", words) for name, value, words in _keys(config, "")]
-    return "\n".join(["Groups: a file in conf/<group>/ for each value.", *groups, "", "Keys, as key=value.", *keys])
+    return "\n".join(
+        ["Groups, as group=value: each value is a file in conf/<group>/.", *groups, "", "Keys, as key=value.", *keys]
+    )
 
 
 def _keys(node: DictConfig, prefix: str) -> Iterator[tuple[str, Any, str]]:

@@ -43,7 +43,7 @@ class ScaledConfig(AlgoConfig):
 class MetaSGDConfig(ScaledConfig):
     """`algo=metasgd`."""
 
-    lr: float = key(positive(), "inner rate; where the rates are learned, what they start from")
+    lr: float = key(positive(), "inner rate; where the rates are learned, their initial value")
     first_order: bool = key(None, "ignore how the inner gradients depend on the initial weights")
     backend: str = key(one_of("vectorized", "learn2learn"), "all tasks at once, or task by task through learn2learn")
     inner_steps: int = key(integer(1), "")
@@ -64,12 +64,12 @@ class RidgeConfig(ScaledConfig):
 
     rank: Any = key(
         integer(1).or_word("auto").or_null(),
-        "unknowns of a head; auto: as many as held-out tasks ask for, found in training; null: all weights",
+        "number of unknowns of a head; auto: as many as held-out tasks ask for, found in training; null: all weights",
     )
     noise: float = key(positive(), "variance of the scaled observations around the field: the ridge")
     latents: Any = key(
         integer(0).or_word("auto"),
-        "unknowns of a member inside the law, that no linear head can follow; auto: training finds whether they are "
+        "number of unknowns of a member that no linear head can follow (latents); auto: training finds how many are "
         "needed",
     )
     solves_for_the_head: ClassVar[bool] = True
@@ -84,17 +84,17 @@ class ContextConfig(ScaledConfig):
 
 @dataclasses.dataclass
 class AutoDecoderConfig(ContextConfig):
-    """The same, where the vector of a new member is found by gradient."""
+    """An algorithm that finds the vector of a new member by gradient steps: `algo=coda` and `algo=svd`."""
 
     lr: float = key(positive(), "Adam's rate for the numbers of a new member")
-    steps: int = key(integer(1), "steps of it for a new member, where test.steps does not say how many")
+    steps: int = key(integer(1), "Adam steps for a new member, where test.steps does not say how many")
 
 
 @dataclasses.dataclass
 class CoDAConfig(AutoDecoderConfig):
     """`algo=coda`."""
 
-    penalty: str = key(one_of("l1", "l2"), "of the hypernetwork: l1 makes some of its rows 0, l2 all of them small")
+    penalty: str = key(one_of("l1", "l2"), "l1 makes some rows of the hypernetwork 0, l2 all of them small")
     context_penalty: float = key(not_negative(), "factor of the squares of the numbers of each member")
     weight_penalty: float = key(not_negative(), "factor of the penalty of the hypernetwork")
 
@@ -105,7 +105,7 @@ class SVDConfig(AutoDecoderConfig):
 
     rank: int = key(integer(1), "singular values of each layer that a member has of its own")
     locality: float = key(not_negative(), "factor of the squares of the numbers of each member and of the hypernetwork")
-    orthogonality: float = key(not_negative(), "factor of what singular vectors lack of being orthonormal")
+    orthogonality: float = key(not_negative(), "factor of the penalty on singular vectors that are not orthonormal")
 
 
 @dataclasses.dataclass
@@ -125,14 +125,14 @@ class EncoderConfig(ScaledConfig):
 
     basis: int = key(integer(1), "how many basis fields there are")
     ridge: float = key(positive(), "factor of the squares of the coefficients in the least squares")
-    norm: float = key(not_negative(), "factor of what basis fields lack of unit length")
+    norm: float = key(not_negative(), "factor of the penalty on basis fields that are not of unit length")
 
 
 @dataclasses.dataclass
 class FineTuneConfig(ScaledConfig):
     """`algo=pretrain` and `algo=scratch`."""
 
-    optimizer: str = key(one_of("sgd", "adam"), "of the fine-tuning")
+    optimizer: str = key(one_of("sgd", "adam"), "optimizer of the fine-tuning")
     lr: float = key(positive(), "rate of the fine-tuning")
 
 
@@ -150,7 +150,7 @@ class ModelConfig:
     _target_: str = MISSING
     width: int = key(integer(1), "size of the hidden layers")
     depth: int = key(integer(1), "number of the hidden layers")
-    activation: str = key(one_of("tanh", "softplus", "sin", "silu"), "between them")
+    activation: str = key(one_of("tanh", "softplus", "sin", "silu"), "function between the hidden layers")
     inputs: str | None = key(
         one_of("raw", "natural", None),
         "raw: coordinates in units of the box; natural: angles as cos and sin, log distances to what is excluded, and "
@@ -166,7 +166,7 @@ class DissipativeConfig(ModelConfig):
     friction: str | None = key(
         one_of(*_FRICTION, None), "kind of the dissipation; null: any, learned by a network of the momenta"
     )
-    friction_width: int = key(integer(1), "size of that network")
+    friction_width: int = key(integer(1), "size of the network of the momenta")
     damped: int | None = key(integer(1).or_null(), "")
 
 
@@ -184,7 +184,7 @@ class PendulumConfig:
     """`system=pendulum`."""
 
     _target_: str = MISSING
-    gravity: float = key(positive(), "g")
+    gravity: float = key(positive(), "gravity g")
 
 
 @dataclasses.dataclass
@@ -192,7 +192,7 @@ class KeplerConfig:
     """`system=kepler`."""
 
     _target_: str = MISSING
-    centre: float = key(not_negative(), "how far from 0 the sun may be along each axis, at most 1.5; 0: it is there")
+    centre: float = key(not_negative(), "how far from 0 the sun may be on each axis, at most 1.5; 0: the sun is at 0")
 
 
 @dataclasses.dataclass
@@ -200,7 +200,7 @@ class SpringPendulumConfig:
     """`system=spring_pendulum`."""
 
     _target_: str = MISSING
-    spread: float = key(not_negative(), "how far from 1 the rest length may be, at most 0.5; 0: it is 1")
+    spread: float = key(not_negative(), "how far from 1 the rest length may be, at most 0.5; 0: the rest length is 1")
 
 
 @dataclasses.dataclass
@@ -208,7 +208,7 @@ class DoublePendulumConfig:
     """`system=double_pendulum`."""
 
     _target_: str = MISSING
-    gravity: float = key(positive(), "g")
+    gravity: float = key(positive(), "gravity g")
 
 
 @dataclasses.dataclass
@@ -224,7 +224,7 @@ class MixtureConfig:
     """`system=mixture`."""
 
     _target_: str = MISSING
-    of: Any = key(names(), "its families, of equally many degrees of freedom; my_package.MyFamily for one of your own")
+    of: Any = key(names(), "its families, alike in degrees of freedom; my_package.MyFamily for one of your own")
 
 
 @dataclasses.dataclass
@@ -235,8 +235,8 @@ class DampedConfig:
     system: Any = MISSING
     friction: str = key(one_of(*_FRICTION), "")
     low: float = key(not_negative(), "smallest coefficient d of friction in the family")
-    high: float = key(positive(), "largest one, above friction.low")
-    width: float = key(positive(), "speed below which dry friction is smoothed; the other kinds have none")
+    high: float = key(positive(), "largest coefficient d, above friction.low")
+    width: float = key(positive(), "speed below which dry friction is smoothed; other kinds do not use it")
 
 
 @dataclasses.dataclass
@@ -246,9 +246,9 @@ class DrivenConfig:
     _target_: str = MISSING
     system: Any = MISSING
     low: float = key(not_negative(), "smallest amplitude A of the force in the family")
-    high: float = key(positive(), "largest one, above drive.low")
+    high: float = key(positive(), "largest amplitude A, above drive.low")
     slowest: float = key(positive(), "smallest frequency ω in the family")
-    fastest: float = key(positive(), "largest one, above drive.slowest")
+    fastest: float = key(positive(), "largest frequency ω, above drive.slowest")
 
 
 @dataclasses.dataclass
@@ -257,11 +257,11 @@ class DataConfig:
 
     _target_: str = MISSING
     meta_batch: int = key(integer(1), "tasks per outer step")
-    tasks: int | None = key(integer(1).or_null(), "size of the fixed training set; null: new tasks for ever")
+    tasks: int | None = key(integer(1).or_null(), "size of the fixed training set; null: new tasks in every step")
     train_shots: int = key(integer(1), "support points in training")
     train_queries: int = key(integer(1), "query points in training")
     val_tasks: int = key(integer(1), "held-out tasks on which the best checkpoint is chosen")
-    noise: float = key(not_negative(), "of the support sets, relative to the RMS of each coordinate")
+    noise: float = key(not_negative(), "noise of the support sets, relative to the RMS of each coordinate")
     num_workers: int = key(integer(0), "processes that draw tasks; the data do not depend on it")
 
 
@@ -270,16 +270,16 @@ class RecordedDataConfig:
     """`data=recorded`, which `system=recorded` brings: recordings of the members of a family."""
 
     _target_: str = MISSING
-    path: str = key(None, "a folder with a file or a folder a member, or one table with data.member")
-    member: str | None = key(None, "the column of a table that names its members")
+    path: str = key(None, "a folder with a file or a folder for each member, or one table (see data.member)")
+    member: str | None = key(None, "the column that names the members, where one table holds them all")
     split: Any = key(integer_or_name(), "members for training, validation and test: a seed, or a column of members.csv")
-    held_out: float = key(part(), "part of the members that is for validation, and as many for the test")
+    held_out: float = key(part(), "part of the members for validation, and as large a part for the test")
     query: str = key(one_of("random", "later"), "query points of a member: any of its own, or those of its second half")
     loss: str = key(
         one_of("derivatives", "orbits"),
         "what is learned from: smoothed derivatives, or the orbits by multiple shooting",
     )
-    margin: float = key(not_negative(), "of the domain around what was observed, as a part of its width")
+    margin: float = key(not_negative(), "margin of the domain around what was observed, as a part of its width")
     inertia: Any = key(None, "where p was not observed, p = inertia · dq/dt: a number, or one for each coordinate")
     columns: dict[str, str] = key(None, "which column is what, where names do not tell: {q: theta, t: time}")
     units: dict[str, str] = key(None, "units, where the files do not tell them: {q: deg, t: ms}")
@@ -288,7 +288,7 @@ class RecordedDataConfig:
     skip_bad: bool = key(None, "go on without members that cannot be read or are unlike the others")
     meta_batch: int = key(integer(1), "members per outer step, at most all of them")
     train_shots: int = key(integer(1), "support points of a member in training, at most half of what it has")
-    train_queries: int = key(integer(1), "query points likewise")
+    train_queries: int = key(integer(1), "query points of a member in training, at most half of what it has")
     is_recorded: ClassVar[bool] = True
     """Whether it names files."""
 
@@ -298,7 +298,7 @@ class OptimConfig:
     """The outer loop: a LightningModule and its arguments."""
 
     _target_: str = MISSING
-    max_skipped: int = key(integer(1), "so many meta-batches in a row without a finite gradient stop the run")
+    max_skipped: int = key(integer(1), "how many meta-batches in a row without a finite gradient stop the run")
     second_order: ClassVar[bool] = False
 
 
@@ -314,7 +314,7 @@ class AdamConfig(OptimConfig):
 class LevenbergMarquardtConfig(OptimConfig):
     """`optim=levenberg_marquardt`."""
 
-    damping: float = key(positive(), "what the damping of the second-order steps starts from")
+    damping: float = key(positive(), "initial damping of the second-order steps")
     second_order: ClassVar[bool] = True
 
 
@@ -323,11 +323,9 @@ class TestConfig:
     """The meta-test."""
 
     steps: Any = key(integers(0), "gradient steps after which new systems are tested")
-    seed: int = key(integer(0), "of the test systems; training seeds never reach it")
+    seed: int = key(integer(0), "seed of the test systems; training seeds never reach it")
     n_systems: int = key(integer(1), "how many new systems")
-    observed: float = key(
-        part(), "of recorded members: the first part of each recording, from which the rest is predicted"
-    )
+    observed: float = key(part(), "first part of each recording of a test member, from which the rest is predicted")
 
 
 @dataclasses.dataclass
@@ -341,12 +339,14 @@ class TrainerConfig:
     )
     accelerator: str = key(one_of("cpu", "gpu", "auto"), "what the devices are; auto: a GPU where there is one")
     devices: int = key(integer(1), "how many processes share the tasks")
-    strategy: str = key(one_of("auto", "ddp"), "ddp: on several devices")
-    precision: str = key(one_of("32-true", "64-true"), "of weights and tasks")
-    gradient_clip_val: float | None = key(positive().or_null(), "longest meta-gradient of Adam; null: any")
+    strategy: str = key(one_of("auto", "ddp"), "how devices share a run; ddp: each takes a part of the tasks")
+    precision: str = key(one_of("32-true", "64-true"), "precision of weights and tasks")
+    gradient_clip_val: float | None = key(
+        positive().or_null(), "meta-gradients that are longer are shortened; null: none is"
+    )
     val_check_interval: int = key(integer(1), "outer steps between validations")
     log_every_n_steps: int = key(integer(1), "outer steps between logged values")
-    enable_progress_bar: bool = key(None, "show the bar")
+    enable_progress_bar: bool = key(None, "show a progress bar")
 
 
 @dataclasses.dataclass
@@ -360,10 +360,10 @@ class LoggerConfig:
 class WandbConfig(LoggerConfig):
     """`logger=wandb`."""
 
-    project: str = key(None, "of W&B")
+    project: str = key(None, "project in W&B")
     mode: str | None = key(
         one_of(None, "online", "offline"),
-        "online|offline force either; null: online when a key is configured and the server answers",
+        "online or offline; null: online where a key is configured and the server answers",
     )
 
 
@@ -373,17 +373,17 @@ class Config:
 
     shots: Any = key(
         integers(1).or_null(),
-        "K, support points at the meta-test: one number or a list; null: 25 and 50, with several degrees of freedom "
-        "100 and 200 too",
+        "K, the number of observed (support) points at the meta-test, or a list; null: 25 and 50, with several "
+        "degrees of freedom 100 and 200 too",
     )
     inner_steps: int = key(integer(1), "gradient steps of the inner loop in training")
-    seed: int = key(integer(0), "of the initial weights and the training tasks")
+    seed: int = key(integer(0), "seed of the initial weights and the training tasks")
     compile: Any = key(one_of(True, False, "auto"), "whether the step is compiled; auto: where training earns it back")
     ckpt_path: str | None = key(None, "test this run folder or checkpoint file without training")
     resume: bool = key(
         None,
-        "go on from the last checkpoint in hydra.run.dir, with none start anew; of a sweep in hydra.sweep.dir: skip "
-        "what is finished",
+        "go on from the last checkpoint in hydra.run.dir, or start anew without one; a sweep in hydra.sweep.dir skips "
+        "the jobs that are finished",
     )
     algo: Any = MISSING
     model: Any = MISSING

@@ -14,9 +14,9 @@ from meta_hamiltonian.basics.random import uniform
 from meta_hamiltonian.dynamics.space import Coordinate, Number, Space, canonical_names, labelled
 
 LATTICES = ("", "ring")
-# Beyond one degree of freedom a grid has so many points, whatever the dimension.
+# The number of points of a grid beyond one degree of freedom, whatever the dimension.
 SOBOL_POINTS = 2500
-# So often a point is drawn anew before the region is given up as too small.
+# How often a point is drawn anew before the region is given up as too small.
 _MOST_DRAWS = 1000
 # A box is about as wide in every coordinate where the widest is at most so many times as wide as the narrowest.
 _ALIKE = 10.0
@@ -53,7 +53,7 @@ class Singularity:
 
     Each member is observed at ‖M x − c‖ ≥ r, with a c of its own.
 
-    - `matrix`: M, as of an [`Exclusion`][].
+    - `matrix`: M, as in an [`Exclusion`][].
     - `centre`, `reach`: c lies anywhere between centre − reach and centre + reach, one number a row.
     - `radius`: r.
     """
@@ -82,7 +82,7 @@ class Domain(Space):
     - `time_unit`, `energy_unit`: for labels, empty where they are dimensionless.
     - `lattice`: `"ring"` where the degrees of freedom are like particles on a ring, in their order, each of which acts
         on its two neighbours alike; else empty.
-    - `singularities`: those that no exclusion can keep away, since each member has them elsewhere.
+    - `singularities`: those that no exclusion can keep away, since each member has them at another place.
     """
 
     coordinates: tuple[Coordinate, ...]
@@ -118,11 +118,11 @@ class Domain(Space):
 
         **Arguments:**
 
-        - `ends`: of each coordinate by name, positions first; or half-widths around 0, which are named q and p, or
+        - `ends`: the ends of each coordinate by name, positions first; or half-widths around 0, named q and p, or
             q1 … qn and p1 … pn.
         - `angles`: the names of those that are angles.
         - `units`: by name, where they are not dimensionless; angles are in rad.
-        - `more`: what else a [`Domain`][] has.
+        - `more`: other arguments of a [`Domain`][].
         """
         if not isinstance(ends, Mapping):
             _check_even(len(ends))
@@ -157,7 +157,7 @@ class Domain(Space):
         )
 
     def settings(self) -> dict[str, Any]:
-        """As plain values."""
+        """The domain as plain values, for a checkpoint."""
         return dataclasses.asdict(self)
 
     @property
@@ -186,16 +186,16 @@ class Domain(Space):
 
     @functools.cached_property
     def sizes(self) -> tuple[float, ...]:
-        """What absolute errors of an orbit are relative to: the half-widths, but at most 1."""
+        """The unit of the absolute error of each coordinate of an orbit: the half-widths, but at most 1."""
         return tuple(min(1.0, half) for half in self.half_widths)
 
     @functools.cached_property
     def error_scales(self) -> tuple[float, ...]:
-        """What the error of each coordinate's rate is divided by where errors are added up.
+        """The divisor of the error of each coordinate's rate where errors are added up, `[2n]`.
 
-        1 for all, as equation (2) has it, in a box that is about as wide in every coordinate. In another one, such as
-        one of millimetres and of kg m/s, the widest coordinate would decide alone: there the half-widths, the largest
-        of which is 1.
+        In a box that is about as wide in every coordinate it is 1 for all, as equation (2) has it. In another box, such
+        as one of millimetres and of kg m/s, the widest coordinate would decide alone: there it is the half-width,
+        relative to the largest.
         """
         widest, narrowest = max(self.half_widths), min(self.half_widths)
         if widest <= _ALIKE * narrowest:
@@ -253,7 +253,7 @@ class Domain(Space):
         count: int,
         admits: Callable[[Float[Tensor, "tasks points state"]], Bool[Tensor, "tasks points"]] | None = None,
     ) -> Float[Tensor, "tasks points state"]:
-        """Random states of many tasks, uniform in the box less what is excluded, in float64.
+        """Random states of many tasks, uniform in the box without what is excluded, in float64.
 
         Point k of task i is a function of `(seed, labels, i, k)` alone.
 
@@ -283,7 +283,7 @@ class Domain(Space):
         raise ValueError(f"{_MOST_DRAWS} draws found no state that is allowed; widen the box, or exclude less of it")
 
     def sobol(self, count: int) -> Float[Tensor, "points state"]:
-        """As many states, evenly spread over the box less what is excluded, the same at every call, in float64.
+        """`count` states, evenly spread over the box without what is excluded, the same at every call, in float64.
 
         ??? cite "Reference"
 
@@ -294,8 +294,8 @@ class Domain(Space):
     def grid(self, per_axis: int = 50) -> Float[Tensor, "points state"]:
         """States at which fields are compared, in float64.
 
-        For one degree of freedom a grid of `per_axis` × `per_axis` points, whose edges are those of the box, less
-        what is excluded. Beyond, 2,500 points of [`sobol`][], whatever the dimension.
+        For one degree of freedom they are a grid of `per_axis` × `per_axis` points, whose edges are those of the box,
+        without what is excluded. For several they are 2,500 points of [`sobol`][], whatever the dimension.
         """
         if self.degrees_of_freedom > 1:
             return self.sobol(SOBOL_POINTS)

@@ -17,7 +17,7 @@ STAGES = (
 """The weights of earlier stages in each stage after the first; the last row is the step itself."""
 
 TIMES = (1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0)
-"""When each of them is, as a part of the step."""
+"""The instant of each stage, as a part of the step."""
 
 ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
 """The weights of all stages in the difference of the two formulas."""

@@ -35,7 +35,7 @@ class Signal:
 class Forces:
     """Equation (11): dp/dt = −∂H/∂q − Σ d_j ∂R_j/∂v + Σ g_k u_k(t), with velocities v = dq/dt.
 
-    - `kinds`: of friction, names in [`FRICTION`][].
+    - `kinds`: the kinds of friction, names in [`FRICTION`][].
     - `coefficients`: d_j ≥ 0 of each system.
     - `width`: the speed below which dry friction is smoothed.
     - `gains`: g of each system: how much of each input each momentum receives.
@@ -88,7 +88,7 @@ class Forces:
     def __call__(
         self, v: Float[Tensor, "tasks *points n"], t: Float[Tensor, "tasks *points"] | None = None
     ) -> Float[Tensor, "tasks *points n"]:
-        """What is added to dp/dt at the velocities v; without times `t` friction alone."""
+        """What is added to dp/dt at the velocities v and the times t: without times, friction alone."""
         total = sum(self.each(v), torch.zeros_like(v))
         if t is None or self.signal is None:
             return total
@@ -98,7 +98,7 @@ class Forces:
 class Terms(NamedTuple):
     """Which forces may act on one system, in the form in which their coefficients are solved for.
 
-    - `kinds`, `width`: of friction, see [`Forces`][].
+    - `kinds`, `width`: those of friction, see [`Forces`][].
     - `u`: the inputs at each of the observed points; None where there are none.
     """
 

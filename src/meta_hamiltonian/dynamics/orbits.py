@@ -15,7 +15,7 @@ _MOST_STEPS = 1e5
 _RESOLVED = 1e-13
 # An orbit made a step necessary if its error was at least this part of the largest.
 _DECISIVE = 0.1
-# A frozen state changes by no more than this, of its size: what interpolation leaves.
+# A frozen state changes by no more than this part of its size, by the rounding of interpolation.
 _AT_REST = 1e-9
 
 
@@ -37,7 +37,7 @@ class Orbits(NamedTuple):
     reasons: Sequence[str]
 
     def of(self, systems: slice) -> "Orbits":
-        """Those of some of the systems."""
+        """The orbits of some of the systems."""
         return Orbits(self.states[:, systems], self.diverged[systems], self.until[systems], self.reasons[systems])
 
 
@@ -61,10 +61,10 @@ def integrate(
     - `x0`: the states at `t[0]`.
     - `t`: increasing times. Between steps, states are interpolated to the order of the method.
     - `bounds`: half-widths around 0, or a function that tells which states lie outside, such as
-        [`Domain.outside`][]. A state is frozen where it leaves them, and so is one where the field is not finite, or
-        that would need more than 100,000 steps for the rest of the time.
+        [`Domain.outside`][]. A state is frozen where it leaves the bounds, where the field is not finite, and where
+        the rest of the time would take more than 100,000 steps.
     - `tolerance`: error of a step, relative to the state, and to `sizes` where a coordinate is near 0.
-    - `sizes`: of the coordinates, such as [`Domain.sizes`][]; None is 1 for all.
+    - `sizes`: the sizes of the coordinates, such as [`Domain.sizes`][]; None is 1 for all.
 
     **Returns:**
 

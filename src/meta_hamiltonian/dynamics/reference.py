@@ -23,7 +23,7 @@ def reference_orbits(
 ) -> Float[Tensor, "instants systems state"]:
     """Solves dx/dt = field(x) for a batch of systems, each with steps of its own that end at the instants.
 
-    None is ever stopped, however short its steps: these orbits are the reference.
+    No orbit is ever stopped, however short its steps: these orbits are the reference.
 
     **Arguments:**
 
@@ -31,7 +31,7 @@ def reference_orbits(
     - `x0`: the states at `t[0]`, in float64.
     - `t`: increasing times.
     - `tolerance`: error of a step, relative to the state, and to `sizes` where a coordinate is near 0.
-    - `sizes`: of the coordinates, such as [`Domain.sizes`][]; None is 1 for all.
+    - `sizes`: the sizes of the coordinates, such as [`Domain.sizes`][]; None is 1 for all.
 
     **Raises:** `ValueError` where the field has a singularity that float64 cannot pass.
     """

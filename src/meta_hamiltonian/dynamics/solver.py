@@ -34,8 +34,8 @@ def solve(
     """Solves dx/dt = field(x) for a batch of systems, one step of every system at a time.
 
     Each orbit chooses its steps by its own error, so that it is as accurate as alone, and none waits for another: a
-    batch takes as many evaluations of the field as its slowest orbit. That is what bands need, whose orbits all turn
-    the same corner at different times.
+    batch takes as many evaluations of the field as its slowest orbit. Bands need this, since their orbits all turn the
+    same corner at different times.
 
     **Arguments:**
 
@@ -45,7 +45,7 @@ def solve(
     - `outside`: which states lie outside the region; an orbit ends there. It ends as well where the field is not
         finite, and where the rest of the time would take it more than `most_steps`.
     - `tolerance`: error of a step, relative to the state, and to `sizes` where a coordinate is near 0.
-    - `sizes`: of the coordinates, such as [`Domain.sizes`][]; None is 1 for all.
+    - `sizes`: the sizes of the coordinates, such as [`Domain.sizes`][]; None is 1 for all.
     - `corners`: increasing times at which the field is not smooth, such as those of a measured input; steps end there.
     - `some`: gives the fields of some of the systems, by their rows; orbits that have ended then take no more time.
 

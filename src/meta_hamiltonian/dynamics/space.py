@@ -90,7 +90,7 @@ class Axes(Space):
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> "Axes":
-        """Those of a domain that a checkpoint keeps as plain values."""
+        """The axes of a domain that a checkpoint keeps as plain values."""
         return cls(tuple(Coordinate(**coordinate) for coordinate in settings["coordinates"]), settings["time_unit"])
 
 

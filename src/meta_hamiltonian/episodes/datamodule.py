@@ -14,7 +14,7 @@ from meta_hamiltonian.systems import SimulatedSystem
 
 
 class MetaBatches(Dataset[Episodes]):
-    """Meta-batch b of the training split, a function of `(seed, b)` alone; on several devices this one's part of it."""
+    """Meta-batch b of the training split, a function of `(seed, b)` alone; with several devices, this one's part."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class EpisodeDataModule(LightningDataModule):
     - `val_tasks`: held-out tasks.
     - `num_workers`: processes that prepare meta-batches; the data are the same with any number.
     - `seed`: every draw depends on it.
-    - `noise`: of the support sets, see [`sample_episodes`][].
+    - `noise`: that of the support sets, see [`sample_episodes`][].
     - `dtype`: of the episodes.
     """
 

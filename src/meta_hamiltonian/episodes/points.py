@@ -16,10 +16,10 @@ class Points:
     """Observed states and their time derivatives.
 
     - `x`, `dxdt`: `[tasks, K, 2n]`, or without the first dimension for one task.
-    - `mask`: which of the points there are, where tasks have different numbers of them; None is all. What stands at
-        the others does not matter, as long as it is finite. A task has at least one point.
-    - `free`: columns that rates have with whatever coefficients each task has, such as those of its friction; None
-        where there are none.
+    - `mask`: which points a task has, where tasks have different numbers of them; None is all. What stands at the
+        other places does not matter, as long as it is finite. A task has at least one point.
+    - `free`: columns that enter the rates with coefficients of each task's own, such as those of friction; None where
+        there are none.
     """
 
     x: Float[Tensor, "*tasks points state"]
@@ -93,9 +93,9 @@ class Episodes:
 
     - `support`, `query`: what a task is adapted on, and what it is judged on.
     - `parameters`: the true ones, for those who judge, not for those who learn; None where nobody knows them.
-    - `variance`: of recorded members, that of the errors of the rates of each, as far as it is known; None for rates
-        that are exact in the query.
-    - `index`: which tasks of the training set they are, for learners that remember each of these; None for others.
+    - `variance`: the variance of the errors of each recorded member's rates, as far as it is known; None for rates that
+        are exact in the query.
+    - `index`: which tasks of the training set they are, for learners that remember each task; None for others.
     """
 
     support: Points
@@ -122,5 +122,5 @@ class Episodes:
 
     @property
     def points(self) -> Points:
-        """Those of support and query together."""
+        """The points of support and query together."""
         return Points.joined(self.support, self.query)

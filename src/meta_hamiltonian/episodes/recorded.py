@@ -27,7 +27,7 @@ _SLOW = 0.01
 
 
 class RecordedBatches(Dataset[Episodes]):
-    """Meta-batch b of the members for training, a function of `(seed, b)` alone; on several devices this one's part.
+    """Meta-batch b of the members for training, a function of `(seed, b)` alone; with several devices, this one's part.
 
     The points of a member are drawn anew for every meta-batch: support and query from all of them, or from its first
     half and from its second one.

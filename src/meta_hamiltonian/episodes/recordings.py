@@ -42,7 +42,7 @@ class RecordedMember:
 
     - `observations`: as they were read.
     - `points`: states and rates `[K, 2n]` at the instants where rates are known well.
-    - `variance`: of the errors of these rates, 0 where they were observed.
+    - `variance`: that of the errors of these rates, 0 where rates were observed.
     - `known`: what `members.csv` says of it.
     - `paths`: the smoothed trajectories that the points are from; none where rates were observed.
     """

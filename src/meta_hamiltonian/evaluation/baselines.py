@@ -1,4 +1,4 @@
-"""What predicts a recording without having learned how its family differs: what a learner of families has to beat."""
+"""Baselines that predict a recording without having learned how the members of its family differ."""
 
 import dataclasses
 import functools
@@ -22,7 +22,7 @@ from meta_hamiltonian.observations.splines import continued
 
 # Error of a step of the forecasts.
 _TOLERANCE = 1e-7
-# Width, depth, steps and rate of the networks, and points of all members that one of them is fitted to at most.
+# Width, depth, steps and rate of the networks; the most points of all members that one of them is fitted to.
 _WIDTH, _DEPTH, _ITERATIONS, _RATE, _MOST_POINTS = 64, 3, 500, 0.01, 4000
 # The network of each method, as `model=` names it.
 MODELS = {"scratch": "hnn", "scratch_mlp": "mlp", "pooled": "hnn", "spline": ""}
@@ -40,14 +40,14 @@ class Baselines:
     def __init__(self, domain: Domain, members: Sequence[RecordedMember], inertia: Sequence[float]):
         """**Arguments:**
 
-        - `domain`: of the family.
+        - `domain`: that of the family.
         - `members`: those that the learner was trained on.
-        - `inertia`: where momenta were not observed.
+        - `inertia`: where momenta were not observed, p = inertia · dq/dt.
         """
         self.domain, self.members, self.inertia = domain, members, inertia
 
     def forecasts(self, member: RecordedMember, halves: Halves) -> list[Forecast]:
-        """One of each method."""
+        """One forecast by each method."""
         paths = [canonical(one, self.inertia) for one in halves.beginnings]
         x, dxdt, *_ = well_known_points(paths)
         found = []
@@ -55,7 +55,7 @@ class Baselines:
             began = time.perf_counter()
             adapted = self._fitted(kind, x, dxdt)
             found.append(self._followed(member, method, halves, adapted, paths[-1].x[-1:], began))
-        pooled, began = self._pooled, time.perf_counter()  # which is no part of what a member takes
+        pooled, began = self._pooled, time.perf_counter()  # its training is no part of a member's time
         found.append(self._followed(member, "pooled", halves, pooled, paths[-1].x[-1:], began))
         return [*found, self._continued(member, halves)]
 

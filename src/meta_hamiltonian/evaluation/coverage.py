@@ -26,7 +26,8 @@ class Coverage:
 
     - `quantity`: `field`, both components at random states; `energy`, H(x) − H(x₀) between them; or `orbit`, both
         coordinates along the family's horizon from a known state.
-    - `shots`, `noise`: of the observations; 0 and not a number for recordings, whose later part is compared.
+    - `shots`, `noise`: number and noise of the observations; 0 and not a number for recordings, whose later part is
+        compared.
     """
 
     shots: int
@@ -47,7 +48,7 @@ def coverage(
     seed: int = 0,
     said: Callable[[str, float], None] = lambda what, done: None,
 ) -> Iterator[Coverage]:
-    """Measures on new systems, of which the first `n_orbits` are followed along an orbit too.
+    """Measures coverage on new systems, of which the first `n_orbits` are followed along an orbit too.
 
     **Arguments:**
 

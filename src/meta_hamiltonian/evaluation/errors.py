@@ -1,4 +1,4 @@
-"""The errors of a prediction, fixed so that numbers can be compared for years."""
+"""The errors of a prediction, whose definitions stay fixed so that numbers can be compared for years."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -29,34 +29,34 @@ class Errors:
         return Errors(*(getattr(self, field.name).to(device) for field in dataclasses.fields(self)))
 
     def of(self, systems: Bool[Tensor, " systems"]) -> "Errors":
-        """Those of some of the systems."""
+        """The errors of some of the systems."""
         values = ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self))
         return Errors(**{n: value[:, systems] if n == "orbits" else value[systems] for n, value in values})
 
     @staticmethod
     def joined(parts: "Sequence[Errors]") -> "Errors":
-        """Those of all systems, from those of parts of them."""
+        """The errors of all systems, from those of parts of them."""
         names = [field.name for field in dataclasses.fields(Errors)]
         return Errors(*(torch.cat([getattr(part, n) for part in parts], int(n == "orbits")) for n in names))
 
 
 def measure(adapted: Sequence[AdaptedSystems], test: TestSet) -> list[Errors]:
-    """Compares adapted systems with the true ones, as often as these were adapted.
+    """Compares the test systems with each of several adapted versions of them.
 
     - `field_mse`: mean over the grid, as far as the member admits its states, of ‖f̂ − f‖².
-    - `field_rel`: that over the mean of ‖f‖².
+    - `field_rel`: `field_mse` over the mean of ‖f‖².
     - `state_mse`: mean over the instants of ‖x̂(t) − x(t)‖², q not wrapped.
-    - `state_rel`: the root of that over the mean of ‖x(t)‖²: the relative error of the trajectory.
+    - `state_rel`: the root of `state_mse` over the mean of ‖x(t)‖², the relative error of the trajectory.
     - `energy_mse`: mean over the instants of (H_true(x̂(t)) − H_true(x(t)))²: the true energy along the predicted
         orbit, since a learned H is known up to a constant only. Where energy is conserved H_true(x(t)) is H_true(x(0)).
     - `diverged`: the predicted orbit left twice the state box and was frozen there, or the field is not finite.
         The squared state error is then the box's squared diameter. Angles are like lengths here: true orbits stay
-        inside the box, and one that is predicted to go over the top is wrong. In a family whose true angles go round
-        they are free.
+        inside the box, and an orbit that is predicted to go over the top is wrong. Only in a family whose true orbits
+        go round are angles free.
 
     A field that is not finite somewhere on the grid counts as the zero field.
 
-    **Arguments:** `adapted`: the systems of the test after other numbers of steps or observations, of one network.
+    **Arguments:** `adapted`: the systems of the test after different numbers of steps or observations, of one network.
     """
     orbits = _orbits(adapted, test)
     return [_errors(systems, own, test) for systems, own in zip(adapted, orbits, strict=True)]
@@ -65,7 +65,8 @@ def measure(adapted: Sequence[AdaptedSystems], test: TestSet) -> list[Errors]:
 def _orbits(adapted: Sequence[AdaptedSystems], test: TestSet) -> list[Orbits]:
     """The predicted orbits.
 
-    Where each has steps of its own, all are followed together: a step of many takes hardly longer than one of few.
+    Where each orbit has steps of its own, all are followed together: a step of many takes hardly longer than one of
+    few.
     """
     bounded_angles = any(c.kind == "angle" for c in test.system.domain.coordinates) and not test.system.turns
     if bounded_angles:

@@ -15,7 +15,7 @@ from meta_hamiltonian.evaluation.testset import TestSet
 from meta_hamiltonian.learners import Learner
 from meta_hamiltonian.models import AdaptedSystems
 
-# So many systems are compared with the true ones at once.
+# How many systems are compared with the true ones at once.
 _TOGETHER = 1000
 
 
@@ -23,8 +23,8 @@ _TOGETHER = 1000
 class Result:
     """One row's origin and figures: the learner after `steps` gradient steps on K = `shots` points.
 
-    `adapt_seconds` is what adapting all systems took, from 0 to `steps`; `unknowns` is how many numbers were found for
-    each of them.
+    `adapt_seconds` is the time of adapting all systems, from 0 to `steps`; `unknowns` is how many numbers were found
+    for each of them.
     """
 
     shots: int
@@ -35,13 +35,13 @@ class Result:
     unknowns: int
 
     def of_all(self) -> "Result":
-        """That of all systems, where each process has measured its share; `adapted` stays this one's."""
+        """The result for all systems, where each process has measured its share; `adapted` stays this process's."""
         parts = gather((self.errors, self.adapt_seconds))
         errors, seconds = [part[0] for part in parts], [part[1] for part in parts]
         return dataclasses.replace(self, errors=Errors.joined(errors), adapt_seconds=max(seconds))
 
     def figures(self, systems: Bool[Tensor, " systems"] | None = None) -> dict[str, float | int]:
-        """The columns that are measured, of all systems or of some."""
+        """The measured columns, for all systems or for some."""
         e = self.errors if systems is None else self.errors.of(systems)
         return {
             "shots": self.shots,
@@ -68,7 +68,7 @@ def _median(values: Float[Tensor, " systems"]) -> float:
 def evaluate(learner: Learner, test: TestSet, shots: Sequence[int], steps: Sequence[int]) -> Iterator[Result]:
     """Adapts the learner to all test systems at once, for every K and number of steps, and measures the errors.
 
-    All is computed where the learner is; the results are on the CPU.
+    Everything is computed on the learner's device; the results are on the CPU.
 
     **Arguments:**
 

@@ -32,9 +32,9 @@ def forecast(
 
     **Arguments:**
 
-    - `learner`: trained, or none that needs to be.
-    - `part`: of the time of each recording that is observed.
-    - `inertia`: where momenta were not observed.
+    - `learner`: a trained learner, or one that needs no training.
+    - `part`: the part of the time of each recording that is observed.
+    - `inertia`: where momenta were not observed, p = inertia · dq/dt.
     - `validation_loss`: see [`fit`][].
 
     **Raises:** [`ObservationError`][] for a member that cannot be cut or fitted.
@@ -74,18 +74,27 @@ def forecasts(
     inertia: Sequence[float],
     validation_loss: float | None = None,
     baselines: Baselines | None = None,
-    said: Callable[[str], None] = lambda _: None,
+    warned: Callable[[str], None] = lambda _: None,
+    said: Callable[[str, float], None] = lambda _what, _done: None,
 ) -> list[Forecast]:
-    """Those of all members, each with those of the baselines; a member that cannot be cut or fitted is said and left
-    out."""
+    """The forecasts of all members, each with those of the baselines.
+
+    **Arguments** beside those of [`forecast`][]:
+
+    - `members`: whose recordings are predicted; one that cannot be cut or fitted is left out.
+    - `baselines`: None is the learner alone.
+    - `warned`: is given a line about each member that is left out.
+    - `said`: is told which member is predicted, and which part of the work is done, such as by a progress bar.
+    """
     found = []
-    for member in members:
+    for i, member in enumerate(members):
+        said(f"predicting {member.name}", i / len(members))
         try:
             found.append(forecast(learner, member, part, inertia, validation_loss))
             if baselines is not None:
                 found += baselines.forecasts(member, found[-1].halves)
         except ObservationError as error:
-            said(f"{member.name} is not predicted: {error}")
+            warned(f"{member.name} is not predicted: {error}")
     return found
 
 
@@ -114,7 +123,7 @@ def figures(found: Sequence[Forecast]) -> dict[str, float | int]:
 
 
 def _bands(found: Fit, t: Float[Tensor, " instants"]) -> list[tuple[Tensor, Tensor]]:
-    """Credible intervals of what will be observed, which has errors too."""
+    """Credible intervals of what will be observed, errors of observation included."""
     if found.samples is None or found.start_samples is None:
         return []
     orbits = found.samples.rollout(found.start_samples, t, _TOLERANCE, _STEPS * len(t)).states[1:].transpose(0, 1)

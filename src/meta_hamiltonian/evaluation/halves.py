@@ -24,8 +24,8 @@ class Halves(NamedTuple):
     """A member whose recordings are cut in two.
 
     - `beginnings`: what is observed.
-    - `t`: from the last observed instant of the last recording on, those of its rest.
-    - `rest`: the states there, the first instant left out; not a number where nothing was observed.
+    - `t`: the instants of the rest of the last recording, beginning with its last observed instant.
+    - `rest`: the states at these instants but the first; not a number where nothing was observed.
     - `size`: standard deviation of each coordinate along the whole recording.
     """
 
@@ -45,8 +45,8 @@ class Forecast:
     - `error`: RMS over instants and observed coordinates of the error, each in standard deviations of its motion.
     - `covered`: the part of the observations that lie in the bands, for each level.
     - `lost`: whether the orbit could not be followed to the end.
-    - `seconds`: what adapting took.
-    - `friction`: the kinds that were found.
+    - `seconds`: how long adapting took.
+    - `friction`: the kinds of friction that were found.
     """
 
     member: str

@@ -1,4 +1,4 @@
-"""What a learner found out about its family: how many terms it has, and where the parameters are in the head."""
+"""What a learner found out about its family: how many terms there are, and whether the head knows the parameters."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ from meta_hamiltonian.systems import SimulatedSystem
 # many for each of the systems.
 _PER_AXIS, _NUMBERS, _PER_SYSTEM = 15, 10_000, 4
 _POINTS = 50
-# Recorded members for each direction that a regression on their heads has.
+# How many recorded members there must be for each direction of a regression on their heads.
 _MEMBERS_EACH = 3
-# What float64 leaves of a contribution that is none.
+# A contribution of zero, as float64 leaves it.
 _ROUNDING = 1e-12
 
 
@@ -26,13 +26,13 @@ _ROUNDING = 1e-12
 class Identified:
     """What many adapted systems have in common.
 
-    - `singular_values`: of their predicted fields at many states (where all members may be observed), each field in
-        units of its RMS, relative to the RMS of everything: how much a direction contributes.
-    - `error`: RMS of the predicted fields' errors in these units; what contributes less cannot be told from it.
-    - `terms`: how many singular values lie above it: the number of linearly independent terms of the family.
-    - `unknowns`: of the learner's heads, as training has found them; a few that hardly contribute may be among them.
-        None where all weights of a head are free.
-    - `latents`: unknowns beside the head, in which the law is not linear.
+    - `singular_values`: those of the predicted fields at many states where all members may be observed. Each field is
+        in units of its RMS, and the values are relative to the RMS of all fields: how much each direction contributes.
+    - `error`: RMS of the predicted fields' errors in these units; smaller contributions cannot be told from the error.
+    - `terms`: how many singular values lie above the error: the number of linearly independent terms of the family.
+    - `unknowns`: how many unknowns the learner's heads have, as training has found; a few may hardly contribute. None
+        where all weights of a head are free.
+    - `latents`: how many unknowns there are beside the head, in which the law is not linear.
     - `r2`: how well the true combinations of parameters that the Hamiltonian is linear in are linear in the head, and
         in latents where there are any, on systems that the regression has not seen.
     """
@@ -46,7 +46,7 @@ class Identified:
 
 
 def identify(learner: Learner, system: SimulatedSystem, n_systems: int, seed: int = 0) -> Identified:
-    """Adapts to new systems, 50 points each, and looks at what comes out.
+    """Adapts to new systems, from 50 points each, and looks at what their fields and heads have in common.
 
     **Arguments:**
 
@@ -76,11 +76,11 @@ def identify(learner: Learner, system: SimulatedSystem, n_systems: int, seed: in
 def identify_recorded(
     learner: Learner, members: Episodes, known: Mapping[str, Float[Tensor, " systems"]]
 ) -> Identified:
-    """The same for recorded members, whose true fields nobody knows.
+    """Identifies the terms of a family from recorded members, whose true fields nobody knows.
 
-    The error is that of the rates of the query when the learner is adapted to the support, in units of each member's
-    RMS; the noise of these rates is a part of it. How well a number of the members is linear in the head is told by a
-    regression on the directions above the error, of which each member is left out once.
+    The error is that of the query's rates when the learner is adapted to the support, in units of each member's RMS; it
+    includes the noise of these rates. Whether a known number of the members is linear in the head is told by a
+    regression on the directions above the error, from which each member is left out once.
 
     **Arguments:**
 

@@ -10,7 +10,7 @@ from meta_hamiltonian.episodes import Points, sample_episodes
 from meta_hamiltonian.systems import SimulatedSystem
 
 INSTANTS = 201
-"""At which orbits are compared."""
+"""The number of instants at which orbits are compared."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,8 +88,8 @@ def make_test_set(system: SimulatedSystem, n_systems: int, shots: int, seed: int
     - `system`: the family.
     - `n_systems`: how many.
     - `shots`: support points to draw, the largest K that will be tested.
-    - `seed`: of the test split; no seed of the training split gives the same systems.
-    - `noise`: of the support sets, see [`sample_episodes`][].
+    - `seed`: that of the test split; no seed of the training split gives the same systems.
+    - `noise`: that of the support sets, see [`sample_episodes`][].
     """
     episodes = sample_episodes(system, n_systems, shots, 0, seed, "test", torch.float64, noise)
     assert episodes.parameters is not None

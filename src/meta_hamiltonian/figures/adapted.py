@@ -1,4 +1,4 @@
-"""What an adapted system looks like: the figures of the report of one system."""
+"""The figures of the report of one adapted system."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -38,8 +38,8 @@ _SMALL_PART, _MARGIN, _LEAST_PART = 0.5, 0.35, 0.01
 
 
 def learned_field(adapted: Adapted, x: np.ndarray, dxdt: np.ndarray, orbit: np.ndarray) -> Figure:
-    """Streamlines, the predicted orbit, and the observations: arrows in units of the state box, the longest of one
-    length. Where friction takes energy out, the orbit is a spiral.
+    """Streamlines, the predicted orbit, and the observations as arrows in units of the state box, whose longest has a
+    fixed length. Where friction takes energy out, the orbit is a spiral.
 
     For one degree of freedom.
     """
@@ -162,7 +162,7 @@ def energy_budget(
 
 
 def residuals(domain: Domain, dxdt: np.ndarray, predicted: np.ndarray) -> Figure:
-    """The error of every component of dx/dt at the observed states; of more than four degrees of freedom a picture."""
+    """The error of every component of dx/dt at the observed states; beyond four degrees of freedom, a picture."""
     if domain.degrees_of_freedom > _MOST_SERIES:
         return _residual_picture(domain, predicted - dxdt)
     figure = new_figure(6.0, 3.0)
@@ -210,7 +210,7 @@ def around(domain: Domain, *states: np.ndarray) -> Domain:
 
 
 def limit_to_box(axes: Axes, domain: Domain, pair: tuple[int, int]) -> None:
-    """Axes of two coordinates, as wide as their box."""
+    """Makes the axes of two coordinates as wide as their box."""
     first, second = (domain.coordinates[i] for i in pair)
     axes.set_xlim(first.low, first.high)
     axes.set_ylim(second.low, second.high)

@@ -18,7 +18,7 @@ _COLUMNS, _WIDTH, _HEIGHT = 4, 2.6, 2.9
 class Family:
     """One family of an overview.
 
-    - `name`: as users choose it.
+    - `name`: the name by which users choose it.
     - `shown`: one system of it, as the best algorithm predicts it.
     - `errors`: the relative error of the field, of each algorithm.
     """
@@ -34,8 +34,8 @@ class Family:
 
 
 def families(found: Sequence[Family]) -> Figure:
-    """A panel for each: the phase plane, with several degrees of freedom the plane of positions; of a ring two
-    pictures of its sites against time, the truth above the prediction."""
+    """A panel for each family: the phase plane, or with several degrees of freedom the plane of positions; for a ring,
+    two pictures of its sites against time, the truth above the prediction."""
     columns = min(len(found), _COLUMNS)
     rows = -(-len(found) // columns)
     figure = new_figure(_WIDTH * columns, _HEIGHT * rows + 0.7)

@@ -17,7 +17,7 @@ _TITLE = 6.0  # inches, for a title
 def forecast_figure(
     found: Sequence[Forecast], domain: Domain, labels: Mapping[str, str] = MappingProxyType({})
 ) -> Figure:
-    """A row a member, the first of them: its first position as it was observed and as it was predicted, with the 95 %
+    """A row for each of the first members: its first position as it was observed and as it was predicted, with the 95 %
     band, and the baselines in thin lines.
 
     **Arguments:** `labels`: what is known of the members, in words.

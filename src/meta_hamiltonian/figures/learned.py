@@ -1,4 +1,4 @@
-"""What a learner knows: how sure it is, and of how many terms."""
+"""What a learner knows: how well its bands are calibrated, and how many terms its family has."""
 
 from collections.abc import Sequence
 
@@ -46,8 +46,8 @@ def terms(found: Identified, most: int = 12) -> Figure:
 
     **Arguments:**
 
-    - `found`: with any number of them.
-    - `most`: that are shown, beside those that lie above the error and half as many more.
+    - `found`: what was identified, with any number of singular values.
+    - `most`: how many values are shown at least; more are shown where more lie above the error.
     """
     figure = new_figure(5.0, 3.4)
     axes = figure.subplots()

@@ -21,7 +21,7 @@ _NAMES = {"field_error": "relative error of the field", "trajectory_error": "rel
 def methods(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Errors of field and trajectory of each method on each family, from the family's largest K; the best first.
 
-    **Arguments:** `rows`: of `methods.csv`.
+    **Arguments:** `rows`: those of `methods.csv`.
     """
     systems = list(dict.fromkeys(row["system"] for row in rows))
     largest = {name: max(int(row["shots"]) for row in rows if row["system"] == name) for name in systems}

@@ -1,4 +1,4 @@
-"""Orbits in a plane: their angles wrapped, without lines across."""
+"""Orbits in a plane, their angles wrapped without lines across the figure."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -49,8 +49,8 @@ def draw_positions(
 def draw_surroundings(
     axes: Axes, domain: Domain, start: Float[np.ndarray, " state"], pair: tuple[int, int], size: int, inches: float
 ) -> None:
-    """What orbits in this plane go around: what is excluded, as far as a projection can show it, the start and the
-    names of the axes, in letters of this size, where there are so many inches for them."""
+    """The surroundings of orbits in this plane: what is excluded, as far as a projection can show it, the start, and
+    the names of the axes, in letters of this size on so many inches."""
     draw_excluded(axes, plane(projected(domain, pair), pair, _POINTS))
     draw_state(axes, (start[pair[0]], start[pair[1]]))
     axes.set_xlabel(broken(domain.labels[pair[0]], inches, size), fontsize=size)
@@ -58,7 +58,8 @@ def draw_surroundings(
 
 
 def limit_to(axes: Axes, domain: Domain, pair: tuple[int, int], *orbits: Float[np.ndarray, "_ state"]) -> None:
-    """A square that holds the orbits, as far as they stay in the box; on equal scales, where units allow it."""
+    """Limits the axes to a square that holds the orbits, as far as they stay in the box, on equal scales where units
+    allow it."""
     first, second = (domain.coordinates[i] for i in pair)
     box = np.array([[first.low, first.high], [second.low, second.high]])
     seen = np.concatenate([domain_states(domain, orbit)[:, list(pair)] for orbit in orbits]).clip(*box.T)

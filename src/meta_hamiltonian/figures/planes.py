@@ -16,10 +16,10 @@ MOST_PLANES = 3
 
 
 class Plane(NamedTuple):
-    """Two coordinates of the domain, the others as in one state, through which the plane goes.
+    """A plane of two coordinates of the domain, through one state that gives the other coordinates.
 
     - `axes`: which coordinates, the horizontal one first.
-    - `through`: that state, its angles where figures show them.
+    - `through`: the state, its angles where figures show them.
     - `across`, `along`: the values of the two coordinates.
     - `states`: `[across, along, 2n]`.
     - `radii`: how many radii away the nearest exclusion is, infinite where nothing is excluded.
@@ -39,7 +39,7 @@ class Plane(NamedTuple):
 
     @property
     def point(self) -> tuple[float, float]:
-        """Where in the plane the state is through which it goes."""
+        """The place in the plane of the state `through`."""
         first, second = self.axes
         return float(self.through[first]), float(self.through[second])
 
@@ -63,19 +63,19 @@ def plane(domain: Domain, axes: tuple[int, int], points: int, through: np.ndarra
 
 
 def phase_planes(domain: Domain, points: int, through: np.ndarray | None = None) -> list[Plane]:
-    """The plane (qᵢ, pᵢ) of each degree of freedom, of the first three where there are more."""
+    """The planes (qᵢ, pᵢ) of the degrees of freedom, or of the first three where there are more."""
     n = domain.degrees_of_freedom
     return [plane(domain, (i, n + i), points, through) for i in range(min(n, MOST_PLANES))]
 
 
 def projected(domain: Domain, pair: tuple[int, int]) -> Domain:
-    """The domain with those exclusions alone that these two coordinates decide: a projection can show no others."""
+    """The domain with only the exclusions that these two coordinates decide, since a projection can show no others."""
     kept = [e for e in domain.exclusions if not any(v for row in e.matrix for i, v in enumerate(row) if i not in pair)]
     return dataclasses.replace(domain, exclusions=tuple(kept))
 
 
 def state_words(state: np.ndarray) -> str:
-    """A state in two digits, such as `(q; p) = (0.31, −0.2; 0.5, 0)`; of many coordinates the first three each."""
+    """A state in two digits, such as `(q; p) = (0.31, −0.2; 0.5, 0)`, with at most three positions and momenta."""
     n = len(state) // 2
     shown, more = (n, "") if n <= MOST_PLANES + 1 else (MOST_PLANES, ", …")
     q, p = (", ".join(f"{value + 0.0:.2g}" for value in half[:shown]) + more for half in (state[:n], state[n:]))

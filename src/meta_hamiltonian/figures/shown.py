@@ -1,4 +1,4 @@
-"""The one test system that figures show: the truth, what was observed, and what was predicted."""
+"""The one test system that figures show: the truth, the observations and the predictions."""
 
 import dataclasses
 import functools
@@ -38,8 +38,8 @@ class Shown:
     """One system.
 
     - `domain`: where its states live, for axes and labels.
-    - `field`: (dq/dt, dp/dt) of a degree of freedom on its plane of `planes`, `[planes, q, p, 2]`; not a number where
-        the member may not be observed.
+    - `field`: (dq/dt, dp/dt) of each degree of freedom on its plane of `planes`, `[planes, q, p, 2]`; not a number
+        where the member may not be observed.
     - `t`, `orbit`, `energy`: the true orbit `[instants, 2n]` and the energy along it.
     - `x`, `dxdt`: what was observed, `[K, 2n]`.
     - `predictions`: for each K and number of gradient steps.
@@ -56,7 +56,7 @@ class Shown:
 
     @classmethod
     def of(cls, results: Sequence[Result], test: TestSet, system: int) -> "Shown":
-        """Collects it from the results of an evaluation."""
+        """Collects a system from the results of an evaluation."""
         domain, parameters = test.system.domain, test.parameters[system]
         planes = phase_planes(domain, _GRID, test.orbit[0, system].numpy())
         x = torch.stack([plane.states for plane in planes])
@@ -91,13 +91,13 @@ class Shown:
         )
 
     def adapted_of_shots(self, shots: int) -> list[Prediction]:
-        """The same without the unadapted network, where there is another: it would set the scale of a figure's axes."""
+        """The predictions without that of the unadapted network, which would set the scale of a figure's axes."""
         predictions = self.of_shots(shots)
         return [prediction for prediction in predictions if prediction.steps > 0] or predictions
 
     @functools.cached_property
     def planes(self) -> list[Plane]:
-        """Those of [`phase_planes`][] through the initial state of the orbit."""
+        """The [`phase_planes`][] through the initial state of the orbit."""
         return phase_planes(self.domain, self.field.shape[1], self.orbit[0])
 
     @property
@@ -107,7 +107,7 @@ class Shown:
 
     @property
     def usual(self) -> Prediction:
-        """From the largest K, after 10 gradient steps or the largest number of them that is not larger."""
+        """The prediction from the largest K, after 10 gradient steps or the largest number below."""
         of_shots = self.of_shots(max(prediction.shots for prediction in self.predictions))
         return max((p for p in of_shots if p.steps <= USUAL_STEPS), key=lambda p: p.steps, default=of_shots[0])
 
@@ -136,7 +136,7 @@ class Shown:
 
     @classmethod
     def load(cls, path: Path) -> "Shown":
-        """Reads it back."""
+        """Reads a system that [`save`][] has written."""
         with np.load(path) as file:
             predictions = tuple(
                 Prediction(**numbers, **{name: file[f"{name}_{i}"] for name in ("field", "orbit", "energy")})
@@ -148,7 +148,7 @@ class Shown:
 
     @staticmethod
     def load_domain(path: Path) -> Domain:
-        """The domain alone, without reading all else."""
+        """The domain alone, without reading the rest of the file."""
         with np.load(path) as file:
             return Domain.from_settings(json.loads(str(file["domain"])))
 

@@ -40,7 +40,7 @@ def comparison(rows: Sequence[Mapping[str, Any]]) -> Figure:
 
     **Arguments:**
 
-    - `rows`: of `summary.csv`, of jobs that have finished. Of many jobs, those with the smallest errors are shown.
+    - `rows`: those of finished jobs in `summary.csv`. Where there are many, those with the smallest errors are shown.
     """
     best: dict[str, float] = {}
     for row in rows:
@@ -165,7 +165,7 @@ def _without_noise(row: Mapping[str, Any]) -> str:
 
 
 def _of_typical_shots(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Those of the protocol's two K, or of the two largest."""
+    """The rows of the protocol's two K, or of the two largest."""
     shots = [k for k in _values(rows, "shots") if k in _TYPICAL_SHOTS] or _values(rows, "shots")[-2:]
     return [row for row in rows if float(row["shots"]) in shots]
 
@@ -213,6 +213,6 @@ def _same(rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any], columns: Se
 
 
 def short(job: str) -> str:
-    """What tells a job from the others, in a length that leaves room for the axes."""
+    """The name of a job, cut to a length that leaves room for the axes."""
     words = (job or "defaults").replace("method=", "").replace("algo=", "")
     return textwrap.shorten(words, _LONGEST_NAME, placeholder=" …")

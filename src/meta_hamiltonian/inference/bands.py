@@ -7,7 +7,7 @@ from torch import Tensor
 from meta_hamiltonian.dynamics import Domain
 from meta_hamiltonian.models import AdaptedSystems
 
-# Among so many states is the one that is known least.
+# The state that is known least is looked for among so many.
 _CANDIDATES = 1024
 # Samples that tell a standard deviation to a tenth.
 _ENOUGH = 64

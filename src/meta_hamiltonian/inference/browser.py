@@ -1,4 +1,4 @@
-"""An adapted system for a browser: what it computes, its numbers, those of others beside it, and how to check them."""
+"""An adapted system for a browser: the operations of its field and energy, its numbers, and values to check them by."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ _CHECKED = 16
 
 
 def for_browser(adapted: Adapted, others: Mapping[str, AdaptedSystems]) -> dict[str, Any]:
-    """Everything as plain values.
+    """The program of an adapted system, its numbers and those of other systems, as plain values.
 
     The program has functions `field`, `outside` and, where the network has one, `energy`, of a state and, after it, the
     measured inputs.
@@ -54,12 +54,12 @@ class _Form:
     """How the numbers that tell a system from others stand in a row: its scale, friction, gains and weights."""
 
     def __init__(self, like: AdaptedSystems, kinds: Sequence[str], inputs: int):
-        """**Arguments:** `like`: a system; `kinds`: of friction, of any of them; `inputs`: how many there are."""
+        """**Arguments:** `like`: a system; `kinds`: the kinds of friction of all systems; `inputs`: their number."""
         self.like, self.kinds, self.inputs = like, kinds, inputs
         self.n = like.net.domain.degrees_of_freedom
 
     def numbers(self, systems: AdaptedSystems) -> Float[Tensor, "systems own"]:
-        """Those of systems."""
+        """The numbers of each of the systems."""
         count, forces = len(systems.scale), systems.forces
         friction = systems.scale.new_zeros(count, len(self.kinds))
         gains = systems.scale.new_zeros(count, self.n, self.inputs)

@@ -1,4 +1,4 @@
-"""The centre of a force, where it is not in the middle of what the domain excludes."""
+"""The centre of a force, where it differs from the middle of what the domain excludes."""
 
 import dataclasses
 from collections.abc import Callable
@@ -29,9 +29,9 @@ def with_centres(
 ) -> Domain:
     """The domain with its exclusions moved to where forces have their centres.
 
-    A domain excludes a ball in which the singularities of all members of a family lie. Where one member has its own is
-    found by variable projection: the coefficients of all terms are eliminated, and what is left of the field is
-    minimised over the centre, for each potential of a force.
+    A domain excludes a ball in which the singularities of all members of a family lie. The place of one member's
+    singularity is found by variable projection: the coefficients of all terms are eliminated, and the residual of the
+    field is minimised over the centre, for each potential of a force.
 
     **Arguments:**
 
@@ -62,7 +62,7 @@ def _fit(
     target: Float[Tensor, " rows"],
     column: Callable[[Term], Float[Tensor, " rows"]],
 ) -> tuple[float, tuple[float, ...], Float[Tensor, " rows"]]:
-    """What one potential leaves of the field at best, its centre, and what it adds to the basis."""
+    """The least residual of the field with one potential, its centre, and the direction that it adds to the basis."""
     target = target - basis @ (basis.mT @ target)
 
     def direction(centre: np.ndarray) -> Tensor:

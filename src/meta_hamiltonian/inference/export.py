@@ -1,5 +1,6 @@
 """An adapted system as a file for other programs."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from meta_hamiltonian.models import Adapted
 
-# What a file may differ by from the system it was made of, relative to the largest value.
+# How much a file may differ from the system that it was made of, relative to the largest value.
 _ACCURACY = 1e-6
 _CHECKED = 257
 
@@ -52,8 +53,10 @@ class Dynamics(nn.Module):
         return self.scale * self.net.energy_with(own, x)[0] - self.lowest, field
 
 
-def export(adapted: Adapted, path: Path) -> None:
-    """Writes `path`: with the ending `.pt2` by `torch.export`, with `.onnx` as ONNX; and checks it.
+def export(adapted: Adapted, path: Path, said: Callable[[str, float], None] = lambda _what, _done: None) -> None:
+    """Writes `path`, by `torch.export` where it ends in `.pt2`, as ONNX where it ends in `.onnx`, and checks it.
+
+    **Arguments:** `said`: is told what is being done, and which part of the work is done, such as by a progress bar.
 
     **Raises:** [`ExportError`][] if what was written differs by more than 1e-6, or ONNX is not installed.
     """
@@ -64,7 +67,9 @@ def export(adapted: Adapted, path: Path) -> None:
     batch = {"x": {0: torch.export.Dim("batch")}}
     unfinished = path.with_name(f".{path.name}.unfinished")
     try:
+        said("following the network", 0.1)
         program = _traced(module, x[:3], batch, path)
+        said(f"writing {path.name}", 0.5)
         if path.suffix == ".pt2":
             with unfinished.open("wb") as file:
                 torch.export.save(program, file)
@@ -72,6 +77,7 @@ def export(adapted: Adapted, path: Path) -> None:
                 found = torch.export.load(file).module()(x)
         else:
             found = _through_onnx(program, x, unfinished)
+        said("comparing it with the adapted system", 0.9)
         expected = {"H": adapted.energy(x)} if adapted.has_energy else {}
         expected |= {"dx/dt": adapted.field(x)}
         for (name, true), value in zip(expected.items(), found, strict=True):

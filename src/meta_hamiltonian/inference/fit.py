@@ -1,4 +1,4 @@
-"""From a user's observations to the dynamics of the system: which points are fitted, and how."""
+"""From a user's observations to the dynamics of their system: which points are fitted, and how."""
 
 import dataclasses
 import math
@@ -45,12 +45,12 @@ class Fit:
     - `candidates`: the kinds of friction that were compared, the likeliest first.
     - `sampled_forces`: friction and gains of samples of the law that was chosen; None without a posterior.
     - `residual_before`, `residual`: RMS of the error of dx/dt at `x`, relative to that of dx/dt.
-    - `usual`: the same for held-out systems of the learner's training, with heads that are fitted as this one; None
+    - `usual`: the residual for held-out systems of the learner's training, with heads fitted in the same way; None
         where it is not known.
-    - `left_out`: the same at points that the learner was not adapted to, for a learner without a posterior.
+    - `left_out`: the residual at points that the learner was not adapted to, for a learner without a posterior.
     - `tail`: RMS error of what was held out of the last trajectory, in standard deviations of each coordinate, and
         how long that was; None where nothing was held out.
-    - `surprise`: the same error in units of what the posterior made one expect; None without one, too.
+    - `surprise`: the error of `tail` in units of the error that the posterior predicts; None without a posterior, too.
     - `steps`: gradient steps that were taken.
     - `notes`, `warnings`: what was assumed, and what may be wrong.
     """
@@ -80,7 +80,7 @@ class Fit:
     warnings: Sequence[str]
 
     def starting_from(self, x: Float[Tensor, " state"]) -> "Fit":
-        """The same with the prediction going on from this state: at time 0, or where inputs act, at its own time."""
+        """The same fit with a prediction from this state: at time 0, or where inputs act, at the time of the fit."""
         start_samples = None if self.samples is None else x.expand(len(self.samples.scale), -1)
         forces = self.adapted.systems.forces
         time = 0.0 if forces is None or forces.signal is None else self.start_time
@@ -138,12 +138,12 @@ def fit(
         through the ODE solver; `"auto"` takes the one that predicts the end of the trajectories better from the rest.
     - `inertia`: where p was not observed, p = inertia · dq/dt; one number, or one for each coordinate.
     - `steps`: gradient steps; None is as many as in training.
-    - `validation_loss`: of the training, to tell whether the system is of its family; None where it is not known.
+    - `validation_loss`: that of the training, which tells whether the system is of the family; None where not known.
     - `friction`: `"none"`, `"viscous"`, `"quadratic"`, `"dry"`, or several joined by `+`; `"auto"` takes what the
         evidence supports, see [`choose`][].
     - `said`: is told what is being done, and which part of the work is done, such as by a progress bar.
     - `same_momenta`: the momenta of the learner's family were not observed either, but are p = inertia · dq/dt by
-        definition; else it is looked whether any member of the family has such momenta.
+        definition; otherwise the fit checks whether any member of the family has such momenta.
 
     **Raises:** `ValueError` for arguments that are not allowed or do not fit the observations.
     """

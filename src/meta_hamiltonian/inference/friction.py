@@ -82,9 +82,9 @@ def _candidates(tried: Mapping[Kinds, float]) -> list[Candidate]:
 
 
 def shares(candidates: Sequence[Candidate], count: int, least: float = 0.01) -> dict[Kinds, int]:
-    """How many of so many samples come from each law.
+    """How many of `count` samples come from each law.
 
-    In proportion to its probability: the evidence, and before it the odds with which [`choose`][] prefers viscous
+    A law's share is its probability: its evidence, times the prior odds with which [`choose`][] prefers viscous
     friction to other kinds and no friction to any. Laws with next to no share are left out.
     """
     values = np.array([one.evidence - _reserve(one.kinds) for one in candidates]) / 2
@@ -104,7 +104,7 @@ def _reserve(kinds: Kinds) -> float:
 
 
 def correlation_time(residual: Float[Tensor, " instants"]) -> float:
-    """For how many instants residuals go together: 1 where they are independent.
+    """For how many instants residuals are correlated: 1 where they are independent.
 
     The sum of the absolute autocorrelations, over at most a quarter of the instants: so many neighbours count as one
     observation. Correlations within what chance leaves, 2/√N, do not count.

@@ -1,4 +1,4 @@
-"""What a fit says of observations that it was not given."""
+"""The errors of a fit at observations that it was not given."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ _SAMPLES = 50
 # Parts into which points are divided, each of which is left out once.
 _FOLDS = 5
 ENOUGH = 8
-"""With fewer instants there is nothing to hold out."""
+"""The fewest instants of a trajectory whose end is held out."""
 
 
 class HeldOut(NamedTuple):
@@ -34,9 +34,9 @@ class HeldOut(NamedTuple):
     - `errors`: RMS distance from what was observed, in units of the state box; infinite where an orbit cannot be
         followed.
     - `relative`: the same in units of the standard deviation of each coordinate.
-    - `surprise`: the same in units of what samples of the posterior, and noise, make one expect; of those ways that
+    - `surprise`: the same in units of the error that samples of the posterior, and noise, predict; for the ways that
         have samples.
-    - `duration`: of the end that was held out.
+    - `duration`: that of the end that was held out.
     """
 
     errors: Mapping[str, float]
@@ -81,7 +81,7 @@ def errors_at_the_end(
 
 
 def error_at_left_out(learner: Learner, points: Points, terms: Terms, steps: int | None) -> float | None:
-    """What the true rates at some points are missed by when the learner is adapted to the others, as a part of them.
+    """The relative error of the rates at some points when the learner is adapted to the others.
 
     Every point is left out once. The noise of what was observed there is taken out. One point alone tells nothing.
     """
@@ -98,7 +98,7 @@ def error_at_left_out(learner: Learner, points: Points, terms: Terms, steps: int
     size = points.dxdt.square().mean()
     left = torch.cat([missed(fold != out, fold == out) for out in fold.unique()]).square().mean() / size
     everything = torch.ones(count, dtype=torch.bool)
-    # Noise makes what is left smaller at points that were seen by as much as it makes it larger at the others.
+    # Noise makes residuals smaller at points that were seen by as much as it makes them larger at the others.
     fitted = ((left - missed(everything, everything).square().mean() / size) / 2).clamp_min(0.0)
     noise = learner.noise_of(Points(points.x[None], points.dxdt[None]))
     if not learner.net.has_head:  # a law without misfit

@@ -1,4 +1,4 @@
-"""Hits and pushes: instants at which something acts on a system that is not in its law."""
+"""Hits and pushes: instants at which something that is not in the law acts on a system."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from meta_hamiltonian.observations import CanonicalTrajectory, Trajectory, canon
 _HOP, _STEPS = 1 / 12, 8
 # A hop that misses by this part of the size of the states, and by so many times what hops usually do, was interrupted.
 _MISSED, _UNUSUAL = 0.15, 12.0
-# Those that miss by this part of the largest are looked at when that one is gone.
+# Hops that miss by less than this part of the largest miss are looked at again when that one is gone.
 _LARGEST = 0.5
 # If more of the hops are interrupted than this part, the law is wrong rather than the recording.
 _RARE = 0.2
@@ -35,8 +35,8 @@ def without_interruptions(
 ) -> tuple[list[Trajectory], list[CanonicalTrajectory], list[str]]:
     """Splits trajectories where a hit, a stop or a push acts on the system, and leaves out the instants around it.
 
-    The law is fitted to all rates first. Then every observed state is followed for a short time: where that ends far
-    from what was observed, and hardly ever does elsewhere, something else acted in between. Without these instants
+    The law is fitted to all rates first. Then every observed state is followed for a short time. Where the orbit ends
+    far from what was observed, and elsewhere hardly ever does, something else acted in between. Without these instants
     the law is fitted again, and may show more of them.
 
     **Returns:** the trajectories, as observed and smoothed, and what was found, in words.
@@ -124,7 +124,7 @@ def _followed(
     end: Float[Tensor, " rows"],
     signal: Signal | None,
 ) -> Float[Tensor, "rows state"]:
-    """The states that long after, by Runge and Kutta's method of order four."""
+    """The states at the end of each interval, by Runge and Kutta's method of order four."""
     systems = adapted
     if signal is not None and adapted.forces is not None:
         systems = dataclasses.replace(adapted, forces=dataclasses.replace(adapted.forces, signal=signal))

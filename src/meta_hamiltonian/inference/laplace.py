@@ -11,16 +11,16 @@ from meta_hamiltonian.inference.friction import correlation_time
 from meta_hamiltonian.inference.sensitivity import Law
 from meta_hamiltonian.inference.shooting import Shot
 
-# The distribution's tails are no heavier than with so many degrees of freedom.
+# The tails of the distribution are no heavier than Student's with so many degrees of freedom.
 _FEWEST_FREE = 10.0
-# No more of the independent residuals are counted as lost to the unknowns.
+# At most this part of the independent residuals counts as lost to the unknowns.
 _MOST_LOST = 0.3
 # Correlations of residuals are looked for over this part of an orbit.
 _REACH = 0.2
 
 
 def in_order(residual: Float[Tensor, "windows instants"]) -> Float[Tensor, " observations"]:
-    """The residuals that there are, window after window."""
+    """The residuals of all observations, window after window."""
     return residual[residual.isfinite()]
 
 
@@ -59,7 +59,7 @@ def draw(law: Law, shot: Shot, count: int, generator: torch.Generator) -> Drawn:
     heads, friction, _ = law.sizes
     unknowns = len(shot.theta)
     theta = shot.theta + change[:, -unknowns:]
-    # Friction takes energy out: of eight times as many, those where it does.
+    # Friction takes energy out: eight times as many are drawn, and those where it does are kept.
     good = (theta[:, heads : heads + friction] >= 0).all(-1)
     kept = torch.cat([good.nonzero()[:, 0], (~good).nonzero()[:, 0]])[:count]
     theta = theta[kept]
@@ -71,7 +71,7 @@ def draw(law: Law, shot: Shot, count: int, generator: torch.Generator) -> Drawn:
 def _larger(
     least: Float[Tensor, "columns columns"], other: Float[Tensor, "columns columns"]
 ) -> Float[Tensor, "columns columns"]:
-    """A factor of the covariance that is the first, or the second in directions where that is the larger one."""
+    """A factor of the covariance that is, in each direction, the larger of the two."""
     values, axes = torch.linalg.eigh(least)
     values = values.clamp_min(1e-12 * values[-1]).sqrt()
     half, back = axes * values @ axes.mT, axes / values @ axes.mT
@@ -80,7 +80,7 @@ def _larger(
 
 
 def _independent(shot: Shot) -> float:
-    """How many residuals there are, those that go together counted as one."""
+    """The number of independent residuals: correlated ones count as one."""
     parts = [in_order(shot.residual[..., a]) for a in range(shot.residual.shape[-1])]
     return sum(len(part) / correlation_time(part) for part in parts if len(part))
 

@@ -10,8 +10,8 @@ from meta_hamiltonian.learners import Learner
 from meta_hamiltonian.learners.numerics.linear_head import head_rows
 from meta_hamiltonian.observations import ObservationError
 
-# Velocities that depend on more than their own momentum by this part, or by twice what the learner usually misses
-# fields by, are those of another law.
+# Velocities that depend on other things than their own momentum by this part, or by twice the usual error of the
+# learner's fields, are those of another law.
 _ALLOWED, _TIMES = 0.02, 2.0
 _STATES, _RESOLVED = 512, 1e-7
 # Members with so many different latents are looked at.
@@ -23,7 +23,7 @@ def check_momentum(learner: Learner, inertia: Float[Tensor, " n"], usual: float 
 
     Only a learner that knows which heads its family has can tell.
 
-    **Arguments:** `usual`: what the learner misses the fields of held-out systems by, as a part of them, if known.
+    **Arguments:** `usual`: the relative error of the fields of held-out systems, if known.
 
     **Raises:** [`ObservationError`][] if there is none, as where an inertia depends on the state.
     """

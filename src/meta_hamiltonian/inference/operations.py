@@ -24,12 +24,12 @@ def _same(func: Any, real: tuple[Any, Any], shadows: tuple[Any, Any]) -> Any:
 
 
 def _copied(func: Any, real: tuple[Any, Any], shadows: tuple[Any, Any]) -> Any:
-    """Where no number changes, whatever dtype is asked for."""
+    """An operation that changes no number, whatever dtype is asked for."""
     return shadows[0][0].clone()
 
 
 def _indexed(position: int) -> _Move:
-    """The same, its index being a number or numbers that are known."""
+    """An operation whose index is a number, or numbers, that are known."""
 
     def move(func: Any, real: tuple[Any, Any], shadows: tuple[Any, Any]) -> Any:
         arguments = list(shadows[0])
@@ -127,7 +127,7 @@ def _clamped(tape: Tape, x: Tensor, low: Any = None, high: Any = None, **_: Any)
 
 
 def _placed(put: Callable[..., Any]) -> Callable[..., Tensor]:
-    """What autograd makes of taking a part: the part, and zeros around it."""
+    """The backward operation of taking a part: the part, with zeros around it."""
 
     def write(tape: Tape, gradient: Tensor, sizes: Sequence[int], *where: Any) -> Tensor:
         zero = tape.constant(0.0)

@@ -25,7 +25,7 @@ SAMPLES = 200
 _LEAST_NOISE = 1e-6
 # Where p = inertia · dq/dt by definition, the law keeps to it to this part of p, or as well as it can.
 _DEFINED = 1e-4
-# States at which it does.
+# How many states at which the law keeps to it.
 _DEFINED_AT = 400
 # Rounds in which steps are made short enough for dry friction.
 _FINER = 3
@@ -38,9 +38,9 @@ class OrbitFit(NamedTuple):
 
     - `adapted`: the system.
     - `end`: the state of the last trajectory at its last instant.
-    - `samples`, `end_samples`: the same, drawn from what the observations leave open, the kind of friction included.
+    - `samples`, `end_samples`: samples of both from the posterior, which includes the kind of friction.
     - `starts`: the state of each trajectory at its first instant.
-    - `noise`: standard deviation of what was observed of each coordinate around the orbits.
+    - `noise`: standard deviation of the observations of each coordinate around the orbits.
     - `candidates`: the laws that were compared, with twice the logarithm of their evidence.
     - `sampled_forces`: the forces of as many samples of the law that was chosen, for the errors of its coefficients.
     - `settled`: whether the fit came to an end.
@@ -85,7 +85,7 @@ def fit_orbits(
     - `learner`: tells in which directions a head may change.
     - `adapted`: the system to begin with, adapted to `points`.
     - `paths`: what the orbits are to meet.
-    - `kinds`: of friction; None is those that the evidence supports.
+    - `kinds`: the kinds of friction; None is those that the evidence supports.
     - `width`: the speed below which dry friction is smoothed.
     - `signals`: the inputs of each trajectory.
     - `inertia`: where momenta were not observed, p = inertia · dq/dt; None where they were.
@@ -195,9 +195,9 @@ class _Fits:
         return self._finite(_Fitted(law, shot, noise))
 
     def refined(self, kinds: Kinds) -> _Fitted:
-        """The same with the noise that this law itself leaves, and not that of the first one that was fitted.
+        """The law fitted again with the noise that it leaves itself, and not that of the first law that was fitted.
 
-        A coefficient that was hardly above 0 may then lie below it: the law goes on without.
+        A coefficient that was hardly above 0 may then lie below 0, and is left out of the law.
         """
         fitted = self.of(kinds)
         known = self._known(fitted.law)
@@ -213,7 +213,7 @@ class _Fits:
         return fitted
 
     def _shot(self, law: Law, theta: Tensor, nodes: Tensor, noise: Tensor, known: Known, robust: bool) -> Shot:
-        """With steps that are short enough also for the friction that is found."""
+        """The fit by shooting, with steps that are short enough also for the friction that is found."""
         steps = enough_steps(law, self.windows, theta, nodes, noise)
         shot = shoot(law, self.windows, theta, nodes, noise, known, steps, robust)
         for _ in range(_FINER if "dry" in law.kinds else 0):

@@ -1,4 +1,4 @@
-"""How far a forecast can be trusted, relative to the size of the motion that it forecasts."""
+"""How far a forecast can be trusted: its expected error, relative to the size of the motion."""
 
 import math
 from typing import NamedTuple
@@ -12,19 +12,19 @@ from meta_hamiltonian.models import Adapted
 TOLERATED = 0.2
 """A forecast with a larger error, as a part of the motion's size, is said to be of little worth."""
 
-# A motion that is smaller than this part of the box is as large as it.
+# A motion that is smaller than this part of the box counts as large as this part.
 _SMALLEST = 1e-3
-# Errors are no larger than those of an orbit whose phase is anything.
+# Errors are no larger than those of an orbit whose phase is random.
 _LOST = math.sqrt(2.0)
 # The median of the absolute value of a standard normal variable.
 _MEDIAN = 0.6745
 
 
 class Outlook(NamedTuple):
-    """What error a forecast is to be expected to have.
+    """The expected error of a forecast.
 
     - `error`: RMS over the instants and coordinates, each in units of the standard deviation of its motion.
-    - `until`: the time at which it has become larger than is tolerated; infinite if it does not.
+    - `until`: the time at which the error becomes larger than is tolerated; infinite if it does not.
     """
 
     error: float
@@ -54,7 +54,7 @@ def of_samples(
     t: Float[Tensor, " instants"],
     domain: Domain,
 ) -> Outlook:
-    """From orbits of samples of a posterior, beside the one that is forecast."""
+    """The outlook from orbits of samples of a posterior, beside the orbit that is forecast."""
     away = (states - x).abs().median(0).values / _MEDIAN / size_of_motion(x, domain)
     return _outlook(away.square().mean(-1).sqrt(), t)
 
@@ -62,7 +62,7 @@ def of_samples(
 def of_pace(
     error: float, adapted: Adapted, x: Float[Tensor, "instants state"], t: Float[Tensor, " instants"]
 ) -> Outlook:
-    """From the relative error of the field: orbits are as much too fast or too slow, or too large or too small."""
+    """The outlook from the relative error of the field: by as much orbits are too fast or slow, too large or small."""
     size = size_of_motion(x, adapted.domain)
     moved = (t - t[0])[:, None] * adapted.field(x) / size  # by which the phase is off, for a relative error of 1
     lag = (error * moved).square().mean(-1).sqrt()
@@ -70,7 +70,7 @@ def of_pace(
 
 
 def of_tail(error: float, duration: float, t: Float[Tensor, " instants"]) -> Outlook:
-    """From the error of what was held out: it grows with time as a lag of the phase does.
+    """The outlook from the error of what was held out, which grows with time as a lag of the phase does.
 
     **Arguments:** `error`: RMS over an earlier forecast of this `duration`, relative to the motion.
     """

@@ -78,7 +78,7 @@ def _written(operation: Operation) -> Int[np.ndarray, " places"]:
 
 
 def _needed(operations: Sequence[Operation], out: Int[np.ndarray, " places"]) -> list[int]:
-    """Those on which the numbers at these places depend, in order."""
+    """The operations on which the numbers at these places depend, in order."""
     wanted, found = set(out.tolist()), []
     for i in range(len(operations) - 1, -1, -1):
         if not wanted.isdisjoint(range(operations[i].out, operations[i].out + operations[i].count)):

@@ -1,4 +1,4 @@
-"""What is to be said of a fit: what was found, and what may be wrong."""
+"""The notes and warnings of a fit: what was found, and what may be wrong."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from meta_hamiltonian.observations import ObservationError
 
 # A residual as large as this part of the derivatives is worth a warning.
 _LARGE = 0.05
-# Orbits that miss the observations by this part of their size are none of the system.
+# Orbits that miss the observations by this part of their size are not those of the system.
 _MISSED, _LOST = 0.1, 0.3
 # States beyond so many boxes, or momenta within this part of one, are in other units.
 _FAR, _SLIGHT = 3.0, 1e-3
@@ -127,8 +127,8 @@ def badly_met(residual: float, usual: float | None) -> list[str]:
 
     **Arguments:**
 
-    - `residual`: what is left of them, relative to their RMS.
-    - `usual`: what the learner misses the fields of held-out systems by, as a part of them; None where it is not known.
+    - `residual`: the RMS of their residuals, relative to that of the rates.
+    - `usual`: the relative error of the fields of held-out systems; None where it is not known.
     """
     if residual <= _LARGE:
         return []
@@ -147,9 +147,9 @@ def badly_met(residual: float, usual: float | None) -> list[str]:
 
 
 def of_little_worth(outlook: Outlook, met: float, usual: float | None) -> list[str]:
-    """Whether a forecast is worth something, and if not why, and what helps.
+    """A warning where a forecast is worth little, with the reason and what helps.
 
-    **Arguments:** `met`: what the fit leaves of the observations, as a part of their size; `usual` as above.
+    **Arguments:** `met`: the relative residual of the observations; `usual`: as for [`badly_met`][].
     """
     if not outlook.worthless:
         return []
@@ -167,7 +167,7 @@ def of_little_worth(outlook: Outlook, met: float, usual: float | None) -> list[s
 
 
 def several_answers(shares: Sequence[float], how: str) -> list[str]:
-    """Whether laws of different latents explain the observations about as well."""
+    """A warning where laws with different latents explain the observations about as well."""
     if len(shares) < 2:
         return []
     each = ", ".join(f"{share:.0%}" for share in shares)

@@ -19,7 +19,7 @@ class Law(NamedTuple):
     """The form of dx/dt, whose unknowns θ = (v, d, g) are to be found: head, friction, gains of inputs.
 
     - `net`, `scale`, `head`: the head is w = centre + basis v, and the network's field is multiplied by the scale.
-    - `kinds`, `width`: of friction.
+    - `kinds`, `width`: those of friction.
     - `signals`: the inputs of each trajectory; empty without inputs.
     """
 
@@ -124,7 +124,7 @@ class Passage:
 
     - `x`: the states.
     - `by_start`, `by_unknowns`: their derivatives by the first state and by θ.
-    - `error`: an estimate of the error of each interval between instants, one for all rows.
+    - `error`: an estimate of the error of each interval between instants, in every row.
     """
 
     x: Float[Tensor, "instants rows state"]
@@ -150,7 +150,7 @@ def follow(
     - `start`: the state at the first instant of each window.
     - `t`: the instants.
     - `trajectory`: to which trajectory each window belongs.
-    - `steps`: of each interval between two instants.
+    - `steps`: how many steps each interval between two instants takes.
     """
     dim, unknowns = start.shape[1], len(theta)
     by_x = torch.eye(dim, dtype=start.dtype).expand(len(start), dim, dim)

@@ -35,7 +35,7 @@ class Windows:
     - `t`: the instants.
     - `observed`: what is compared with the orbit, not a number elsewhere: every observation is in one window only.
     - `nodes`: the states at the first instants, from the smoothed trajectories.
-    - `trajectory`: to which each window belongs.
+    - `trajectory`: the trajectory to which each window belongs.
     - `continues`: whether the orbit of the window before goes on in it.
     - `row`: which of its trajectory's instants each instant is.
     """
@@ -49,7 +49,7 @@ class Windows:
 
     @classmethod
     def of(cls, trajectories: Sequence[CanonicalTrajectory], length: int | None = None) -> "Windows":
-        """Cuts them, into windows of so many intervals, or of as many as balance work and number."""
+        """Cuts trajectories into windows of `length` intervals; None balances their length and their number."""
         longest = max(len(one.t) for one in trajectories)
         length = length or int(min(max((longest / _BALANCE) ** 0.5, _SHORTEST), _LONGEST))
         parts = [_cut(one, i, length) for i, one in enumerate(trajectories)]
@@ -75,11 +75,11 @@ class Shot(NamedTuple):
     - `residual`: observed less fitted, at every instant of every window; not a number where nothing was observed.
     - `design`, `misfit`: a row for each observation in units of its noise; the columns are the start of each orbit and
         then θ.
-    - `target`: what the change of the columns is to make up for; the misfit where windows continue each other.
+    - `target`: what a change of the columns is to remove: the misfit, once gaps between windows are closed.
     - `instants`: the window of each row, its place there, and the coordinate.
-    - `prior`, `lacking`: rows that are not observations, and what they lack.
+    - `prior`, `lacking`: the rows of the prior, and their residuals.
     - `to_nodes`, `to_ends`: how nodes and ends change with the columns.
-    - `open`: what the nodes lack to continue the orbits before them.
+    - `open`: by how much each node misses the end of the orbit before it.
     - `cost`: half the sum of squares.
     - `settled`: whether the cost fell no more.
     """
@@ -102,7 +102,7 @@ class Shot(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What is known of θ besides the observations: rows A θ = b, each with an error of size 1."""
+    """The prior of θ: rows A θ = b, each with an error of size 1."""
 
     rows: Float[Tensor, "rows unknowns"]
     values: Float[Tensor, " rows"]
@@ -126,11 +126,12 @@ def shoot(
 
     **Arguments:**
 
-    - `law`, `windows`: what is fitted to what.
-    - `theta`, `nodes`: to begin with.
+    - `law`: what is fitted.
+    - `windows`: what the law is fitted to.
+    - `theta`, `nodes`: initial values.
     - `noise`: standard deviation of the observations of each coordinate.
     - `known`: the prior.
-    - `steps`: of the solver in each interval between instants, see [`enough_steps`][].
+    - `steps`: how many steps the solver takes in each interval between instants, see [`enough_steps`][].
     - `robust`: whether observations beyond three times the noise count less (Huber's loss): only once the noise is
         known.
 
@@ -258,7 +259,7 @@ def enough_steps(
     nodes: Float[Tensor, "windows state"],
     noise: Float[Tensor, " state"],
 ) -> list[int]:
-    """So many steps for each interval between instants that their errors do not matter."""
+    """The number of steps for each interval between instants, so large that their errors do not matter."""
     stable = stable_steps(law, windows, theta, nodes)
     passed = follow(law, theta, nodes, windows.t, windows.trajectory, stable)
     error = (passed.error / (_NEGLIGIBLE * noise)).amax((1, 2))
@@ -269,7 +270,7 @@ def enough_steps(
 def stable_steps(
     law: Law, windows: Windows, theta: Float[Tensor, " unknowns"], nodes: Float[Tensor, "windows state"]
 ) -> list[int]:
-    """So many steps for each interval that dry friction, which is steep around v = 0, is followed without oscillating.
+    """The steps for each interval with which dry friction, steep around v = 0, is followed without oscillation.
 
     Its rate of relaxation there is d/width ∂v/∂p; the method is stable up to 3.3 of these times the step.
     """

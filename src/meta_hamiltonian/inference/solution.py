@@ -21,7 +21,7 @@ Said = Callable[[str, float], None]
 
 
 def silent(_what: str, _done: float) -> None:
-    """Tells nobody."""
+    """Ignores what is said."""
 
 
 # Dry friction is smooth below this part of the RMS of the observed velocities.
@@ -35,12 +35,12 @@ class Solution(NamedTuple):
 
     - `adapted`: the system.
     - `samples`: systems drawn from its posterior, where there is one.
-    - `end`, `end_samples`: where the last trajectory ends, and by the posterior, where else it may.
+    - `end`, `end_samples`: the state at the end of the last trajectory, and samples of it from the posterior.
     - `noise`: standard deviation of the observations around the orbits, 0 where states are taken for exact.
     - `candidates`: the kinds of friction that were compared, with twice the logarithm of their evidence.
     - `sampled_forces`: for the errors of their coefficients; None without a posterior.
     - `settled`: whether the fit came to an end.
-    - `shares`: the part of the probability of each of several answers, of which `adapted` is the likeliest.
+    - `shares`: the probability of each of several answers, of which `adapted` is the likeliest.
     """
 
     adapted: Adapted

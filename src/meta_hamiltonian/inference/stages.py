@@ -1,4 +1,4 @@
-"""How a system was found: what the learner made of fewer observations, or after fewer gradient steps."""
+"""How a system was found: the adapted system after fewer observations, or after fewer gradient steps."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from meta_hamiltonian.learners import Learner
 from meta_hamiltonian.models import AdaptedSystems
 
 SAMPLES = 39
-"""Between the smallest and the largest of 39 draws lies the 40th with a probability of 38/40, which is 95 %."""
+"""The 40th draw lies between the smallest and the largest of 39 with a probability of 38/40, which is 95 %."""
 # Gradient steps that are shown, and numbers of observations, each a good third more than the last.
 _STEPS, _FIRST, _MORE = (0, 1, 2, 5, 10, 20, 50, 100), 1, 1.4
 _MOST_STAGES = 12
@@ -21,10 +21,10 @@ _MOST_STAGES = 12
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """One system on the way.
+    """One system on the way to the adapted one.
 
     - `label`: in words, such as `8 of 25 observations`.
-    - `system`: it, a batch of one.
+    - `system`: the system, a batch of one.
     - `samples`: systems drawn from its posterior; None without one.
     """
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 # A column that lies this near to the span of those that are chosen adds nothing but cancellation.
 _INDEPENDENT = 0.01
-# The first column that fits nearly as much as the best, up to this part, is added.
+# The first column that fits nearly as much as the best one, up to this part, is added.
 _SLACK = 0.05
 # An error must fall by this part at least, so that no rounding goes round in circles.
 _GAIN = 1e-3
@@ -37,9 +37,9 @@ class Subset:
 class SubsetSearch:
     """Least squares on few of many columns.
 
-    One QR decomposition makes the rows as few as the columns, and every step after it is a few products of matrices of
-    that size. A column that is nearly a combination of those chosen is never added to them: their coefficients would
-    be large and cancel each other.
+    One QR decomposition makes the rows as few as the columns, and every later step is a few products of matrices of
+    that size. A column that is nearly a combination of the chosen ones is never added to them, since the coefficients
+    would be large and cancel each other.
 
     ??? cite "Reference"
 
@@ -61,12 +61,12 @@ class SubsetSearch:
         self._columns, self._target = reduced[:, :-1], reduced[:, -1]
 
     def path(self, most: int) -> Iterator[Subset]:
-        """The best subsets that are found of no column, of one, of two, and so on up to `most`; a better one of a size
-        may come later.
+        """The best subsets that are found with no column, with one, with two, and so on up to `most`. A better subset
+        of the same size may come later.
 
-        From one size to the next the column is added that leaves least; then columns are exchanged, one or two at a
-        time, for as long as less is left. Where one column less then leaves less than what was found of that size, the
-        search goes on from there.
+        From one size to the next, the column that lowers the error most is added; then columns are exchanged, one or
+        two at a time, as long as the error falls. Where dropping one column gives a smaller error than the best subset
+        of that size so far, the search goes on from there.
         """
         found = [self.subset(())]
         yield found[-1]
@@ -97,8 +97,8 @@ class SubsetSearch:
             subset = best
 
     def alternatives(self, subset: Subset, allowed: float) -> Iterator[tuple[int, int]]:
-        """Which column could take the place of a chosen one, within the error that is allowed: pairs of both, but none
-        that are the same by an identity.
+        """Pairs of a chosen column and one that could take its place within the allowed error, except for columns that
+        are the same by an identity.
         """
         identical = self._rest(subset).gram.diagonal() < _ROUNDING
         for chosen, (_, errors) in zip(subset.columns, self._exchanges(subset, 1), strict=True):
@@ -112,7 +112,7 @@ class SubsetSearch:
         return Subset(columns, (self._target - basis @ (basis.mT @ self._target)).norm().item())
 
     def _smaller(self, subset: Subset) -> Subset:
-        """One column less, the one that is missed least."""
+        """The subset without the column that is missed least."""
         fewer = itertools.combinations(subset.columns, len(subset.columns) - 1)
         return min(map(self.subset, fewer), key=lambda found: found.error)
 
@@ -130,8 +130,8 @@ class SubsetSearch:
         return subset
 
     def _exchanges(self, subset: Subset, count: int) -> Iterator[tuple[tuple[int, ...], Tensor]]:
-        """The errors with one or two of the chosen columns exchanged for any others: those kept, and the errors by the
-        numbers of the others, infinite for columns that depend on those kept.
+        """The errors with one or two of the chosen columns exchanged: the columns kept, and the errors by the numbers
+        of the new ones, infinite for columns that depend on the kept ones.
 
         Two at a time there are none where that would take long.
         """
@@ -158,7 +158,7 @@ class SubsetSearch:
 
 @dataclasses.dataclass(frozen=True)
 class _Rest:
-    """What the chosen columns leave of all columns and of the target.
+    """The parts of all columns and of the target that the chosen columns do not fit.
 
     - `gram`, `fits`: products of the columns with each other and with the target.
     - `left`: the square of the target.
@@ -171,16 +171,16 @@ class _Rest:
     def with_directions(
         self, along: Float[Tensor, "directions columns"], lost: Float[Tensor, " directions"]
     ) -> "_Rest":
-        """The same for fewer columns: with the parts of everything along directions that these no longer fit."""
+        """The rest for fewer chosen columns: with the parts along directions that these no longer fit."""
         return _Rest(self.gram + along.mT @ along, self.fits + along.mT @ lost, self.left + lost.square().sum())
 
     def errors_with_one(self) -> Float[Tensor, " columns"]:
-        """What is left with any column more."""
+        """The errors with any one column more."""
         size = self.gram.diagonal()
         return self._errors(self.fits.square() / size.clamp_min(_TINY), size)
 
     def errors_with_two(self) -> Float[Tensor, "columns columns"]:
-        """What is left with any two columns more: their normal equations, solved by Cramer's rule."""
+        """The errors with any two columns more, whose normal equations are solved by Cramer's rule."""
         size, fits = self.gram.diagonal(), self.fits
         determinant = size[:, None] * size - self.gram.square()
         crossed = fits.square()[:, None] * size

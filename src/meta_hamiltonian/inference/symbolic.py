@@ -42,15 +42,15 @@ _ALTERNATIVES = 2
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """H as a sum of simple terms, or why it is none.
+    """H as a sum of simple terms, or the reason why it cannot be read as one.
 
     - `terms`, `coefficients`, `deviations`: their names, factors and the standard deviations of these (0 where there
         are no samples of a posterior). Without terms there is a `refusal`.
-    - `error`: RMS of what the field of the sum differs from the learned field by, relative to its RMS, at states that
-        the sum was not fitted at; that of the best sum where none is good enough.
+    - `error`: RMS of the difference between the fields of the sum and of the learner, relative to the RMS of the
+        latter, at states that the sum was not fitted at; where no sum is good enough, that of the best one.
     - `known`: how well the posterior knows the field, in the same units; 0 where there is none.
-    - `alternatives`: terms, and others that would do as well in their place.
-    - `refusal`: in words.
+    - `alternatives`: pairs of a term and another that would do as well in its place.
+    - `refusal`: why H cannot be read, in words.
     """
 
     terms: Sequence[str]
@@ -77,14 +77,14 @@ class Reading:
 def read_symbolically(adapted: Adapted, samples: AdaptedSystems | None, near: Float[Tensor, "points state"]) -> Reading:
     """Sparse regression of the learned field on the fields of the terms of [`library`][].
 
-    Of each number of terms the sum that leaves least is looked for ([`SubsetSearch`][]). The simplest that is good
-    enough is then read: one that every term makes much better, tried at states that it was not fitted at. Where none is
-    good enough, forces may have their centres elsewhere ([`with_centres`][]).
+    For each number of terms the best sum is searched for ([`SubsetSearch`][]). The simplest good sum is then read: one
+    that every term makes much better, at states that it was not fitted at. Where no sum is good enough, forces may have
+    their centres elsewhere ([`with_centres`][]).
 
     **Arguments:**
 
     - `adapted`: the system.
-    - `samples`: of its posterior, for the uncertainty.
+    - `samples`: samples of its posterior, for the uncertainty.
     - `near`: the observed states; the reading is for where they lie, as far as that is in the domain.
 
     ??? cite "Reference"
@@ -148,7 +148,7 @@ class _Rows:
     """The learned field as the rows of a regression, those at the first states left out to try it on.
 
     - `x`: the states.
-    - `weight`: of each rate.
+    - `weight`: that of each rate.
     - `field`: the learned one, weighted.
     """
 
@@ -178,8 +178,8 @@ class _Fit:
     """The best sum of the terms of a domain.
 
     - `terms`, `design`: all that were tried, and their fields.
-    - `most`: a sum had so many at most.
-    - `search`, `subset`: what was chosen of them, and where.
+    - `most`: the largest number of terms of a sum.
+    - `search`, `subset`: the search among the terms, and the subset that it has chosen.
     """
 
     domain: Domain
@@ -191,7 +191,7 @@ class _Fit:
 
     @property
     def without_distances(self) -> Float[Tensor, "rows others"]:
-        """The fields of those terms that know no distances."""
+        """The fields of the terms that are no distances."""
         distances = {t.name for exclusion in self.domain.exclusions for t in of_distance(self.domain, exclusion)}
         return self.design[:, [i for i, term in enumerate(self.terms) if term.name not in distances]]
 
@@ -208,8 +208,8 @@ def _fit(domain: Domain, rows: _Rows, known: float) -> _Fit:
 def _chosen(path: Iterable[Subset], known: float, freedoms: int) -> Subset:
     """The subset that is worth its number of terms; where none is good enough, the best.
 
-    A term is worth it where it halves the error, or divides one that is small already by 30; with n degrees of freedom,
-    n terms do that. Errors below what is known of the field are all alike.
+    A term is worth its place where it halves the error, or divides an error that is small already by 30; with n degrees
+    of freedom, n terms together have to do so. Errors below the uncertainty of the field are all alike.
     """
     best, lowest, nearest = None, math.inf, None
     for subset in path:

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from meta_hamiltonian.inference.operations import MADE, MOVES, WRITTEN, TapeError
 
-# An operation needs the state (2), the system alone (1), or neither (0): what needs less is done less often.
+# An operation depends on the state (2), on the system alone (1), or on neither (0); the last two are done less often.
 OF_STATE, OF_SYSTEM, KNOWN = 2, 1, 0
 
 
@@ -22,7 +22,7 @@ OF_STATE, OF_SYSTEM, KNOWN = 2, 1, 0
 class Operation:
     """`memory[out + i] = name(memory[a[i]], memory[b[i]], ...)` for each i.
 
-    Of `dot` and `sum`, the tables have a second dimension, and products or numbers are added up along it.
+    For `dot` and `sum` the tables have a second dimension, along which products or numbers are added up.
     """
 
     name: str
@@ -62,11 +62,11 @@ class Tape(TorchDispatchMode):
         return False
 
     def variable(self, like: Tensor, level: int) -> None:
-        """Tells that this tensor's numbers will be others."""
+        """Declares that the numbers of this tensor will vary."""
         self._shadow(like, self._new(like, level))
 
     def places(self, tensor: Tensor) -> Int[np.ndarray, " numbers"]:
-        """Where its numbers are."""
+        """The places of a tensor's numbers."""
         return self._shadow(tensor).reshape(-1).numpy()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -97,7 +97,7 @@ class Tape(TorchDispatchMode):
         return result
 
     def write(self, name: str, *operands: Any) -> Tensor:
-        """Adds an operation on numbers that are matched as PyTorch matches them; its shadow."""
+        """Adds an operation on numbers that are broadcast as PyTorch does, and returns its shadow."""
         places = torch.broadcast_tensors(*map(self._place, operands))
         shape = places[0].shape
         return self._add(name, [place.reshape(-1) for place in places]).reshape(shape)

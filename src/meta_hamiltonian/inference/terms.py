@@ -1,4 +1,4 @@
-"""The terms of textbooks that a Hamiltonian may be a sum of, as its domain suggests them."""
+"""The textbook terms of which a Hamiltonian may be a sum, as its domain suggests them."""
 
 import dataclasses
 import itertools

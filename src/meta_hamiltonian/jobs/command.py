@@ -10,16 +10,18 @@ from omegaconf import DictConfig
 
 from meta_hamiltonian.basics.exceptions import ConfigError, DivergedError, StoppedError, StorageError
 from meta_hamiltonian.config import check
+from meta_hamiltonian.jobs import refusals
 from meta_hamiltonian.jobs.composition import conf_folder, register_schemas
 from meta_hamiltonian.jobs.threads import wait_passively
 
 wait_passively()
 register_schemas()
+refusals.in_one_line()
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")
 def main(config: DictConfig) -> float | None:
-    """Runs one job, and turns what a user can do something about into one line."""
+    """Runs one job, and turns errors that a user can do something about into one line."""
     wait_passively()  # a worker of a launcher begins here
     try:
         check(config)

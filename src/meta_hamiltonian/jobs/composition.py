@@ -16,7 +16,7 @@ from meta_hamiltonian.config import SCHEMAS, ConfigError
 from meta_hamiltonian.config.help import keys_help
 
 GROUPS = ("system", "model", "algo")
-"""The groups whose classes a checkpoint names."""
+"""The groups whose classes are named in checkpoints."""
 
 
 def conf_folder() -> Path:

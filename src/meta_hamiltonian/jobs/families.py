@@ -7,7 +7,7 @@ from typing import Any
 from meta_hamiltonian.evaluation.results import USUAL_STEPS
 
 Row = Mapping[str, Any]
-"""A row of `summary.csv` of a job that has finished; its overrides lack what all jobs share."""
+"""A row of `summary.csv` of a finished job, without the overrides that all jobs share."""
 
 # Overrides that choose the family, or one of several measurements of the same algorithm.
 _NOT_THE_ALGORITHM = ("system", "friction", "drive", "seed", "shots")
@@ -34,8 +34,8 @@ def largest_shots(rows: Sequence[Row]) -> int:
 
 
 def by_algorithm(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Rows of one family by algorithm: of each job the one from the family's largest K, after 10 gradient steps or the
-    largest number of them that is not larger."""
+    """Rows of one family by algorithm: each job's row from the family's largest K, after 10 gradient steps or the
+    largest number below."""
     largest = largest_shots(rows)
     of_jobs = _grouped([row for row in rows if int(row["shots"]) == largest], lambda row: row["job"])
     usual = [
@@ -46,19 +46,19 @@ def by_algorithm(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def errors(rows: Sequence[Row]) -> dict[str, float]:
-    """The relative error of the field of one family by algorithm: the median over systems, its mean over seeds."""
+    """The relative error of one family's field by algorithm: the median over systems, averaged over seeds."""
     found = by_algorithm(rows)
     return {name: statistics.mean(float(row["field_rel_median"]) for row in own) for name, own in found.items()}
 
 
 def algorithm(row: Row) -> str:
-    """What tells the job's algorithm from the others, such as `ridge`, or `anil data.noise=0.1`."""
+    """The name that tells the job's algorithm from the others, such as `ridge`, or `anil data.noise=0.1`."""
     words = [word for word in row["overrides"].split() if word.lstrip("+").split("=")[0] not in _NOT_THE_ALGORITHM]
     return " ".join(word.removeprefix("algo=").removeprefix("method=") for word in words) or row["algo"]
 
 
 def table(rows: Sequence[Row]) -> list[dict[str, str]]:
-    """Families down, algorithms across, the smallest error of each family in bold."""
+    """The lines of a table: families down, algorithms across, the smallest error of each family in bold."""
     families = by_family(rows)
     found = {family: errors(own) for family, own in families.items()}
     names = dict.fromkeys(name for own in found.values() for name in own)

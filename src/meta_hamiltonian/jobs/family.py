@@ -16,9 +16,9 @@ AROUND = ("friction", "drive")
 
 
 def class_settings(config: DictConfig) -> dict[str, dict[str, Any]]:
-    """What a checkpoint keeps of `system`, `model` and `algo`: the classes that they name, with their arguments.
+    """The settings that a checkpoint keeps of `system`, `model` and `algo`: their classes and the arguments of these.
 
-    **Raises:** [`ConfigError`][] for a range of a friction or a drive that is none.
+    **Raises:** [`ConfigError`][] for an empty range of a friction or a drive.
     """
     settings = {group: _plain(config, group) for group in GROUPS} | {"system": system_settings(config)}
     if "system" in settings["model"]:  # the law of the family
@@ -46,11 +46,11 @@ def system_settings(config: DictConfig) -> dict[str, Any]:
 
 
 def family_name(choices: Mapping[str, Any]) -> str:
-    """What tables call the family, such as `pendulum+viscous`."""
+    """The name of the family in tables, such as `pendulum+viscous`."""
     return "+".join(str(choices[group]) for group in ("system", *AROUND) if choices.get(group) is not None)
 
 
 def _plain(config: DictConfig, group: str) -> dict[str, Any]:
-    """Its values, without those that are not given: what a family is made around."""
+    """The values of a group, without those that are missing: a wrapper has no family yet."""
     values: Any = OmegaConf.to_container(config[group], resolve=True)
     return {key: value for key, value in values.items() if not OmegaConf.is_missing(config[group], key)}

@@ -43,7 +43,7 @@ def test_forecasts(
         recordings.inertia,
         trained.validation_loss,
         Baselines(trained.learner.net.domain, [*recordings.train, *recordings.val], recordings.inertia),
-        said=log.warning,
+        warned=log.warning,
     )
     found = [one for of_rank in gather(own) for one in of_rank]
     if rank() != 0:
@@ -93,7 +93,7 @@ def _rows(config: DictConfig, trained: Trained, found: Sequence[Forecast]) -> li
 
 
 def _known(known: Mapping[str, str]) -> dict[str, str]:
-    """What `members.csv` says of a member, as columns that no other has."""
+    """What `members.csv` says of a member, as columns whose names differ from all others."""
     return {f"known_{name}": value for name, value in known.items()}
 
 

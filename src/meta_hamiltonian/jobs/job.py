@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from meta_hamiltonian.basics.files import write_text
 
-# How the job was started, and where its metrics go, change nothing about what it leaves.
+# How a job is started, and where its metrics go, changes nothing about its results.
 _NOT_THE_SAME_JOB = ("resume", "logger")
 _FILE = ".finished.json"
 
@@ -40,17 +40,17 @@ class Job:
         return (read_finished(self.folder) or {}).get("config") == self._name
 
     def finish(self) -> None:
-        """Writes `.finished.json`: the mark that all is there, and how the time was spent."""
+        """Writes `.finished.json`, which marks the folder as complete and says how the time was spent."""
         content = {"config": self._name, "began": self._began, "ended": time.time(), "seconds": self._seconds}
         write_text(self.folder / _FILE, json.dumps(content))
 
 
 def read_finished(folder: Path) -> dict[str, Any] | None:
-    """When the job began and ended, in seconds of the epoch, and its `seconds` of each kind; None if it has not."""
+    """When the job began and ended, in seconds since the epoch, and its `seconds` of each kind; None if unfinished."""
     file = folder / _FILE
     return json.loads(file.read_text()) if file.exists() else None
 
 
 def digest(values: Mapping[str, Any]) -> str:
-    """The same for the same plain values."""
+    """A hash of plain values: equal values have equal hashes."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

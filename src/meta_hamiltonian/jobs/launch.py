@@ -1,4 +1,4 @@
-"""One job on several devices: a process for each of them."""
+"""One job on several devices, with a process for each device."""
 
 import contextlib
 import os
@@ -18,10 +18,10 @@ _SECONDS_TO_FAIL = 10.0
 
 
 def on_all_devices(job: Callable[[DictConfig], Any], config: DictConfig) -> Any:
-    """Runs the job in `trainer.devices` processes, of which this one is rank 0, and returns what it returns here.
+    """Runs the job in `trainer.devices` processes, of which this one is rank 0, and returns what rank 0 returns.
 
-    The training in it is Lightning's `ddp`, which finds the processes as those of any launcher. Lightning's own
-    launcher would start the command line again, which in a sweep is the sweep.
+    Lightning's `ddp` finds these processes as it finds those of any launcher. Lightning's own launcher would start the
+    command line again, and in a sweep that is the whole sweep.
     """
     world = config.trainer.devices
     if world == 1:

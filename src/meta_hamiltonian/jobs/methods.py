@@ -1,4 +1,4 @@
-"""The methods of a sweep over many families: one table with everything that tells one from the other."""
+"""The methods of a sweep over many families, compared in one table."""
 
 import math
 import statistics
@@ -27,7 +27,7 @@ COLUMNS = (
 )
 """The columns of `methods.csv`."""
 OURS = "ridge"
-"""What the others are compared with."""
+"""The method that the others are compared with."""
 # Sweeps over fewer algorithms have the table of families alone.
 _MANY = 4
 
@@ -35,13 +35,14 @@ _MANY = 4
 def of_methods(sweep: Path, finished: Sequence[Row]) -> list[dict[str, Any]]:
     """A row for each family, K and algorithm, where there are several families and at least four algorithms.
 
-    Each of an algorithm's jobs is taken after the number of gradient steps that serves it best, and the mean is taken
-    over jobs that differ in their seed.
+    Each job counts after the number of gradient steps that serves its algorithm best, and the mean is taken over jobs
+    that differ in their seed.
 
     - `field_error`, `trajectory_error`: relative, medians over systems: ‖f̂ − f‖ / ‖f‖ on the grid, ‖x̂ − x‖ / ‖x‖ along
         the orbit.
     - `energy_error`: RMS of the error of the energy along the orbit, the median over systems, in units of the family.
-    - `training_seconds`: with validation; `adaptation_ms`: of one system when all are adapted to together.
+    - `training_seconds`: those of training and validation; `adaptation_ms`: those of one system, when all are adapted
+        to together.
     - `unknowns`: numbers that adaptation finds for a member.
     """
     if len(by_family(finished)) < 2 or len({row["algo"] for row in finished}) < _MANY:

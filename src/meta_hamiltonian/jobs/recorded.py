@@ -27,14 +27,14 @@ log = logging.getLogger(__name__)
 # Bands are checked on what follows this part of each recording.
 _OBSERVED = 0.5
 
-# What says where the recordings are and how they are read; the other keys are of the data module.
+# The keys that say where the recordings are and how they are read; the data module takes the other keys.
 _READING = (
     "path", "member", "split", "held_out", "margin", "inertia", "columns", "units", "angles", "dofs", "skip_bad",
 )  # fmt: skip
 
 
 def recordings_of(config: DictConfig) -> Recordings | None:
-    """Those of `data`; None for a family that is simulated.
+    """The recordings that `data` names; None for a family that is simulated.
 
     **Raises:** [`ConfigError`][] for recordings that cannot be used, or for a family that does not go with them.
     """
@@ -52,7 +52,7 @@ def recordings_of(config: DictConfig) -> Recordings | None:
 
 
 def recordings_of_given(config: DictConfig, trained: Trained) -> Recordings | None:
-    """Those to test a trained learner on: of `data`, where it names some, else those that it was trained on."""
+    """The recordings to test a trained learner on: those of `data`, if it names any, else those of the training."""
     if not trained.system.domain_from_data:
         return None
     return (
@@ -61,7 +61,7 @@ def recordings_of_given(config: DictConfig, trained: Trained) -> Recordings | No
 
 
 def read_again(values: Mapping[str, Any]) -> Recordings:
-    """The recordings of plain values of `data`, such as a checkpoint keeps."""
+    """The recordings that plain values of `data` name, such as those in a checkpoint."""
     asked = Asked(values["columns"], values["units"], values["angles"], values["dofs"])
     keys = [key for key in _READING if key not in Asked._fields]
     return load_recordings(**{key: values[key] for key in keys}, asked=asked)
@@ -80,7 +80,8 @@ def members_of(recordings: Recordings, friction: Sequence[str]) -> Episodes:
 
 
 def known_numbers(recordings: Recordings) -> dict[str, Float[Tensor, " members"]]:
-    """What `members.csv` says of all members in numbers that differ, in the order of [`members_of`][]."""
+    """The columns of `members.csv` that are numbers, known for all members and not all equal, in the order of
+    [`members_of`][]."""
     members = [*recordings.train, *recordings.val, *recordings.test]
     found = {}
     for name in members[0].known:
@@ -93,22 +94,27 @@ def known_numbers(recordings: Recordings) -> dict[str, Float[Tensor, " members"]
     return found
 
 
-def bands_of_recordings(trained: Trained, said: Callable[[str], None]) -> list[Coverage]:
+def bands_of_recordings(
+    trained: Trained, warned: Callable[[str], None], said: Callable[[str, float], None] = lambda _what, _done: None
+) -> list[Coverage]:
     """How often the later halves of the recordings of the test lie inside their bands.
 
-    **Arguments:** `said`: is given a line about each member that cannot be predicted.
+    **Arguments:**
+
+    - `warned`: is given a line about each member that cannot be predicted.
+    - `said`: is told what is being done, and which part of the work is done.
     """
     recordings = read_again(trained.settings["training"]["data"])
     members = recordings.test or recordings.val or recordings.train
     learner, loss = trained.learner, trained.validation_loss
-    found = coverage_of(forecasts(learner, members, _OBSERVED, recordings.inertia, loss, said=said))
+    found = coverage_of(forecasts(learner, members, _OBSERVED, recordings.inertia, loss, warned=warned, said=said))
     if not found:
         raise ValueError("no recording of the test can be predicted, so that no bands can be checked")
     return found
 
 
 def identify_recordings(trained: Trained) -> Identified:
-    """What the recordings that a learner was trained on tell of its heads."""
+    """Identifies the terms of a family from the recordings that a learner was trained on."""
     recordings = read_again(trained.settings["training"]["data"])
     friction = trained.settings["recordings"].get("friction", [])
     return identify_recorded(trained.learner, members_of(recordings, friction), known_numbers(recordings))

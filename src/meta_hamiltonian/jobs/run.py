@@ -34,7 +34,7 @@ from meta_hamiltonian.training.compilation import is_earned
 
 log = logging.getLogger(__name__)
 
-# What a training depends on beside the groups, of the trainer.
+# The keys of the trainer that a training depends on.
 _TRAINER_KEYS = ("max_steps", "precision", "gradient_clip_val", "val_check_interval")
 
 
@@ -43,7 +43,7 @@ def run(config: DictConfig) -> float | None:
 
     **Arguments:** `config`: checked already by [`check`][].
 
-    **Returns:** the smallest validation loss, which a search makes smaller; None where nothing was trained.
+    **Returns:** the smallest validation loss, which a search minimises; None where nothing was trained.
 
     **Raises:** [`ConfigError`][] before any work begins, for what this machine or the checkpoint does not allow.
     """
@@ -95,7 +95,7 @@ def _trained(
 
 
 def _given(config: DictConfig) -> Trained:
-    """What `ckpt_path` names."""
+    """The trained learner that `ckpt_path` names."""
     try:
         trained = load_trained(config.ckpt_path)
     except (FileNotFoundError, CheckpointError) as error:
@@ -114,7 +114,7 @@ def _given(config: DictConfig) -> Trained:
 
 
 def training_settings(config: DictConfig, recordings: Recordings | None = None) -> dict[str, Any]:
-    """What a checkpoint keeps of the configuration, and of the recordings of a family without a formula."""
+    """The settings that a checkpoint keeps, including those of the recordings of a family without a formula."""
     choices = HydraConfig.get().runtime.choices
     groups: dict[str, Any] = class_settings(config)
     domain = build(groups["system"], System).domain if recordings is None else recordings.domain
@@ -179,5 +179,5 @@ def _check_devices(config: DictConfig) -> None:
 
 
 def _shown(folder: str) -> Path:
-    """The folder as seen from where the user is: shorter lines."""
+    """The folder relative to the current one, which makes lines shorter."""
     return Path(os.path.relpath(folder))

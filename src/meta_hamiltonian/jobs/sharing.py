@@ -18,7 +18,7 @@ from meta_hamiltonian.jobs.job import Job, digest
 
 log = logging.getLogger(__name__)
 
-# What a trained learner depends on. Jobs that differ elsewhere only, in what is tested, share a training.
+# The keys that a trained learner depends on. Jobs that differ only in others, in what is tested, share a training.
 _TRAINING_KEYS = ("algo", "model", "system", "friction", "drive", "data", "optim", "trainer", "seed")
 
 
@@ -58,7 +58,7 @@ def train_once(job: Job, sweep: Path, train: Callable[[Path], None]) -> None:
 
 @contextlib.contextmanager
 def _turn(job: Job, shared: Path) -> Iterator[None]:
-    """A lock that says what it waits for; it is free again when its holder ends, in whatever way."""
+    """A lock that logs what it waits for; it is released when its holder ends, in whatever way."""
     lock, holder = filelock.FileLock(shared / "lock"), shared / "holder"
     with job.times("waiting"):
         try:

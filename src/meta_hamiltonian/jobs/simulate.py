@@ -9,6 +9,7 @@ from meta_hamiltonian.basics.exceptions import ConfigError
 from meta_hamiltonian.config import check
 from meta_hamiltonian.jobs.composition import conf_folder, import_classes, register_schemas
 from meta_hamiltonian.jobs.family import system_settings
+from meta_hamiltonian.jobs.refusals import refusal
 from meta_hamiltonian.learners.checkpoint import build
 from meta_hamiltonian.systems import SimulatedSystem, System
 
@@ -19,11 +20,13 @@ def chosen_family(overrides: Sequence[str]) -> SimulatedSystem:
     **Raises:** [`ConfigError`][] for one that does not exist or has no formula.
     """
     register_schemas()
-    try:
-        with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        try:
             config = compose("config", list(overrides))
-    except HydraException as error:
-        raise ConfigError(f"{' '.join(overrides)} is not allowed: {str(error).strip().splitlines()[0]}") from error
+        except HydraException as error:
+            words = refusal(error, overrides)
+            first, *_ = str(error).strip().splitlines()
+            raise ConfigError(words or f"{' '.join(overrides)} is not allowed: {first}") from error
     check(config)
     import_classes(config)
     system = build(system_settings(config), System)

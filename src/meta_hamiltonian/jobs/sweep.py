@@ -40,11 +40,10 @@ _SUMMARY_COLUMNS = ("job", "overrides", "status", "error", *COLUMNS)
 
 
 class SummaryCallback(Callback):
-    """Makes sure that there is room for what jobs leave, before they begin.
+    """Checks, before jobs begin, that their results can be written, and keeps the summary of a sweep up to date.
 
-    Rewrites the sweep's `summary.csv` and `summary.md` as each of its jobs ends; its `figures/` now and then.
-
-    Figures take seconds, which short jobs do not.
+    The sweep's `summary.csv` and `summary.md` are rewritten as each of its jobs ends, its `figures/` only now and then:
+    figures take seconds, and short jobs do not.
     """
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -81,7 +80,7 @@ class SummaryCallback(Callback):
         run = Path(config.hydra.runtime.output_dir)
         if job_return.status == JobStatus.FAILED:
             error = run / "error.txt"
-            problem = job_return._return_value  # its property raises it
+            problem = job_return._return_value  # the property `return_value` would raise it
             if isinstance(problem, CompactHydraException):  # one line says it all
                 write_text(error, f"{problem}\n")
             else:
@@ -112,9 +111,9 @@ def _check_folder(folder: Path) -> None:
 def _finally(sweep: Path, tracked: Sequence[str] | None) -> None:
     """The last summary, where the process is about to end: W&B then needs one of its own.
 
-    **Arguments:** `tracked`: what the sweep's own W&B run is to be told; None where there is none.
+    **Arguments:** `tracked`: the arguments of the process that tracks the sweep in W&B; None where there is none.
     """
-    if not sweep.exists():
+    if not sweep.exists() or not _jobs(sweep):  # no job began, since Hydra refused a key or a value
         return
     summarize(sweep)
     if tracked is not None:

@@ -1,4 +1,4 @@
-"""What is drawn of a sweep: the jobs of each family against each other, and all families at a glance."""
+"""The figures of a sweep: the jobs of each family against each other, and all families at a glance."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,10 +17,10 @@ _MOST_SHOWN = 12  # jobs whose fields and orbits are drawn side by side
 
 
 def draw(sweep: Path, finished: Sequence[Row]) -> None:
-    """Brings the sweep's `figures/` up to date: those of which a job has ended since they were drawn.
+    """Brings the sweep's `figures/` up to date: draws those again that concern a job which has ended since.
 
-    A sweep over one family has `comparison`, `fields` and `orbits`. One over several has these of each family, such as
-    `fields_spring`, since errors and axes of different domains have nothing in common; and `families`.
+    A sweep over one family has `comparison`, `fields` and `orbits`. A sweep over several has these for each family,
+    such as `fields_spring`, since errors and axes of different domains have nothing in common; and `families`.
     """
     of_domains, of_families = _by_domain(sweep, finished), list(by_family(finished).values())
     figures: dict[str, tuple[Draw, Sequence[Row]]] = {}
@@ -73,7 +73,7 @@ def _is_current(file: Path, sweep: Path, rows: Sequence[Row]) -> bool:
 
 
 def _of(rows: Sequence[Row], groups: Sequence[Sequence[Row]]) -> str:
-    """What the names of a group's figures end with."""
+    """The ending of the names of a group's figures."""
     return f"_{rows[0]['system']}" if len(groups) > 1 else ""
 
 
@@ -88,7 +88,7 @@ def _by_domain(sweep: Path, rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def _side_by_side(sweep: Path, rows: Sequence[Row]) -> dict[str, Shown]:
-    """What the first jobs show, as far as it is the same system as that of the first."""
+    """The systems that the first jobs show, as far as they are the same as that of the first."""
     files = {row["overrides"]: _shown(sweep, row) for row in rows}
     shown = {job: Shown.load(file) for job, file in list(files.items())[:_MOST_SHOWN] if file.exists()}
     first = next(iter(shown.values()), None)
@@ -96,7 +96,7 @@ def _side_by_side(sweep: Path, rows: Sequence[Row]) -> dict[str, Shown]:
 
 
 def _family(sweep: Path, name: str, rows: Sequence[Row]) -> Family | None:
-    """What the best algorithm shows of a family; None where no job has left it."""
+    """The system that the best algorithm shows of a family; None where no job has left one."""
     found = errors(rows)
     for best in sorted(found, key=lambda algorithm: found[algorithm]):
         for row in by_algorithm(rows)[best]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-# What a W&B panel compares at a glance.
+# The columns that a W&B panel compares at a glance.
 _COMPARED = ("field_mse_median", "field_rel_median", "state_mse_median", "orbit_rel_median")
 
 
@@ -39,7 +39,7 @@ def track_sweep(sweep: Path, project: str, mode: str | None = None) -> None:
 
 
 def arguments_of(config: DictConfig) -> list[str] | None:
-    """What [`track_sweep`][] takes besides for the sweep of this configuration; None where W&B is not asked for."""
+    """The other arguments of [`track_sweep`][] for this configuration; None where W&B is not asked for."""
     logger: Any = OmegaConf.select(config, "logger")
     if logger is None or not str(logger._target_).endswith("wandb_logger"):
         return None
@@ -47,7 +47,7 @@ def arguments_of(config: DictConfig) -> list[str] | None:
 
 
 def _number(value: str) -> Any:
-    """A cell of a table as a number, where it is one; nothing where it is empty."""
+    """A cell of a table, as a number where it is one, and as None where it is empty."""
     try:
         return float(value) if value else None
     except ValueError:

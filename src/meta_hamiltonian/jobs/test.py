@@ -1,4 +1,4 @@
-"""The meta-test of a run: from a trained learner to `results.csv`, figures and what is tracked."""
+"""The meta-test of a run: from a trained learner to `results.csv`, figures and tracked numbers."""
 
 import copy
 import itertools
@@ -23,7 +23,7 @@ from meta_hamiltonian.systems import SimulatedSystem
 
 log = logging.getLogger(__name__)
 
-# K, where it is not said: the protocol's, and as many as several degrees of freedom need.
+# The default of K: the protocol's two, and as many as several degrees of freedom need.
 _SHOTS, _MORE_SHOTS = (25, 50), (25, 50, 100, 200)
 # The test system in the figures.
 _SHOWN = 0
@@ -80,7 +80,7 @@ def _rows(config: DictConfig, trained: Trained, results: Sequence[Result]) -> li
 
 
 def draw(results: Sequence[Result], test_set: TestSet, folder: Path) -> Iterator[Path]:
-    """The poster's two figures for each K, a picture of a ring, and their data; gives each PNG file as it comes."""
+    """Draws the poster's two figures for each K, a picture of a ring, and writes their data; yields each PNG file."""
     shown = Shown.of(results, test_set, _SHOWN)
     folder.mkdir(parents=True, exist_ok=True)
     shown.save(folder / "shown.npz")
@@ -124,7 +124,7 @@ def track(logger: Logger | None, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _place(row: Mapping[str, Any]) -> str:
-    """Where a tracker shows a row: by K and gradient steps, of recorded members by the method."""
+    """Where a tracker shows a row: by K and gradient steps, or for recorded members by the method."""
     return f"test/k{row['shots']}/step{row['steps']}" if "shots" in row else f"test/{row['algo']}"
 
 

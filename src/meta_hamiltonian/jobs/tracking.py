@@ -93,7 +93,7 @@ def wandb_logger(
     return _laid_out(logger(mode="offline"))
 
 
-# What W&B draws against what, and which of its values a table of runs shows.
+# Against what W&B draws each metric, and which of its values a table of runs shows.
 _AGAINST_STEPS = {
     "train/query_loss": "min,last",
     "val/query_loss": "min,last",
@@ -102,14 +102,14 @@ _AGAINST_STEPS = {
     "train/skipped": "last",
 }
 ADAPTATION = "adaptation"
-"""Errors against gradient steps, or whatever else adaptation is measured by, lie below this name."""
+"""The prefix of errors that are drawn against gradient steps, or against another measure of adaptation."""
 
 
 def _laid_out(logger: WandbLogger) -> WandbLogger:
     """Tells W&B how metrics are to be shown.
 
-    Those of training are drawn against outer steps, those of the test are numbers, and errors after 0, 1, 5, ... steps
-    of adaptation are drawn against these.
+    Metrics of training are drawn against outer steps, metrics of the test are single numbers, and errors after 0, 1, 5,
+    ... steps of adaptation are drawn against these steps.
     """
     run = logger.experiment
     for name, summary in _AGAINST_STEPS.items():
@@ -121,7 +121,7 @@ def _laid_out(logger: WandbLogger) -> WandbLogger:
 
 
 def log_table(logger: Logger | None, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows as a table of W&B, which can be sorted and compared there; other loggers have none."""
+    """Logs rows as a table of W&B, which can be sorted and compared there; other loggers have no tables."""
     if not isinstance(logger, WandbLogger) or not rows:
         return
     columns = list(dict.fromkeys(column for row in rows for column in row))
@@ -137,7 +137,7 @@ def log_table(logger: Logger | None, name: str, rows: Sequence[Mapping[str, Any]
 
 
 def log_figure(logger: Logger | None, file: Path) -> None:
-    """A PNG file, below `figures/`."""
+    """Logs a PNG file below `figures/`."""
     if isinstance(logger, WandbLogger):
         logger.log_image(f"figures/{file.stem}", [str(file)])
 

@@ -92,7 +92,7 @@ def train(
 
 
 def _looked_at(learner: Ridge, data: RecordedDataModule, skip_bad: bool) -> tuple[str, ...]:
-    """The friction that the members have together; those that are none of the family are said, or left out."""
+    """The friction that the members have in common; warns of members that are not of the family, or leaves them out."""
     find_separation(learner, data)
     friction = find_friction(learner, data)
     strangers = find_strangers(learner, data)
@@ -118,9 +118,10 @@ def _on_orbits(
 
 
 def _ready(last: Path, settings: Mapping[str, Any], resume: bool) -> bool:
-    """Whether a training goes on from this checkpoint; if not, those of an earlier one are taken away.
+    """Whether a training goes on from this checkpoint; if not, the checkpoints of an earlier one are removed.
 
-    **Raises:** [`ConfigError`][] if it is of another training, or of an unfinished one that is not to be resumed.
+    **Raises:** [`ConfigError`][] if the checkpoint is of another training, or of an unfinished one and `resume` is
+    false.
     """
     if rank() != 0:
         return False
@@ -149,7 +150,7 @@ def _ready(last: Path, settings: Mapping[str, Any], resume: bool) -> bool:
 
 
 def _essential(settings: Any) -> Any:
-    """Without what changes nothing: how many processes draw the data, and where a version keeps its classes."""
+    """The settings without those that change no result: how many processes draw the data, and modules of classes."""
     if isinstance(settings, Mapping):
         return {
             key: value.rpartition(".")[2] if key == "_target_" else _essential(value)

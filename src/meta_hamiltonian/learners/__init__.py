@@ -1,4 +1,4 @@
-"""Adaptation: how a network is fitted to a new system, and trained for that."""
+"""Learners: how a network is adapted to a new system, and the loss by which it is meta-trained for that."""
 
 from meta_hamiltonian.basics.registry import register
 from meta_hamiltonian.learners.anil import ANIL

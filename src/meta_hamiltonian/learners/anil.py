@@ -1,4 +1,4 @@
-"""Almost no inner loop: it changes the head only."""
+"""ANIL, almost no inner loop: the inner loop changes only the head."""
 
 from collections.abc import Mapping
 

@@ -23,7 +23,7 @@ class CAMEL(ContextLearner):
     Training minimises the mean over the tasks t of L(θ, wₜ) over θ and all wₜ jointly, each gradient step on both; a
     new system's w is the solution of ordinary least squares for the same θ.
 
-    The paper has fields and other functions of x in the place of H, which is affine in w where they are.
+    The paper takes any functions of x that are affine in w, such as fields, in the place of H.
 
     ??? cite "Reference"
 
@@ -47,7 +47,7 @@ class CAMEL(ContextLearner):
         return head_weights(self.net, head_columns(own_head(self.net)) + self.directions @ own)
 
     def adaptations(self, support: Points, steps: int) -> Iterator[Mapping[str, Tensor]]:
-        """Yields the mean of the heads of the training set, then the one of least squares, which no step changes.
+        """Yields the mean head of the training set, then that of least squares, which no further step changes.
 
         Where the points do not determine w, it is the shortest of all solutions.
         """

@@ -86,7 +86,7 @@ class CAVIA(GradientLearner):
 
     @property
     def kept_arrays(self) -> int:
-        """Those of MAML: each inner step goes forwards and back through all layers."""
+        """As many as for MAML: each inner step goes forwards and back through all layers."""
         return 7 * self.inner_steps * (len(list(self.net.parameters())) // 2 + 1)
 
     @property
@@ -96,7 +96,7 @@ class CAVIA(GradientLearner):
 
     @property
     def unknowns_of_a_member(self) -> int:
-        """As many as φ has."""
+        """The numbers in φ."""
         return self.dimension
 
     def own_numbers(self, adapted: AdaptedSystems) -> Float[Tensor, "systems numbers"]:

@@ -25,10 +25,10 @@ SETTINGS_KEY = "meta_hamiltonian"
 """Where a checkpoint keeps the settings of its system, model and algo, as plain values."""
 
 ADAPTED_KEY = "meta_hamiltonian_adapted"
-"""Where the file of an adapted system keeps them."""
+"""Where the file of an adapted system keeps these settings."""
 
 HISTORY_KEY = "meta_hamiltonian_history"
-"""Where it keeps how the validation loss fell."""
+"""Where a checkpoint keeps how the validation loss fell."""
 
 _PREFIX = "learner."  # of the learner's weights in the LightningModule's state_dict
 
@@ -60,7 +60,7 @@ class Trained:
 
     @property
     def validation_loss(self) -> float | None:
-        """The smallest one, None where nothing was trained."""
+        """The smallest validation loss; None where nothing was trained."""
         return min((row["loss"] for row in self.history), default=None)
 
 
@@ -85,7 +85,7 @@ def load(path: str | os.PathLike[str]) -> Learner:
 
 
 def load_trained(path: str | os.PathLike[str]) -> Trained:
-    """The same with what else the checkpoint holds; arguments and errors as those of [`load`][]."""
+    """The learner with its family, settings and history; arguments and errors as for [`load`][]."""
     path = find_checkpoint(Path(path))
     checkpoint = read_checkpoint(path)
     settings = checkpoint[SETTINGS_KEY]
@@ -117,7 +117,7 @@ def save_adapted(adapted: Adapted, settings: Mapping[str, Any], path: Path, warn
     **Arguments:**
 
     - `settings`: those of the checkpoint that its learner came from.
-    - `warnings`: what is to be said to those who use it.
+    - `warnings`: what whoever uses the system is to be told.
     """
     systems = adapted.systems
     network = {name: value.detach() for name, value in systems.net.state_dict().items()}
@@ -148,7 +148,7 @@ def load_adapted(path: str | os.PathLike[str]) -> Adapted:
 
 
 def warnings_of_adapted(path: str | os.PathLike[str]) -> Sequence[str]:
-    """What is to be said of the system in that file.
+    """The warnings that were saved with an adapted system.
 
     **Raises:** as [`load`][].
     """

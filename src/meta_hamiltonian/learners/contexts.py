@@ -19,8 +19,8 @@ class ContextLearner(Learner):
     """One vector z of few numbers tells a task from the others; what all share turns it into the weights of a network.
 
     Training finds the vectors of all tasks of the training set together with what they share, by the same outer steps:
-    there is no inner loop, and nothing is differentiated twice. A new system is adapted to with all that is shared
-    held fixed.
+    there is no inner loop, and nothing is differentiated twice. Adaptation to a new system keeps everything shared as
+    it is.
 
     To add one, write `weights`, and `adaptations` or `penalty`.
     """
@@ -60,13 +60,13 @@ class ContextLearner(Learner):
         """The weights `[tasks, ...]` of each task's network by name; those left out are the network's own."""
 
     def penalty(self, contexts: Float[Tensor, "tasks dimension"]) -> Float[Tensor, " tasks"]:
-        """What is added to each task's loss in training; that part of it which depends on z is added in adaptation."""
+        """What is added to each task's loss in training; in adaptation, only the part of it that depends on z."""
         return contexts.new_zeros(len(contexts))
 
     def task_losses(self, episodes: Episodes) -> Float[Tensor, " tasks"]:
         """Equation (2) on all points of the tasks of the training set, each with its context, and the penalty.
 
-        For other tasks, such as those of the validation, the query loss at the weights that adaptation finds.
+        For other tasks, such as those of the validation, it is the query loss at the weights that adaptation finds.
 
         **Raises:** `ValueError` where [`prepare`][] has made no room for the tasks.
         """
@@ -85,7 +85,7 @@ class ContextLearner(Learner):
 
     @property
     def unknowns_of_a_member(self) -> int:
-        """As many as z has."""
+        """The numbers in z."""
         return self.dimension
 
     def own_numbers(self, adapted: AdaptedSystems) -> Float[Tensor, "systems numbers"]:
@@ -95,7 +95,7 @@ class ContextLearner(Learner):
 
 
 class AutoDecoder(ContextLearner):
-    """A new system's context is found by Adam, from the mean of those of the training set.
+    """A context learner that finds the context of a new system by Adam, from the mean context of the training set.
 
     ??? cite "Reference"
 
@@ -106,7 +106,7 @@ class AutoDecoder(ContextLearner):
         """**Arguments** beside those of [`ContextLearner`][]:
 
         - `lr`: Adam's rate for the context of a new system.
-        - `steps`: how many of its steps, where it is not told.
+        - `steps`: how many of Adam's steps, unless `adapt` is told.
         """
         super().__init__(net, dimension, scale)
         check_arguments(type(self), lr=lr, steps=steps)

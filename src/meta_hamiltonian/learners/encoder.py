@@ -28,8 +28,8 @@ class FunctionEncoder(Learner):
     through this solution. The basis is orthonormal up to a factor that c makes up for, so that λ has a meaning:
     μ (‖gⱼ‖² − 1)² is added to the loss.
 
-    Here ḡ and gⱼ are Hamiltonian fields, of the network's own head and of k others on the same body; in the paper each
-    is a network of its own, whose steps of a solver the basis is made of.
+    Here ḡ and gⱼ are Hamiltonian fields, of the network's own head and of k others on the same body. In the paper each
+    basis function is a step of an ODE solver through a network of its own.
 
     ??? cite "Reference"
 
@@ -65,7 +65,7 @@ class FunctionEncoder(Learner):
         return losses + self.norm * (lengths - 1).square().sum(1)
 
     def adaptations(self, support: Points, steps: int) -> Iterator[Mapping[str, Tensor]]:
-        """Yields the mean field, then the one of the coefficients, which no step changes."""
+        """Yields the mean field, then the one with the coefficients of least squares, which no further step changes."""
         yield {name: value.expand(len(support.x), *value.shape) for name, value in own_head(self.net).items()}
         design, residual = affine_problem(self.net, self.directions, support)
         c = least_squares(design, residual, self.ridge, support.counts)
@@ -79,5 +79,5 @@ class FunctionEncoder(Learner):
 
     @property
     def unknowns_of_a_member(self) -> int:
-        """One coefficient for each basis field, and output of the network."""
+        """One coefficient for each basis field and each output of the network."""
         return self.directions.shape[1] * self.net.head.out_features

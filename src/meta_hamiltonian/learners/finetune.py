@@ -29,7 +29,7 @@ class FineTune(Learner):
         """**Arguments:**
 
         - `net`: the network.
-        - `optimizer`, `lr`: of the fine-tuning, `"sgd"` or `"adam"`.
+        - `optimizer`, `lr`: those of the fine-tuning, `"sgd"` or `"adam"`.
         - `steps`: gradient steps of `adapt` when it is not told.
         - `scale`: `"none"` or `"task"`, see [`Learner`][].
         """
@@ -82,6 +82,6 @@ class FineTune(Learner):
 
 @register
 class Scratch(FineTune):
-    """The same from random weights: there is no training before a system is observed."""
+    """Fine-tuning from random weights: there is no training before a system is observed."""
 
     meta_trained = False

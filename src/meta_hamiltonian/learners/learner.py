@@ -1,4 +1,4 @@
-"""What every learner offers."""
+"""The interface of every learner."""
 
 import abc
 import copy
@@ -71,7 +71,7 @@ class Forced(NamedTuple):
     - `adapted`: the system, one in a batch.
     - `samples`: drawn from its posterior, where the learner has one and they were asked for.
     - `log_evidence`: how well the forces explain what was observed; None where the learner does not know.
-    - `shares`: the part of the probability of each of several answers, the likeliest first, which is `adapted`.
+    - `shares`: the probability of each of several answers, the likeliest first; `adapted` is the likeliest.
     """
 
     adapted: AdaptedSystems
@@ -83,7 +83,7 @@ class Forced(NamedTuple):
 class StepCost(NamedTuple):
     """Roughly what an outer step costs, for a learner whose step can be compiled.
 
-    - `flop`: for each point and each weight of the hidden layers.
+    - `flop`: floating-point operations for each point and each weight of the hidden layers.
     - `passes`: through the network and back, each of which is compiled for itself.
     """
 
@@ -98,7 +98,7 @@ class Learner(nn.Module, abc.ABC):
     """
 
     has_posterior: ClassVar[bool] = False
-    """Whether systems can be drawn from a posterior, by `sample`: what credible bands need."""
+    """Whether `sample` draws systems from a posterior, which credible bands need."""
     solves_for_head: ClassVar[bool] = False
     """Whether the head is solved for in closed form, so that the outer loop may take second-order steps."""
     meta_trained: ClassVar[bool] = True
@@ -139,13 +139,13 @@ class Learner(nn.Module, abc.ABC):
         return self.mean_loss(rescaled(episodes) if self.scale == "task" else episodes)
 
     def prepare(self, tasks: int | None) -> None:
-        """Makes room for what a learner remembers of each task of the training set, before it is trained; here nothing.
+        """Before training, makes room for what a learner remembers of each task of the training set; here nothing.
 
         **Arguments:** `tasks`: how many there are; None for an endless stream.
         """
 
     def validation_loss(self, episodes: Episodes) -> Float[Tensor, ""]:
-        """The same of held-out tasks, by which the best checkpoint is chosen."""
+        """The loss of held-out tasks, by which the best checkpoint is chosen."""
         return self.meta_loss(episodes)
 
     def mean_loss(self, episodes: Episodes) -> Float[Tensor, ""]:
@@ -221,7 +221,7 @@ class Learner(nn.Module, abc.ABC):
         return next(iter(self.sample_tasks(Points(x[None], dxdt[None]), count, seed)))
 
     def sample_tasks(self, support: Points, count: int, seed: int = 0) -> Iterator[AdaptedSystems]:
-        """The same for each of many tasks."""
+        """Draws systems from the posterior of each of many tasks."""
         raise TypeError(f"{type(self).__name__} has no posterior, and so no credible bands; train one with algo=ridge")
 
     def adapt_forced(
@@ -240,7 +240,7 @@ class Learner(nn.Module, abc.ABC):
 
         **Arguments:**
 
-        - `points`: of one system.
+        - `points`: those of one system.
         - `terms`: which forces may act.
         - `signal`: the inputs as a function of time, for orbits.
         - `steps`: gradient steps; None is as many as in training.
@@ -261,7 +261,7 @@ class Learner(nn.Module, abc.ABC):
             bounds = (least, [math.inf] * count)
             found = scipy.optimize.lsq_linear(columns.flatten(0, 1).numpy(), left.numpy(), bounds, method="bvls")
             d = torch.from_numpy(found.x)
-        kept = (d[: len(terms.kinds)] > 0).tolist()  # a kind that would bring energy in is none
+        kept = (d[: len(terms.kinds)] > 0).tolist()  # a kind that would bring energy in is left out
         d = torch.cat([d[: len(kept)][torch.tensor(kept, dtype=torch.bool)], d[len(kept) :]])
         kinds = tuple(kind for kind, there in zip(terms.kinds, kept, strict=True) if there)
         forces = terms._replace(kinds=kinds).forces(d[None], n, signal)
@@ -271,12 +271,12 @@ class Learner(nn.Module, abc.ABC):
         """In which directions the head of one system may change, and by how much, before orbits are fitted.
 
         Here the heads are those of the family on the features of the body as it was trained, see [`FamilyHeads`][].
-        Where they were not estimated they may be any, smooth ones before others.
+        Where the heads were not estimated, any head is possible, and smooth ones are likelier.
 
         **Arguments:**
 
         - `adapted`: one system.
-        - `points`: of one task, that it was adapted to.
+        - `points`: those of one task, to which it was adapted.
 
         **Raises:** `TypeError` if the network has no linear head.
         """
@@ -287,7 +287,7 @@ class Learner(nn.Module, abc.ABC):
         return Unknowns(size * heads.mean, size * heads.factor, posterior.mean[0])
 
     def noise_of(self, points: Points) -> float | None:
-        """RMS of the noise of observed rates, relative to theirs: what no likely head of the family explains.
+        """RMS of the noise of observed rates, relative to that of the rates: the part that no likely head explains.
 
         **Arguments:** `points`: of one task.
 
@@ -300,9 +300,9 @@ class Learner(nn.Module, abc.ABC):
 
     @property
     def misfit(self) -> float | None:
-        """What the best heads on the features of the body miss the fields of the family by, as a part of them.
+        """The error of the family's fields with the best heads on the features of the body, as a part of the fields.
 
-        None where that is not known, or where adaptation finds these heads anyhow.
+        None where it is not known, or where adaptation finds these heads anyhow.
         """
         if not self.net.has_head or self.solves_for_head or self.scale != "task" or not self.heads.known:
             return None
@@ -327,7 +327,7 @@ class Learner(nn.Module, abc.ABC):
         return None
 
     def likely_latents(self, count: int) -> list[Float[Tensor, " latents"] | None]:
-        """So many latents, spread as those of the family are; None alone for a law without any."""
+        """`count` latents, spread as those of the family are; None alone for a law without latents."""
         return [None]
 
     def own_numbers(self, adapted: AdaptedSystems) -> Float[Tensor, "systems numbers"]:

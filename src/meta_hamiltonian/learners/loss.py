@@ -18,7 +18,7 @@ def field_loss(
     **Arguments:**
 
     - `predicted`, `dxdt`: derivatives.
-    - `mask`: which of the points there are; None is all.
+    - `mask`: which points a task has; None is all.
     """
     return Points(dxdt, dxdt, mask).mean((predicted - dxdt).square().sum(-1))
 

@@ -30,7 +30,7 @@ from meta_hamiltonian.learners.numerics.linear_head import (
 from meta_hamiltonian.learners.numerics.posterior import Posterior
 from meta_hamiltonian.models import FieldNetwork
 
-# Columns of L, where they are found: before they are, and at most; and at most for few members.
+# The number of columns of L where it is found: before that, and at most; and at most for few members.
 _FIRST_RANK, _MOST_RANK, _MOST_OF_FEW = 6, 24, 16
 # Few members may have so many columns on hidden units in any case.
 _LEAST_OF_FEW = 2
@@ -38,18 +38,18 @@ _LEAST_OF_FEW = 2
 _ABOVE, _SLIGHT = 0.25, 1e-4
 # Rounds of expectation and maximisation on all features, and on few of them.
 _ROUNDS_OF_PRIOR, _MANY_ROUNDS = 8, 200
-# Few features are as good as all where they leave at most so many times the variance, or so many times that which the
-# errors of the rates alone make one expect: those of the states add to it.
+# Few features are as good as all where they leave at most so many times the variance, or so many times the variance
+# that the errors of the rates alone would leave: the errors of the states add to it.
 _AS_GOOD, _EXPLAINED = 1.5, 3.0
 # The square of what float64 resolves.
 _SMALLEST_NOISE = 1e-28
 # Latents that a search begins at, those of them that are followed, and the steps from latents that are nearly right.
 _STARTS, _KEPT, _STEPS_NEAR = 8, 2, 6
-# By what their size is changed after a step.
+# The smallest and the largest factor by which a step may change the size of the latents.
 _RESCALED = (0.2, 5.0)
 # The least variance of a latent over a family: one that all members share is no unknown.
 _NARROWEST = 1e-12
-# Numbers that the features of the tasks have that are looked at at once.
+# The most numbers in the features of the tasks that are looked at at once.
 _NUMBERS = 2**21
 # Numbers that the features of the tasks have that tell the rank; at least so many tasks do, however large they are.
 _NUMBERS_OF_RANK, _FEWEST_TASKS = 2**25, 16
@@ -71,9 +71,9 @@ class Rows(NamedTuple):
 class LowRankHeads(Learner):
     """Heads w = w₀ + L v, where w₀ is the network's own and L has few columns.
 
-    This is where w₀, L and the distribution of v come from: training moves w₀ and L, held-out tasks tell how many
-    columns there should be ([`find_rank`][]) and how v is distributed ([`calibrate`][]), and of recorded members, which
-    are few and each see a part of the domain, all of it is estimated at once ([`find_prior`][]).
+    This class finds w₀, L and the distribution of v. Training moves w₀ and L; held-out tasks tell how many columns L
+    should have ([`find_rank`][]) and how v is distributed ([`calibrate`][]). Recorded members are few, and each sees a
+    part of the domain, so that for them all of it is estimated at once ([`find_prior`][]).
     """
 
     has_posterior = True
@@ -92,10 +92,10 @@ class LowRankHeads(Learner):
         - `net`: the network.
         - `rank`: columns of L, at least 1; `"auto"` is as many as held-out tasks ask for, see [`find_rank`][]; None is
             as many as the head has inputs.
-        - `noise`: what σ² starts from, above 0.
+        - `noise`: the initial σ², above 0.
         - `scale`: `"none"` or `"task"`, see [`Learner`][].
-        - `latents`: unknowns of a member beside its head, on which the features depend; `"auto"` is as many as training
-            finds to be needed, none before.
+        - `latents`: the number of unknowns of a member beside its head, on which the features depend; `"auto"` is as
+            many as training finds to be needed, and none before.
 
         **Raises:** [`ConfigError`][] for latents of a network that takes none.
         """
@@ -137,7 +137,7 @@ class LowRankHeads(Learner):
         return plain is None or bool((~plain)[which].any())
 
     def set_latents(self, count: int) -> None:
-        """Gives members so many latents, N(0, I) until they are calibrated; in place, as [`FieldNetwork`][] does.
+        """Gives members `count` latents, N(0, I) until they are calibrated; in place, as [`FieldNetwork`][] does.
 
         **Raises:** [`ConfigError`][] for a network that takes none.
         """
@@ -168,15 +168,16 @@ class LowRankHeads(Learner):
     def find_prior(self, known: Episodes, good: float = 0.0) -> FamilyHeads:
         """Takes w₀, L and σ² from all that recordings tell of a family, for the body as it is.
 
-        Few members each see a part of the domain: heads of the single ones are not known well enough to be compared.
-        What they have in common comes from expectation and maximisation, see [`FamilyHeads`][]; L has as many columns
-        as contribute more than the noise, where `rank` is auto, and on hidden units one for three members at most.
-        Where features without hidden units explain as much as all of them, within the errors of the rates, heads are
-        made of these alone, and of as few of them as are needed: few members cannot overfit so few features, and
-        training has nothing to add.
+        Few members each see a part of the domain, so that their single heads are not known well enough to be compared.
+        What the heads have in common comes from expectation and maximisation, see [`FamilyHeads`][]. Where `rank` is
+        auto, L has as many columns as contribute more than the noise, and on hidden units at most one for every three
+        members.
+        Where features without hidden units explain as much as all features, within the errors of the rates, heads use
+        these alone, and as few of them as are needed. Few members cannot overfit so few features, and training has
+        nothing to add.
 
-        **Arguments:** `good`: features without hidden units explain enough where they leave this part of the squared
-        rates.
+        **Arguments:** `good`: the part of the squared rates that features without hidden units may leave and still
+        explain enough.
 
         **Returns:** how the heads are distributed on the features that were taken.
         """
@@ -218,13 +219,14 @@ class LowRankHeads(Learner):
 
     @torch.no_grad()
     def find_rank(self, held_out: Episodes, spare: int = 0) -> Directions:
-        """Takes as many columns as held-out tasks ask for, where `rank` is auto.
+        """Gives L as many columns as held-out tasks ask for, where `rank` is auto.
 
-        Those are as few directions among the columns of L as serve about as well as all of them; or, where heads that
-        are free of L do much better, as few directions as these differ in. Only then is w₀ their mean.
+        These are the fewest directions among the columns of L that serve about as well as all columns. Where heads that
+        are not restricted by L do much better, they are the directions in which such heads differ, and w₀ becomes the
+        mean of these heads.
 
-        **Arguments:** `spare`: so many columns more, and none is taken away. Training finds a better body with them,
-        which afterwards serves as well without.
+        **Arguments:** `spare`: so many columns are added, and none is taken away. Training finds a better body with
+        spare columns, which serves as well without them afterwards.
         """
         numbers = (held_out.support.x[0].numel() + held_out.query.x[0].numel()) * self.prior_factor.shape[0]
         held_out = held_out[: max(_FEWEST_TASKS, _NUMBERS_OF_RANK // numbers)]
@@ -258,7 +260,7 @@ class LowRankHeads(Learner):
         return head_columns(own_head(self.net)) + self.prior_factor @ v
 
     def latent_problem(self, points: Points) -> Problem:
-        """What the latents of many tasks are to explain with their heads, at the meta-learned σ²."""
+        """The observations that latents and heads of many tasks are to explain, at the meta-learned σ²."""
 
         def rows(which: Tensor, z: Tensor) -> ProblemRows:
             features, residual = (balanced(self.net, part) for part in self.centred(points[which], z))
@@ -304,8 +306,9 @@ class LowRankHeads(Learner):
     def standardise(self, z: Float[Tensor, "tasks latents"]) -> None:
         """Gives latents the mean 0 and the size 1 over these tasks, by the weights that they enter with.
 
-        Steps leave both open, since a shift or another size of z changes no law: where they drift, z leaves the prior
-        and the starts of the search behind, and units become cliffs between members that were solved for differently.
+        Steps leave mean and size open, since a shift or another size of z changes no law. Where they drift, z leaves
+        the prior and the starts of the search behind, and hidden units become cliffs between members whose latents came
+        from different starts.
         """
         # The sums are over all devices, whose weights are to stay the same.
         count, total, squares = sum_over_ranks(torch.stack([torch.ones_like(z), z, z.square()]).sum(1))
@@ -371,7 +374,7 @@ class LowRankHeads(Learner):
         return torch.cat(heads), torch.cat(left), z
 
     def likely_latents(self, count: int) -> list[Float[Tensor, " latents"] | None]:
-        """So many latents, spread as those of the family are; None alone for a law without any."""
+        """`count` latents, spread as those of the family are; None alone for a law without latents."""
         if not self.net.latents:
             return [None]
         mean, spread = self.latent_mean.double(), self.latent_spread.double()
@@ -387,8 +390,8 @@ def _unit_changes(
     left: Float[Tensor, "tasks rows outputs"],
     rows: Tensor,
 ) -> Float[Tensor, "features features"]:
-    """Changes of a head that are distributed as those that the misfits of the tasks ask for; the variances of their
-    fields add up to 1 on average over the rows.
+    """Changes of a head with the distribution that the misfits of the tasks ask for; the variances of their fields add
+    up to 1 on average over the rows.
 
     **Arguments:**
 
@@ -403,7 +406,7 @@ def _unit_changes(
     assert triangle is not None
     _, values, right = torch.linalg.svd(triangle / rows**0.5)
     kept = values > _RESOLVED * values[0]
-    # Heads whose fields are uncorrelated and of size 1, from which the changes are as good as free to come.
+    # Heads whose fields are uncorrelated and of size 1: the changes may be almost any combination of these.
     heads = right.mT * torch.where(kept, values, math.inf).reciprocal()
     ridge = len(values) * _SHRINKAGE * torch.eye(len(values), dtype=left.dtype, device=left.device)
     found, first = [], 0

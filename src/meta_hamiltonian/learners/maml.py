@@ -57,7 +57,7 @@ class MAML(GradientLearner):
         return x
 
     def losses_and_gradients(self, episodes: Episodes) -> tuple[Float[Tensor, " tasks"], dict[str, Tensor]]:
-        """For a Hamiltonian network without automatic differentiation, which takes several times as long.
+        """The losses and their gradient, written out for a Hamiltonian network: autograd takes several times as long.
 
         With v the gradient of a task's query loss for its adapted weights, and θ′ = θ − α ∇L(θ) an inner step, the
         gradient for the weights before the step is v − ∇²L(θ) α v, and that for its rates −v ∇L(θ).

@@ -15,24 +15,24 @@ from meta_hamiltonian.learners.numerics.posterior import Posterior
 
 # Noise variances tried on a new system, as factors of the calibrated one: from 1e-16 to 1e16, three a decade.
 _FACTORS = 10.0 ** (torch.arange(-48, 49, dtype=torch.float64) / 3)
-# What the prior's variance may be multiplied by.
+# The factors by which the prior's variance may be multiplied.
 _WIDER = 10.0 ** torch.arange(9, dtype=torch.float64)
-# How many times the noise of dq/dt that of dp/dt may be, as variances: from 1e-3 to 1e3.
+# The ratios of the variance of the noise of dp/dt to that of dq/dt: from 1e-3 to 1e3.
 _RATIOS = 10.0 ** (torch.arange(-6, 7, dtype=torch.float64) / 2)
 # Gauss-Newton steps of the observed states.
 _ROUNDS = 2
-# An answer whose log evidence is less than the best by so much is none; fields differ by more than this part.
+# An answer whose log evidence is lower than the best by so much does not count; fields differ by more than this part.
 _UNLIKELY, _DIFFERENT = 5.0, 0.02
-# So many standard deviations, told by so many samples, are within a posterior.
+# A point within so many standard deviations, which so many samples tell, lies in a posterior.
 _DEVIATIONS, _ENOUGH = 3.0, 200
-# Numbers that the features of the tasks that are looked at at once have; states at which fields are compared.
+# The most numbers in the features of the tasks that are looked at at once; states at which fields are compared.
 _NUMBERS, _STATES = 2**22, 512
 _TINY = torch.finfo(torch.float64).tiny
 Acting = Callable[[Float[Tensor, "tasks points n"]], Float[Tensor, "tasks points n terms"]]
 
 
 class PosteriorHeads(LowRankHeads):
-    """What is known of members after some points of each were observed.
+    """The posterior of heads and latents of members, after some points of each were observed.
 
     The field is linear in the head, so that its posterior is that of a Bayesian regression, [`Posterior`][]. Where the
     family has latents, these are searched for first, and then are unknowns of the same regression, linearised there.
@@ -56,7 +56,7 @@ class PosteriorHeads(LowRankHeads):
     def posterior(
         self, support: Points, forces: Acting | None = None, u: Float[Tensor, "tasks unknowns outputs"] | None = None
     ) -> Posterior:
-        """The posterior of u ~ N(0, I) for each task, of which [`weights`][] makes its parameters.
+        """The posterior of u ~ N(0, I) for each task, which [`weights`][] turns into the task's parameters.
 
         Latents are searched for first (by [`search`][meta_hamiltonian.learners.numerics.latent_search.search]); with
         what the law says near them, linearised, they are unknowns of the same regression as the head's.
@@ -107,7 +107,7 @@ class PosteriorHeads(LowRankHeads):
         return search(regression, len(support.x), self.net.latents, support.x, max(1, _NUMBERS // each))
 
     def answers(self, support: Points, forces: Acting | None = None) -> list[tuple[Posterior, float]]:
-        """The posteriors of one task around each of its answers, and what part of the probability each of them has.
+        """The posteriors of one task around each of its answers, with the probability of each.
 
         With latents a law may explain the observations in several ways. Answers count as different where their fields
         are, and where they are so far apart that neither lies in the other's posterior.
@@ -151,7 +151,7 @@ class PosteriorHeads(LowRankHeads):
 
         - `u`: where the law is linearised, for a regression on latents too.
         - `z`: the latents' part of u, for a regression at fixed latents.
-        - `tried`: which widths and ratios.
+        - `tried`: which candidates of widths and ratios.
         """
         z = u[:, self.rank :, 0] if u is not None and self.net.latents else z
         latents = None if z is None else self._latents(z)

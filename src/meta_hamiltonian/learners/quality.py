@@ -1,4 +1,4 @@
-"""How well a learner was trained, as the held-out systems of its training tell."""
+"""How well a learner was trained, judged by the held-out systems of its training."""
 
 import math
 from typing import NamedTuple
@@ -19,7 +19,7 @@ class Quality(NamedTuple):
     """What a training reached.
 
     - `steps`: outer steps.
-    - `error`: RMS of what predictions of held-out systems miss the field by, relative to its RMS.
+    - `error`: RMS error of the predicted fields of held-out systems, relative to the RMS of the fields.
     - `may_need_latents`: whether the members may differ in what the learner's head cannot follow.
     """
 
@@ -57,9 +57,9 @@ def quality(trained: Trained) -> Quality | None:
 
 
 def usual_error(learner: Learner, loss: float | None, size: float | None = None) -> float | None:
-    """What predictions of held-out systems miss the field by, as a part of it, from the validation loss.
+    """The relative RMS error of the predicted fields of held-out systems, from the validation loss.
 
-    **Arguments:** `size`: RMS of the derivatives, for a learner that does not divide by it.
+    **Arguments:** `size`: RMS of the derivatives, for a learner that does not divide by their scale.
 
     **Returns:** None where the loss does not tell.
     """

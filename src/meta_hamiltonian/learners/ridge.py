@@ -1,4 +1,4 @@
-"""The head solved in closed form: ANIL run to convergence."""
+"""The head in closed form: what ANIL's inner loop converges to."""
 
 import copy
 import warnings
@@ -38,26 +38,26 @@ class Ridge(PosteriorHeads):
     """Bayesian linear regression on the features of a shared body, with a meta-learned prior.
 
     The field is linear in the head, A(x) w. Over the family, heads are w = w₀ + L v, where L has few columns, since a
-    family has few independent terms (the pendulum three): with so few unknowns, 25 points determine a head as well as
-    50 do. In training, v is the solution of a ridge regression, equation (6),
+    family has few independent terms (the pendulum has three). With so few unknowns, 25 points determine a head as well
+    as 50 do. In training, v is the solution of a ridge regression, equation (6),
 
     v = argmin ‖y − A (w₀ + L v)‖² + σ² ‖v‖²,
 
     and the outer loop differentiates through it. The body, w₀ (the network's own head), L and, with Adam, σ² are
     meta-learned. Held-out tasks then tell the mean and the covariance of v over the family, and the variance that is
-    left ([`calibrate`][]): together with these, the adapted head is the mean of a Gaussian posterior.
+    left ([`calibrate`][]). With these, the adapted head is the mean of a Gaussian posterior.
 
     On a new system the variances of dq/dt and of dp/dt are inferred anew, in float64, together with a factor by which
-    the prior is widened. Points may fill only a corner of the state box, where a ridge that was right for points all
-    over it is far too large, and where derivatives, and so the scale, are smaller than all over it.
+    the prior is widened. Points may fill only a corner of the state box. There a ridge that was right for points all
+    over the box is far too large, and derivatives, and so their scale, are smaller.
 
     Where no linear head can follow the family's unknowns, `latents` gives every member numbers z of its own that the
-    features depend on, A(x; z) w. They are found together with v ([`Problem`][]), and of a new system by evidence, from
-    several starts ([`search`][]).
+    features depend on, A(x; z) w. In training they are found together with v ([`Problem`][]); for a new system they are
+    found by evidence, from several starts ([`search`][]).
 
-    No head meets a true field exactly. What is left on exact points is the misfit of the family; samples of the
-    posterior ([`sample`][]) have a random change of the head as large as it, so that their spread is that of the true
-    field also where noise does not hide it.
+    No head meets a true field exactly. What is left on exact points is the misfit of the family. Samples of the
+    posterior ([`sample`][]) have a random change of the head as large as the misfit, so that their spread is that of
+    the true field also where no noise hides it.
 
     ??? cite "Reference"
 
@@ -75,7 +75,7 @@ class Ridge(PosteriorHeads):
     ) -> Float[Tensor, " tasks"]:
         """Each task's query loss with the head that [`solve`][] finds on its support set; differentiable.
 
-        **Arguments:** `near`: where to look for latents, if not everywhere.
+        **Arguments:** `near`: the only latents to start from; None is everywhere.
         """
         z = self.support_latents(episodes.support, near) if self.net.latents else None
         support, query = self.both_centred(episodes, z)
@@ -84,10 +84,10 @@ class Ridge(PosteriorHeads):
         return left.square().sum((-2, -1)) / episodes.query.counts
 
     def validation_loss(self, episodes: Episodes) -> Float[Tensor, ""]:
-        """With latents, that of members adapted as new ones are, whose prior is the calibrated one.
+        """The loss of held-out tasks; with latents, members are adapted as new ones are, with the calibrated prior.
 
-        In training the prior is a wide one. A few members then have heads and latents that no member is likely to have;
-        their losses would say nothing of predictions.
+        In training the prior is wide, so that a few members have heads and latents that no member is likely to have.
+        Their losses would say nothing of predictions.
         """
         episodes = rescaled(episodes) if self.scale == "task" else episodes
         query = episodes.query
@@ -144,9 +144,9 @@ class Ridge(PosteriorHeads):
         return cost
 
     def both_centred(self, episodes: Episodes, z: Float[Tensor, "tasks latents"] | None = None) -> tuple[Rows, Rows]:
-        """What [`centred`][] gives of the support and of the query sets, balanced, for training.
+        """The balanced rows of [`centred`][] for the support and the query sets, for training.
 
-        On a GPU, which calls keep waiting, in one pass.
+        On a GPU, which waits for calls, both are computed in one pass.
         """
         if not episodes.query.x.is_cuda:
             return self._balanced(episodes.support, z), self._balanced(episodes.query, z)
@@ -165,8 +165,8 @@ class Ridge(PosteriorHeads):
     def adapt(
         self, x: Float[Tensor, "points state"], dxdt: Float[Tensor, "points state"], steps: int | None = None
     ) -> Adapted:
-        """Adapts to one new system, as every learner does; where several laws explain the points, a
-        [`SeveralAnswersWarning`][] says so, and the likeliest is given."""
+        """Adapts to one new system, as every learner does. Where several laws explain the points, the likeliest is
+        returned, and a [`SeveralAnswersWarning`][] says so."""
         if not self.net.latents or steps == 0:
             return super().adapt(x, dxdt, steps)
         check_observations(x, dxdt, self.net.state_dim)

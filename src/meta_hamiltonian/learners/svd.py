@@ -17,16 +17,16 @@ from meta_hamiltonian.models import FieldNetwork
 class SVD(AutoDecoder):
     """The hidden layers of task k are h ↦ σ((W + Σᵢ dᵢ uᵢ vᵢᵀ) h + b + s), with d and s of its own in each layer.
 
-    W, b and the r pairs of vectors uᵢ, vᵢ are shared. A linear hypernetwork makes the singular values d ≥ 0 (by a
-    ReLU) and the shifts s from the latent code z of the task. Training minimises, over what is shared and over all
-    codes, which go on from where they were whenever their task is drawn again,
+    W, b and the r pairs of vectors uᵢ, vᵢ are shared. A linear hypernetwork computes the singular values d ≥ 0 (by a
+    ReLU) and the shifts s from the latent code z of the task. A task that is drawn again goes on from its last code.
+    Training minimises, over everything shared and over all codes,
 
         Σₖ L(task k) + λ (‖zₖ‖² + ‖φ‖²) + λ_⊥ Σ_layers (‖UᵀU − 1‖² + ‖VᵀV − 1‖²),
 
     with φ the weights of the hypernetwork. The code of a new system starts from the mean of those of the training set.
 
-    The authors have published no code; what is not in the text of the paper (how large the hypernetwork and the
-    penalties are, that these are squares) is chosen here.
+    The authors have published no code. What the text of the paper leaves open (the sizes of the hypernetwork and of the
+    penalties, and that penalties are squares) is chosen here.
 
     ??? cite "Reference"
 

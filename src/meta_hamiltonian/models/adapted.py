@@ -1,4 +1,4 @@
-"""What adaptation gives: the dynamics of new systems."""
+"""Adapted systems: the field, the energy and the orbits that a learner has found for new systems."""
 
 import copy
 import dataclasses
@@ -22,13 +22,13 @@ _PER_AXIS = 128
 REACH = 2.0
 # Relative and absolute error of a step, for the orbits of many systems and for a user's few.
 _BATCH_TOLERANCE, _USER_TOLERANCE = 1e-8, 1e-10
-# An orbit of many that takes more steps is no orbit of a system worth the name.
+# An orbit of a batch that takes more steps than this is stopped: no plausible system needs so many.
 _BATCH_STEPS, _USER_STEPS = 2e4, 1e5
 # States evaluated at once: few enough that a layer's values stay in the cache of a CPU, or in the memory of a GPU.
 _CHUNK, _ON_GPU = 4096, 2**20
 
 
-# Which of the systems; and their fields, at states and, where inputs act, times.
+# Some of the systems, by their rows; and their fields, at states and, where inputs act, at times.
 _Rows = slice | Int[Tensor, " some"]
 _Law = Callable[[Tensor, Tensor | None], Tensor]
 
@@ -43,7 +43,7 @@ class AdaptedSystems:
 
     - `net`: the network.
     - `parameters`: each task's weights `[tasks, ...]` by name; the others are the network's own.
-    - `scale`: what the network's output is multiplied by, `[tasks]`.
+    - `scale`: the factor of the network's output, `[tasks]`.
     - `forces`: friction, and inputs, that act on them besides; None where there are none.
     """
 
@@ -60,8 +60,8 @@ class AdaptedSystems:
 
     @property
     def domain(self) -> Domain:
-        """Where the states of all of them live; of one system, less the surroundings of singularities that it has by
-        itself."""
+        """Where the states of all systems live. For a single system, the surroundings of its own singularities are
+        left out."""
         latents = self.parameters.get("latents")
         return self.net.domain if latents is None or len(latents) > 1 else self.net.domain_of(latents[0])
 
@@ -89,7 +89,7 @@ class AdaptedSystems:
         return AdaptedSystems(self.net, own, self.scale[tasks], forces)
 
     def first(self, count: int) -> "AdaptedSystems":
-        """So many of the systems, evenly chosen."""
+        """`count` of the systems, evenly chosen."""
         return self.some(slice(None, None, max(1, len(self.scale) // count)))
 
     def field(
@@ -180,7 +180,7 @@ class AdaptedSystems:
         return orbits._replace(states=orbits.states[..., :-1])
 
     def rollout_in_box(self, x0: Float[Tensor, "tasks state"], t: Float[Tensor, " instants"]) -> Orbits:
-        """The same as the protocol of the tests has it, whose figures are compared over years.
+        """One orbit of each system by the protocol of the tests, whose figures are compared over years.
 
         Angles are like lengths: not wrapped, and frozen at twice the box. The solver is torchdiffeq's.
         """
@@ -202,7 +202,7 @@ class Adapted:
 
     @property
     def has_energy(self) -> bool:
-        """Whether the network has an energy, so that `energy` does."""
+        """Whether the network has an energy, so that `energy` may be called."""
         return self.systems.net.has_energy
 
     @property
@@ -258,7 +258,7 @@ class Adapted:
     def orbits(
         self, x0: Float[Tensor, "orbits state"], t: Float[Tensor, " instants"], tolerance: float = _USER_TOLERANCE
     ) -> Orbits:
-        """The same with the time until which each orbit is known, in float64."""
+        """Orbits from the given states, in float64, with the time until which each is known."""
         law: _Law = lambda x, t: self.systems.field(x[None], None if t is None else t.mT)[0]  # noqa: E731
         return self.systems._solve(lambda rows: law, x0.double(), t.double(), tolerance, _USER_STEPS)
 

@@ -7,13 +7,13 @@ from torch import nn
 
 
 def hidden_layers(inputs: int, width: int, depth: int, activation: str) -> nn.ModuleList:
-    """`depth` linear layers, the first from so many `inputs`; the activations between them are applied by the network.
+    """`depth` linear layers, the first of which takes `inputs` numbers; the network applies the activations between.
 
-    They start as PyTorch's linear layers do, but for the first one before a sine: its phases are uniform, as in random
-    Fourier features, and so are its frequencies, for two inputs up to two periods across the state box, for others such
-    that a sine turns as often between two random states. From small weights a sine is almost linear, and training stays
-    on a plateau until the frequencies have grown; with frequencies that do not shrink with the dimension, no two states
-    would have anything in common.
+    Their initial weights are those of PyTorch's linear layers, except in the first layer before a sine. There the
+    phases are uniform, as in random Fourier features, and so are the frequencies. With two inputs these reach two
+    periods across the state box; with more they shrink, so that a sine turns as often between two random states. From
+    smaller weights a sine is almost linear, and training stays on a plateau until the frequencies have grown. With
+    frequencies that do not shrink with the dimension, no two states would have anything in common.
 
     ??? cite "Reference"
 

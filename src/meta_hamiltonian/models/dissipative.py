@@ -25,21 +25,21 @@ _STEEPEST = 8.0
 class DissipativeNetwork(HamiltonianNetwork):
     """H_θ(x) = w · φ(x) and a Rayleigh function D_θ(p) = c · ψ(p): the field is Ω ∇H − (0, ∇ₚ D).
 
-    One head holds (w, c), in which the field is linear. Momenta are in units of the box in ψ. They take the place of
-    velocities, which is exact where v is p over a constant mass. Of a known kind of friction, ψ has
+    One head holds (w, c), in which the field is linear. In ψ momenta are in units of the box. They take the place of
+    velocities, which is exact where v is p over a constant mass. For a known kind of friction, ψ has
 
     - viscous: pᵢ²/2,
     - quadratic: |pᵢ|³/3,
     - dry: s log cosh(pᵢ/s) for ten widths s, since a speed below which it is smoothed is another momentum for
         every mass,
 
-    one function for each momentum. Of an unknown kind, ψ is a second network, of the form of D-HNN but for D being a
-    function of momenta alone: multiples of softplus(u · p + b) + softplus(−u · p + b), which are even and convex.
-    Their sums with positive c are dissipations whose force grows with the momentum, and all of them; others need
-    some negative c.
+    one function for each momentum. For an unknown kind, ψ is a second network. It has the form of D-HNN, but D is a
+    function of momenta alone: a sum of multiples of softplus(u · p + b) + softplus(−u · p + b), which are even and
+    convex. With positive c these sums are all the dissipations whose force grows with the momentum; other dissipations
+    need some negative c.
 
-    Training is free to choose c. A prediction never gains energy: `field_with` takes out of the force F what has a
-    positive power v · F, v = ∂H/∂p, and leaves what has a negative one: F − max(0, v · F) v / |v|².
+    Training is free to choose c. A prediction never gains energy, since `field_with` removes from the force F the part
+    with a positive power v · F, where v = ∂H/∂p: the force becomes F − max(0, v · F) v / |v|².
 
     ??? cite "Reference"
 
@@ -66,7 +66,7 @@ class DissipativeNetwork(HamiltonianNetwork):
 
         - `friction`: its kind, viscous, quadratic or dry; None is any, to be learned.
         - `friction_width`: how many functions ψ has where the kind is None.
-        - `damped`: friction acts on so many degrees of freedom, the first ones; None is all.
+        - `damped`: the number of degrees of freedom that friction acts on, the first ones; None is all.
         """
         super().__init__(state_dim, width, depth, activation, input_scale, domain, inputs)
         self.has_layers = False
@@ -88,13 +88,13 @@ class DissipativeNetwork(HamiltonianNetwork):
 
     @classmethod
     def settings_for_friction(cls, settings: Mapping[str, Any], resistance: Resistance | None) -> dict[str, Any]:
-        """The same, for those degrees of freedom that the family's friction acts on."""
+        """The settings for the degrees of freedom that the family's friction acts on."""
         damped = settings.get("damped") or (resistance.damped if resistance else None)
         return {**settings, "damped": damped}
 
     @property
     def hidden_layers(self) -> dict[str, nn.Linear]:
-        """Those of both networks. A coefficient of a known kind of friction has none."""
+        """The layers of both networks. A known kind of friction has a coefficient and no layers."""
         if self.friction is not None:
             raise TypeError(
                 f"{self.friction} friction has a coefficient in the head and no hidden layers that could be a member's "
@@ -108,13 +108,13 @@ class DissipativeNetwork(HamiltonianNetwork):
         return layers, head[..., : self.energy_width]
 
     def field(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch state"]:
-        """Ω ∇H − (0, ∇ₚ D), less what would bring energy in."""
+        """Ω ∇H − (0, ∇ₚ D), without the part of the force that would bring energy in."""
         return self.field_with(dict(self.named_parameters()), x)
 
     def field_with(
         self, parameters: Mapping[str, Tensor], x: Float[Tensor, "*batch state"]
     ) -> Float[Tensor, "*batch state"]:
-        """The same for many tasks."""
+        """The field of many tasks, less what would bring energy in."""
         conservative = super().field_with(parameters, x)
         force = self.force_with(parameters, x)
         v = conservative[..., : self.damped]
@@ -127,11 +127,11 @@ class DissipativeNetwork(HamiltonianNetwork):
     def linear_field_with(
         self, parameters: Mapping[str, Tensor], x: Float[Tensor, "*batch state"]
     ) -> Float[Tensor, "*batch state"]:
-        """Ω ∇H − (0, ∇ₚ D) with whatever c."""
+        """Ω ∇H − (0, ∇ₚ D) with any c."""
         return self._with_force(super().field_with(parameters, x), self.force_with(parameters, x))
 
     def linear_field(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch state"]:
-        """The same with the network's own weights."""
+        """Ω ∇H − (0, ∇ₚ D) with any c, with the network's own weights."""
         return self.linear_field_with(dict(self.named_parameters()), x)
 
     def field_features(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch state width"]:

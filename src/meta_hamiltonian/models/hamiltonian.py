@@ -22,10 +22,10 @@ from meta_hamiltonian.systems import Resistance
 class HamiltonianNetwork(FieldNetwork):
     """H_θ(x) = w · φ(u(x)): hidden layers φ (the body) and a linear head w.
 
-    What the body is given, u, is (x − centre) / state_box, or what [`Inputs`][] makes of the kinds of coordinates; on
-    a lattice φ is a sum over its windows. The head has no bias, since a constant in H moves nothing and gets no
-    gradient from the loss. The field is computed as explicit matrix products, forward and transposed, so that training
-    pays for one order of automatic differentiation less than with the gradient of `forward`.
+    The input u of the body is (x − centre) / state_box, or what [`Inputs`][] makes of the kinds of coordinates; on a
+    lattice φ is a sum over windows. The head has no bias, since a constant in H moves nothing and gets no gradient from
+    the loss. The field is computed as explicit matrix products, forward and transposed, so that training needs one
+    order of automatic differentiation less than with the gradient of `forward`.
 
     ??? cite "Reference"
 
@@ -64,7 +64,7 @@ class HamiltonianNetwork(FieldNetwork):
 
     @classmethod
     def settings_for_friction(cls, settings: Mapping[str, Any], resistance: Resistance | None) -> dict[str, Any]:
-        """Those of a [`DissipativeNetwork`][], since an energy by itself is conserved."""
+        """The settings of a [`DissipativeNetwork`][], since an energy by itself is conserved."""
         if cls is not HamiltonianNetwork:
             return dict(settings)
         known = {} if resistance is None else {"friction": resistance.kind, "damped": resistance.damped}
@@ -72,7 +72,7 @@ class HamiltonianNetwork(FieldNetwork):
 
     @classmethod
     def settings_for_solved_head(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Those of a [`NaturalNetwork`][], where the inputs are natural and one hidden layer was asked for."""
+        """The settings of a [`NaturalNetwork`][], where inputs are natural and one hidden layer was asked for."""
         if cls is not HamiltonianNetwork or settings.get("inputs") != "natural" or settings["depth"] > 1:
             return dict(settings)
         target = "meta_hamiltonian.models.NaturalNetwork"
@@ -114,7 +114,7 @@ class HamiltonianNetwork(FieldNetwork):
 
     @property
     def latents(self) -> int:
-        """How many numbers beside the state the features depend on."""
+        """How many latents the features depend on, beside the state."""
         return self.inputs.latents
 
     def rescale_latents(self, mean: Float[Tensor, " latents"], scale: Float[Tensor, " latents"]) -> None:
@@ -126,7 +126,7 @@ class HamiltonianNetwork(FieldNetwork):
         return self.inputs.domain_of(z)
 
     def set_latents(self, count: int) -> None:
-        """Gives the first layer so many latents."""
+        """Gives the first layer `count` latents."""
         if not self.takes_latents:
             return super().set_latents(count)
         kept, before = self.inputs.size - self.inputs.added, self.inputs.added

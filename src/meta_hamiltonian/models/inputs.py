@@ -31,16 +31,17 @@ class Inputs(nn.Module):
         each particle i, and the energy is the sum over these windows. Shared by all, the body costs the same whatever
         their number, and the energy is the same after a translation and after a reflection of the ring.
 
-    A law may have unknowns that no linear head can follow. A member then has numbers of its own beside the state, its
-    latents z, and u(x; z) has two kinds of entries more: the logarithm of the distance to each singularity of the
-    domain whose place differs from member to member, the first latents being its place; and z itself. Such states are
-    given as (x, z), `[..., 2n + latents]`.
+    A law may have unknowns that no linear head can follow. A member then has latents z, numbers of its own beside the
+    state, and u(x; z) has two kinds of entries more. One is the logarithm of the distance to each singularity of the
+    domain whose place differs from member to member; the first latents are that place. The other is z itself. States
+    and latents are given together as (x, z), `[..., 2n + latents]`.
 
     - `windows`: how many the body is evaluated on for each state; 1 without a lattice.
     - `size`: numbers in each of them.
-    - `lengths`, `momenta`: which of these are coordinates in units of the box, and which of those are momenta.
+    - `lengths`, `momenta`: which of these numbers are coordinates in units of the box, and which of the coordinates are
+        momenta.
     - `scaled`: whether u is nothing but the coordinates in units of the box.
-    - `latents`, `added`: how many latents there are, and how many entries of u they bring, the last ones.
+    - `latents`, `added`: how many latents there are, and how many entries at the end of u they bring.
     """
 
     half_widths: Tensor
@@ -94,7 +95,7 @@ class Inputs(nn.Module):
 
     @property
     def added(self) -> int:
-        """Entries of u that there are because of latents."""
+        """How many entries of u latents bring."""
         return len(self._singularities) + self.latents if self.latents else 0
 
     @property
@@ -114,7 +115,7 @@ class Inputs(nn.Module):
         return max(0, weight.shape[1] - (self.size - self.added) - len(self._singularities))
 
     def set_latents(self, count: int) -> None:
-        """Gives members so many latents."""
+        """Gives members `count` latents."""
         self.latents = count
         self._set_constants(self.half_widths.dtype, self.half_widths.device)
 
@@ -220,14 +221,14 @@ class Inputs(nn.Module):
         return slopes
 
     def gathered(self, rows: Float[Tensor, "*batch windows local columns"]) -> Float[Tensor, "*batch state columns"]:
-        """The sum over the windows of what each says of its own coordinates, as rows for all coordinates."""
+        """Sums the windows' rows, one for each of a window's own coordinates, to rows for all coordinates."""
         if self._chosen is None:
             return rows.squeeze(-3)
         total = rows.new_zeros(*rows.shape[:-3], self._state_dim, rows.shape[-1])
         return total.index_add(-2, self.chosen.flatten(), rows.flatten(-3, -2))
 
     def gathered_pairs(self, pairs: Float[Tensor, "*batch windows local local"]) -> Float[Tensor, "*batch state state"]:
-        """The sum over the windows of what each says of pairs of its own coordinates, for pairs of all coordinates."""
+        """Sums the windows' matrices, each for pairs of a window's own coordinates, to one for all coordinates."""
         if self._chosen is None:
             return pairs.squeeze(-3)
         total = pairs.new_zeros(*pairs.shape[:-3], self._state_dim**2)
@@ -291,7 +292,7 @@ class Inputs(nn.Module):
         return (x[..., : self._state_dim], x[..., self._state_dim :]) if self.latents else (x, None)
 
     def _away(self, i: int, x: Tensor, z: Tensor | None) -> tuple[Tensor, Tensor]:
-        """From the centre of a ball, and the square of the distance."""
+        """The vector from the centre of a ball, and the square of its length."""
         away = x @ self.get_buffer(f"matrix_{i}").mT - self.get_buffer(f"ball_{i}")
         if z is not None:
             away = away - (z @ self.get_buffer(f"shift_{i}").mT).unsqueeze(-2)

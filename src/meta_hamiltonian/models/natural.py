@@ -15,26 +15,26 @@ from meta_hamiltonian.models.activations import ACTIVATIONS
 from meta_hamiltonian.models.inputs import Inputs, widen
 from meta_hamiltonian.models.network import FieldNetwork
 
-# The first weights and phases are so many times those of PyTorch's linear layers: with these a tanh is almost linear
+# The initial weights and phases are so many times those of PyTorch's linear layers: with these a tanh is almost linear
 # over the box, and training spends its first hundreds of steps on bending it.
 _BENT = 3.0
 # Products of momenta are factors of hidden units for at most so many degrees of freedom.
 _FEW_MOMENTA = 3
-# So many products of lengths are features at most; beyond, their squares alone are.
+# Products of lengths are features up to this number of them; beyond it, only the squares are.
 _MOST_PRODUCTS = 200
 
 
 @register
 class NaturalNetwork(FieldNetwork):
-    """H_θ(x) = w · φ(u(x)) with one hidden layer of tanh units in φ, and what most energies have beside it:
+    """H_θ(x) = w · φ(u(x)), where φ has one hidden layer of tanh units and the terms that most energies have:
 
     - units that see all of u;
     - units that see the positions alone, each times 1, pᵢ and pᵢ pⱼ: the energy of a mechanical system is a quadratic
         polynomial of its momenta whose coefficients depend on the positions (for more than three degrees of freedom
         without a lattice, times 1 alone);
-    - u itself, and the products of its lengths: what is linear and quadratic needs no hidden units.
+    - u itself, and the products of its lengths, so that linear and quadratic terms need no hidden units.
 
-    What u is, [`Inputs`][] says. Everything is written out, since a second-order step needs ∂f/∂θ of every point.
+    [`Inputs`][] says what u is. All derivatives are written out, since a second-order step needs ∂f/∂θ of every point.
 
     ??? cite "Reference"
 
@@ -113,7 +113,7 @@ class NaturalNetwork(FieldNetwork):
 
     @property
     def latents(self) -> int:
-        """How many numbers beside the state the features depend on."""
+        """How many latents the features depend on, beside the state."""
         return self.inputs.latents
 
     def rescale_latents(self, mean: Float[Tensor, " latents"], scale: Float[Tensor, " latents"]) -> None:
@@ -126,7 +126,7 @@ class NaturalNetwork(FieldNetwork):
         return self.inputs.domain_of(z)
 
     def set_latents(self, count: int) -> None:
-        """Gives both kinds of units so many latents; a unit of the positions takes them for positions."""
+        """Gives both kinds of units `count` latents; a unit of the positions takes latents for positions."""
         kept, before = self.inputs.size - self.inputs.added, self.inputs.added
         self.inputs.set_latents(count)
         for layer, others in ((self.body, 0), (self.coefficients, len(self.inputs.momenta))):
@@ -144,7 +144,7 @@ class NaturalNetwork(FieldNetwork):
 
     @property
     def separable_features(self) -> Bool[Tensor, " features"]:
-        """All but units of positions times momenta, and products of a position and a momentum."""
+        """All features but units of positions times momenta, and products of a position and a momentum."""
         alone = (self.constant > 0).repeat(self.coefficients.out_features)
         momenta = torch.zeros(self.inputs.size, dtype=torch.bool, device=alone.device)
         momenta[self.momenta] = True

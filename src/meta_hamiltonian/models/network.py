@@ -1,4 +1,4 @@
-"""What learners need from a network, whatever it is made of."""
+"""The interface of every network to the learners, whatever the network is made of."""
 
 import abc
 from collections.abc import Callable, Mapping, Sequence
@@ -35,7 +35,7 @@ class FieldNetwork(nn.Module, abc.ABC):
     state_box: Tensor
     """Half-widths by which the inputs are divided, shape `[2n]`."""
     centre: Tensor
-    """What is subtracted from the inputs before, shape `[2n]`."""
+    """What is subtracted from the inputs before they are divided, shape `[2n]`."""
 
     def __init__(
         self,
@@ -96,8 +96,8 @@ class FieldNetwork(nn.Module, abc.ABC):
 
     @property
     def separable_features(self) -> Bool[Tensor, " features"] | None:
-        """Which of the head's features are of positions or of momenta alone once the body is separated, see
-        [`separate`][]; None for a body that cannot be."""
+        """Which of the head's features are functions of positions or of momenta alone once the body is separated, see
+        [`separate`][]; None for a body that cannot be separated."""
         return None
 
     @property
@@ -114,7 +114,7 @@ class FieldNetwork(nn.Module, abc.ABC):
 
     @property
     def latents(self) -> int:
-        """How many numbers beside the state the features depend on: latents z, which each member has of its own.
+        """How many latents z, numbers of each member's own, the features depend on beside the state.
 
         Where there are any, `field_features` and `body_jacobian` are given states beside which z stands, `(x, z)`, and
         parameters of many tasks may have `latents`, `[tasks, latents]`; without them z is 0.
@@ -122,7 +122,7 @@ class FieldNetwork(nn.Module, abc.ABC):
         return 0
 
     def set_latents(self, count: int) -> None:
-        """Gives the features so many latents, with first weights that are random; those that there are stay.
+        """Gives the features `count` latents. The weights of new latents are random; those of old ones stay.
 
         **Raises:** [`ConfigError`][] for a network whose features depend on the state alone.
         """
@@ -164,7 +164,7 @@ class FieldNetwork(nn.Module, abc.ABC):
         return torch.stack(columns, dim=-1)
 
     def normalized(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch state"]:
-        """The states in units of the box, from −1 to 1 inside it: what the body is given, if not told else."""
+        """The states in units of the box, from −1 to 1 inside it: the input of the body, unless it has another."""
         return (x - self.centre) / self.state_box
 
     @property
@@ -177,7 +177,7 @@ class FieldNetwork(nn.Module, abc.ABC):
 
     @property
     def input_layers(self) -> dict[str, nn.Linear]:
-        """Those of them that are given the state."""
+        """The hidden layers that are given the state."""
         return {name: layer for name, layer in self.hidden_layers.items() if name in ("body.0", "friction_body")}
 
     @abc.abstractmethod
@@ -196,7 +196,7 @@ class FieldNetwork(nn.Module, abc.ABC):
     ) -> tuple[Float[Tensor, "points ..."], Float[Tensor, "points state state"]]:
         """`field_features`, and ∂f/∂x of the field with this head and these latents.
 
-        A network that finds both at once for less overrides it.
+        A network that finds both at once with fewer operations overrides this method.
         """
         with torch.no_grad():
             features = self.field_features(self.beside(x, {} if z is None else {"latents": z}))
@@ -208,7 +208,7 @@ class FieldNetwork(nn.Module, abc.ABC):
     ) -> Float[Tensor, "tasks points state state"]:
         """∂f/∂x of the linear field of many tasks; arguments as for `field_with`.
 
-        By automatic differentiation; a network that knows better overrides it.
+        Computed by automatic differentiation; a network that has a formula overrides this method.
         """
         with torch.enable_grad():
             x = x.detach().requires_grad_()
@@ -221,8 +221,8 @@ class FieldNetwork(nn.Module, abc.ABC):
     ) -> Float[Tensor, "points state weights"]:
         """∂f/∂θ of the field for all shared weights θ but the head, in the order of `named_parameters`.
 
-        Every point has its own head. By automatic differentiation, point by point; a network that knows better
-        overrides it.
+        Every point has its own head. Computed by automatic differentiation, point by point; a network that has a
+        formula overrides this method.
         """
         own = {name: value for name, value in self.named_parameters() if not name.startswith("head.")}
         field = FieldOf(self)
@@ -277,7 +277,7 @@ class FieldNetwork(nn.Module, abc.ABC):
     def linear_field_with(
         self, parameters: Mapping[str, Tensor], x: Float[Tensor, "tasks points state"]
     ) -> Float[Tensor, "tasks points state"]:
-        """The same for many tasks; arguments as for `field_with`."""
+        """The field of many tasks as training sees it; arguments as for `field_with`."""
         return self.field_with(parameters, x)
 
 

@@ -14,7 +14,7 @@ from meta_hamiltonian.systems import SimulatedSystem
 
 @register
 class ParametricHamiltonian(FieldNetwork):
-    """No network: H of the family itself, as a function of its parameters. Before any fit they are the prior's mean."""
+    """The true H of a family as a function of its parameters, not a network. Before a fit they are the prior's mean."""
 
     has_energy = True
     has_head = False

@@ -41,7 +41,7 @@ class VectorFieldNetwork(FieldNetwork):
         self.head = nn.Linear(width, self.state_dim)
 
     def forward(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch state"]:
-        """The same as `field`."""
+        """The predicted dx/dt, as `field` gives it."""
         return self.field(x)
 
     def field(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch state"]:

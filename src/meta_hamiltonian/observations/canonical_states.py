@@ -23,7 +23,7 @@ class CanonicalTrajectory:
 
     - `t`: the instants.
     - `x`, `dxdt`: smoothed.
-    - `error`: of the derivative, relative to other instants.
+    - `error`: that of the derivative, relative to other instants.
     - `observed`: what an orbit is compared with: not a number where nothing was observed.
     - `noise`: standard deviation of the observations of each coordinate.
     - `rate_error`: standard deviation of the rates.
@@ -133,7 +133,7 @@ def well_known_points(
 def observed_states(trajectory: Trajectory, inertia: float | Sequence[float]) -> Float[np.ndarray, "instants state"]:
     """States as they were observed.
 
-    Not a number are positions that are integrals, but for the first one, and momenta where neither they nor
+    Positions that are integrals are not a number, except the first one; nor are momenta where neither momenta nor
     velocities were observed.
     """
     q = trajectory.q

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from meta_hamiltonian.observations.forms import ObservationError, shown
 
-# Not what Python's float() takes beyond it, such as 1_000 or digits of other scripts.
+# Stricter than Python's float(), which also takes 1_000, and digits of other scripts.
 NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _COMMA_NUMBER = re.compile(NUMBER.pattern.replace(r"\.", ","))
 _INFINITE = re.compile(r"[+-]?inf(?:inity)?", re.IGNORECASE)

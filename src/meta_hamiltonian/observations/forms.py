@@ -40,7 +40,7 @@ class Trajectory:
 
     - `p`, `v`: momenta or velocities, one of them at most.
     - `name`: its value in the column `trajectory`, or its file; empty without one.
-    - `inputs`: what drives it, where that was measured.
+    - `inputs`: the measured inputs that drive the orbit, if any.
     - `integrated`: q was not observed but is the integral of v, so that it is known up to a constant.
     """
 

@@ -18,8 +18,8 @@ _UNIT = re.compile(r"[\[(]?(?:[A-Za-zµμ°ºΩ%][A-Za-zµμ°ºΩ%·*/^ ⁻¹²
 def find_header(rows: Sequence[Row], decimal: str, known: Callable[[str], bool]) -> tuple[int | None, int | None, int]:
     """The positions of the names, of the units, and of the first values among the rows.
 
-    The names are the first row without a number that is followed by numbers and has two names that are known; else
-    what stands above most of the numbers.
+    The names stand in the first row that has no number, is followed by numbers and has two known names; else in the
+    row above most of the numbers.
     """
     rows = rows[:_LOOKED_AT]
     values = [sum(VALUES[decimal].fullmatch(cell) is not None for cell in cells) for _, cells in rows]

@@ -1,4 +1,4 @@
-"""What an instrument writes of members of a simulated family, for whoever has no recordings yet."""
+"""Simulated recordings: what an instrument would write of members of a family, for whoever has no recordings yet."""
 
 import csv
 import dataclasses
@@ -27,7 +27,7 @@ _SPLIT = "recordings"
 class Instrument:
     """How motions are recorded.
 
-    - `duration`: of each recording; None is half the family's horizon.
+    - `duration`: how long each recording is; None is half the family's horizon.
     - `rate`: instants per unit of time; None is 300 in all.
     - `noise`: standard deviation of the errors, relative to that of each quantity along the recording.
     - `missing`: the part of the cells that are left empty, those of the time never.
@@ -77,14 +77,14 @@ def record(system: SimulatedSystem, members: int, folder: Path, instrument: Inst
 
     - `system`: the family.
     - `members`: how many.
-    - `folder`: exists already.
+    - `folder`: where the files go; it exists already.
     - `instrument`: how they are observed.
-    - `seed`: of the members and of the noise.
+    - `seed`: the seed of the members and of the noise.
     """
     parameters = system.sample_parameters(members, seed, _SPLIT)
     starts = system.sample_initial_states(parameters, seed, _SPLIT)
     times = [instrument.instants(system, i, seed) for i in range(members)]
-    # Followed together: each at the instants of all of them.
+    # All orbits are followed together, each at the instants of all of them.
     everything = np.unique(np.concatenate(times))
     orbits = system.orbit(starts, parameters, torch.from_numpy(everything))
     digits = len(str(members))

@@ -14,13 +14,13 @@ _HINT = "or say which column is which, such as --columns t=NAME,q=NAME"
 
 
 def find_form(names: Sequence[str], n: int, noun: str) -> dict[str, list[str]]:
-    """The quantities of the form that the names are of, and the names of each, or what is wrong with them.
+    """The form that the names are of: its quantities, and the names of each.
 
     **Arguments:**
 
     - `names`: such as `t`, `q` or `q1`.
     - `n`: degrees of freedom of the model, in which the forms are spelled.
-    - `noun`: what has these names.
+    - `noun`: what bears these names, a `column` or an `array`.
     """
     coordinates = [name for name in names if name not in ("t", LABEL)]
     numbered = {name: int(end) for name in coordinates if (end := name.lstrip("qpvd"))}

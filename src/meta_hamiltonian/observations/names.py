@@ -72,9 +72,9 @@ class Meaning:
 
     - `quantity`: `t`, `q`, `p`, `v`, `dp`, `u`, `trajectory`; `rate` for what is v or dq, `y` and `z` for positions
         beside x, `gyro` for one axis of three, `frame` for a count.
-    - `index`: of the coordinate, from 1 on; None without a number.
-    - `kind`: of a position, `angle` or `length`; empty where the name leaves it open.
-    - `unit`: what the name says of it.
+    - `index`: the number of the coordinate, from 1 on; None without one.
+    - `kind`: whether a position is an `angle` or a `length`; empty where the name leaves it open.
+    - `unit`: the unit that the name gives.
     - `axis`: `x`, `y` or `z`.
     """
 

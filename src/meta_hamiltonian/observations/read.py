@@ -73,7 +73,7 @@ def read(
     **Arguments:**
 
     - `paths`: files, or folders of files; several hold trajectories each, or derivatives each.
-    - `domain`: what the observations are of: how many coordinates, which of them are angles, and their units.
+    - `domain`: the coordinates of the observed system: how many, which of them are angles, and their units.
     - `columns`: quantity -> the name of its column, or its position from 1 on, where the names do not tell it.
     - `units`: quantity or column -> its unit, where the file does not tell it, or tells another one.
     - `from_time`, `to_time`: states are taken between them; inputs are taken at all times.

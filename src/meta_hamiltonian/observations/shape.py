@@ -1,4 +1,4 @@
-"""What a table says of the system that it is of: how many coordinates it has, which are angles, and their units."""
+"""What a table says of its system: how many coordinates there are, which of them are angles, and their units."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple

@@ -17,7 +17,7 @@ class Sheet:
     - `units`: from a row of units below the names; empty where there is none.
     - `cells`: reads a column by its position: text, or an array.
     - `place`: says where a row stands, for errors.
-    - `noun`: what has these names, a `column` or an `array`.
+    - `noun`: what bears these names, a `column` or an `array`.
     - `header`: where the names stand, for errors; empty where that goes without saying.
     - `decimal`: what separates the decimals of numbers in text.
     - `named`: whether the file names its columns; else their names are their positions, from 1 on.

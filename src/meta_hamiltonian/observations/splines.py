@@ -21,7 +21,7 @@ _ROUNDING = 1e-14
 class Smoothed:
     """Curves at some instants.
 
-    - `value`, `derivative`, `second`: of each curve, and its first two time derivatives.
+    - `value`, `derivative`, `second`: each curve, and its first two time derivatives.
     - `noise`: standard deviation of the samples around each curve.
     - `error`: standard deviation of `derivative`; `second_error`: of `second`.
     - `share`: coefficients of the curve that needs most, for each of its samples.
@@ -43,10 +43,10 @@ def smooth(
 ) -> Smoothed:
     """Regression splines, each with as many coefficients as its samples support.
 
-    A regression spline is linear least squares: unlike a smoothing spline's its ends are free, so that derivatives are
-    not bent there, and the standard error of every derivative is known. The number of coefficients is that with
-    the smallest corrected Akaike criterion: few where there is noise, and nearly one for each sample where there is
-    none, which then is quintic interpolation.
+    A regression spline is linear least squares. Unlike those of a smoothing spline its ends are free, so that
+    derivatives are not bent there, and the standard error of every derivative is known. The number of coefficients has
+    the smallest corrected Akaike criterion: there are few where there is noise, and nearly one for each sample where
+    there is none, which then is quintic interpolation.
 
     **Arguments:**
 
@@ -88,7 +88,7 @@ def continued(
 ) -> Float[np.ndarray, "later curves"]:
     """What the last polynomials of the curves give at later times, as far as these lie between bounds.
 
-    Arguments as for [`smooth`][]; of long samples the last piece counts.
+    Arguments as for [`smooth`][]; the last piece of long samples counts.
     """
     t, values = t[-_PIECE - _OVERLAP :], values[-_PIECE - _OVERLAP :]
     span = t[-1] - t[0]

@@ -17,11 +17,11 @@ from meta_hamiltonian.observations.sheet import Sheet
 from meta_hamiltonian.observations.times import are_times, seconds
 from meta_hamiltonian.observations.units import NONE, conversion
 
-# Times of so many seconds count from 1970 or earlier.
+# From so many seconds on, times count from 1970 or earlier.
 _EPOCH = 1e8
-# And of so many of another unit.
+# From so many on, they are in another unit.
 _TOO_MANY_SECONDS = 1e11
-# The axis that a pendulum turns around has so many times the variance of the others.
+# The axis that a pendulum turns around has at least so many times the variance of the others.
 _CLEAR_AXIS = 10.0
 
 
@@ -30,7 +30,7 @@ class Table:
     """What was measured, not a number where nothing was.
 
     - `values`: quantity -> its values.
-    - `labels`: of the rows, where there is a column `trajectory`.
+    - `labels`: those of the rows, where there is a column `trajectory`.
     - `place`: says where a row stands, for errors.
     - `unknown_unit`: whether nothing was said of the unit of q.
     - `notes`: how each column was read.

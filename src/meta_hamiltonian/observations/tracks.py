@@ -5,7 +5,7 @@ from jaxtyping import Float
 
 from meta_hamiltonian.observations.forms import ObservationError
 
-# The distance from the pivot varies by so much of it at most.
+# The distance from the pivot varies by at most this part of it.
 _ROUND = 0.03
 # A circle explains the positions well enough where what is left is at most so much of its radius,
 _RESIDUAL = 0.02

@@ -137,7 +137,7 @@ def _parsed(text: str, quantity: str, option: str) -> "tuple[float, pint.Unit]":
 
 
 def _spelled(text: str) -> str:
-    """As pint reads it: `rad s-1` becomes `radian*s**-1`."""
+    """A unit as pint reads it: `rad s-1` becomes `radian*s**-1`."""
     text = _WORD.sub(lambda match: _ALIASES.get(match[0], match[0]), text)
     text = re.sub(r"(?<=[^\W\d_])\^?(-?[0-9])", r"**\1", text)
     return re.sub(r"\bper\b", "/", text.replace("·", "*").replace("⋅", "*").replace("_", " "))

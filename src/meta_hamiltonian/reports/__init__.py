@@ -1,1 +1,1 @@
-"""What a user is left with: tables, predictions as files, and the report of one system."""
+"""What commands leave for a user: tables, predictions as files, and the report of one system."""

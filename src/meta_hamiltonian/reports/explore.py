@@ -1,4 +1,4 @@
-"""The part of a report that answers: click into the phase portrait, and the orbit from there is drawn."""
+"""The interactive part of a report: click into the phase portrait, and the orbit from there is drawn."""
 
 import json
 import math
@@ -31,8 +31,8 @@ _SCRIPTS = ("uPlot.iife.min.js", "machine.js", "orbits.js", "portrait.js", "expl
 class Explored(NamedTuple):
     """Parts of a page.
 
-    - `style`, `section`: for its head, and for its body; empty where nothing is offered.
-    - `note`: why nothing is offered; empty where something is.
+    - `style`, `section`: for the head and for the body of the page; empty where the part is left out.
+    - `note`: why the part is left out; empty where it is there.
     """
 
     style: str

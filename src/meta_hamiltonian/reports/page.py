@@ -30,10 +30,10 @@ def page(
 
     **Arguments:**
 
-    - `table`: what is known in a few words, by name.
+    - `table`: the main results in a few words, by name.
     - `notes`, `warnings`: what was assumed, and what may be wrong.
     - `figures`: PNG files with their captions, by name.
-    - `style`, `section`: what else the page has, before its figures.
+    - `style`, `section`: CSS, and a part of the page before its figures.
     """
     cells = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in table.items())
     warned = "".join(f'<p class="warning">{html.escape(text)}</p>' for text in warnings)

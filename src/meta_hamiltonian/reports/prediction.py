@@ -1,4 +1,4 @@
-"""How a system goes on from where the observations end, as numbers and as files."""
+"""The prediction from where the observations end, as numbers and as files."""
 
 import csv
 import dataclasses
@@ -25,7 +25,7 @@ INSTANTS = 201
 _PER_PERIOD, _MOST = 60, 5001
 # Errors of a step of orbits, where the observations are exact and where they have noise.
 _EXACT, _NOISY = 1e-10, 1e-7
-# Orbits of samples that take more steps than so many for each instant are no orbits of a system worth the name.
+# Orbits of samples that take more steps than so many for each instant are stopped: no plausible system needs them.
 _STEPS = 20.0
 
 
@@ -35,13 +35,13 @@ class Prediction:
 
     - `t`, `x`: instants and states `[S, 2n]`.
     - `energy`: the learned energy along it `[S]`, None if the network has none.
-    - `work`: what each force has done on the system since the beginning `[S]`, by name: each kind of friction, and
-        `input`. Without forces it is empty.
-    - `power`: the rates of these `[S]`.
+    - `work`: the work that each force has done on the system since the beginning `[S]`, by name: each kind of friction,
+        and `input`. Without forces it is empty.
+    - `power`: the power of each force `[S]`.
     - `bands`: by name, the ends of 95 % credible intervals, `(lower, upper)`: `x` of the states, as they would be
         observed; `energy` of what the energy along the orbit differs from that at its start. Empty without a posterior.
-    - `outlook`: what error it is to be expected to have; None where nothing tells.
-    - `warnings`: where and why it ends early, or it or its bands are not to be trusted.
+    - `outlook`: the expected error of the prediction; None where nothing tells.
+    - `warnings`: where and why the prediction ends early, or it or its bands are not to be trusted.
     """
 
     t: np.ndarray
@@ -64,7 +64,7 @@ INPUT = "input"
 
 
 def predict(fit: Fit, horizon: float) -> Prediction:
-    """The orbit from `fit.start`, for so long."""
+    """The orbit from `fit.start` for the time `horizon`."""
     t = fit.start_time + torch.linspace(0, horizon, _instants(fit, horizon), dtype=torch.float64)
     orbit, sampled = _orbits(fit, t)
     known = t <= orbit.until[0]
@@ -106,7 +106,7 @@ def predict(fit: Fit, horizon: float) -> Prediction:
 
 
 def _without_samples(fit: Fit, x: Float[Tensor, "instants state"], t: Float[Tensor, " instants"]) -> Outlook | None:
-    """What is to be expected where no samples tell."""
+    """The expected error where no samples tell."""
     if fit.tail is not None:
         return of_tail(*fit.tail, t)
     return None if fit.left_out is None else of_pace(fit.left_out, fit.adapted, x, t)
@@ -128,12 +128,12 @@ def _orbits(fit: Fit, t: Float[Tensor, " instants"]) -> tuple[Orbits, Orbits | N
 
 
 def _part(orbits: Orbits, which: slice) -> Orbits:
-    """Some of them."""
+    """Some of the orbits."""
     return Orbits(orbits.states[:, which], orbits.diverged[which], orbits.until[which], orbits.reasons[which])
 
 
 def _instants(fit: Fit, horizon: float) -> int:
-    """So many that the fastest coordinate has enough of them in a period, as told by its rates and its size."""
+    """How many instants a prediction has: enough for a period of the fastest coordinate, by its rates and its size."""
     size = (fit.x - fit.x.mean(0)).square().mean(0).sqrt()
     frequency = (fit.dxdt.square().mean(0).sqrt() / size)[size > 0] / (2 * math.pi)
     fastest = frequency.amax().item() if len(frequency) else 0.0
@@ -145,7 +145,7 @@ def _work(
 ) -> tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]:
     """The power of each force along the predicted orbit, and its integral.
 
-    That of one force alone is what the energy changes by; of several, Simpson's rule tells their shares.
+    The work of a single force is the change of the energy; for several forces, Simpson's rule tells their shares.
     """
     forces = fit.adapted.systems.forces
     if forces is None or len(t) < 2 or not (forces.kinds or forces.signal):
@@ -163,7 +163,7 @@ def _work(
 
 
 def write_prediction(path: Path, predicted: Prediction) -> None:
-    """Columns `t`, the coordinates and, where there is one, `energy` and what of it friction has `dissipated`."""
+    """Writes the columns `t`, the coordinates and, where there is an energy, `energy` and `dissipated`."""
     names = ["t", *canonical_names(predicted.x.shape[-1])]
     columns = [predicted.t, *predicted.x.T]
     if predicted.energy is not None:
@@ -173,7 +173,7 @@ def write_prediction(path: Path, predicted: Prediction) -> None:
 
 
 def write_bands(path: Path, predicted: Prediction) -> None:
-    """Columns `t`, and `_low` and `_high` of each coordinate and of `energy_change`."""
+    """Writes the columns `t`, and `_low` and `_high` of each coordinate and of `energy_change`."""
     low, high = (end.T for end in predicted.bands["x"])
     ends = dict(zip(canonical_names(predicted.x.shape[-1]), zip(low, high, strict=True), strict=True))
     if "energy" in predicted.bands:

@@ -1,7 +1,7 @@
 """How far a command is, in the terminal."""
 
 import contextlib
-import time
+import threading
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
@@ -17,15 +17,20 @@ def progress() -> Iterator[Callable[[str, float], None]]:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-    task = bar.add_task("fitting", total=1.0)
-    began = time.perf_counter()
+    task = bar.add_task("working", total=1.0)
+    # By a timer, since a command may say what it does once and then be busy for long.
+    timer = threading.Timer(_PATIENCE, bar.start)
+    timer.daemon = True
+    if console.is_terminal:
+        timer.start()
 
     def said(what: str, done: float) -> None:
         bar.update(task, description=what, completed=done)
-        if not bar.live.is_started and time.perf_counter() - began > _PATIENCE and console.is_terminal:
-            bar.start()
 
     try:
         yield said
     finally:
+        timer.cancel()
+        if console.is_terminal:
+            timer.join()  # it may be starting the bar just now
         bar.stop()

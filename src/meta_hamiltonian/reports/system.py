@@ -1,4 +1,4 @@
-"""What `adapt` leaves of one system: its prediction, its figures, its report, and itself."""
+"""What `adapt` leaves: the prediction, the figures and the report of one system, and the system itself."""
 
 import dataclasses
 import io
@@ -41,7 +41,7 @@ class Origin:
     """Where the learner and the observations came from.
 
     - `learner`, `observations`: in words.
-    - `settings`: of the learner's checkpoint.
+    - `settings`: those of the learner's checkpoint.
     """
 
     learner: str
@@ -51,7 +51,7 @@ class Origin:
 
 @dataclasses.dataclass(frozen=True)
 class Written:
-    """What the report says: its short table, what was assumed, and what may be wrong."""
+    """The words of the report: its short table, what was assumed, and what may be wrong."""
 
     table: Mapping[str, str]
     notes: Sequence[str]
@@ -64,9 +64,9 @@ def write_system(fit: Fit, learner: Learner, horizon: float, origin: Origin, fol
     **Arguments:**
 
     - `fit`: the system, and the state from which the prediction goes on.
-    - `learner`: what was adapted to it.
-    - `horizon`: how long.
-    - `origin`: for the report.
+    - `learner`: the learner that was adapted.
+    - `horizon`: how long the prediction is.
+    - `origin`: where learner and observations came from, for the report.
     """
     predicted = predict(fit, horizon)
     write_prediction(folder / "prediction.csv", predicted)
@@ -100,28 +100,28 @@ def _small(file: Path) -> bytes:
 def _figures(
     fit: Fit, predicted: Prediction, following: Float[Tensor, " state"] | None
 ) -> dict[str, tuple[Figure, str]]:
-    """By name, with captions."""
+    """The figures by name, with captions."""
     domain, dxdt = fit.adapted.domain, fit.dxdt.numpy()
     orbit = predicted_orbit(domain, predicted.t, predicted.x, predicted.energy, predicted.bands)
     figures = {
         "orbit": (orbit, "The predicted orbit" + (", with 95 % credible bands." if predicted.bands else ".")),
         "residuals": (
             residuals(domain, dxdt, fit.fitted.numpy()),
-            "What the fit leaves of the observed dx/dt.",
+            "The residuals of dx/dt at the observed states.",
         ),
     }
     one = domain.degrees_of_freedom == 1
     figures |= (_of_one if one else _of_several)(fit, predicted, following)
     if predicted.energy is not None and predicted.work:
         budget = energy_budget(domain, predicted.t, predicted.energy, predicted.work, predicted.power)
-        figures["budget"] = (budget, "H, what friction has taken and inputs have given, and the power of each.")
+        figures["budget"] = (budget, "H, the energy that friction has taken and inputs have given, and their power.")
     return figures
 
 
 def _of_one(
     fit: Fit, predicted: Prediction, following: Float[Tensor, " state"] | None
 ) -> dict[str, tuple[Figure, str]]:
-    """Those of one degree of freedom, whose states are the points of a plane."""
+    """The figures for one degree of freedom, whose states are the points of a plane."""
     x, dxdt = fit.x.numpy(), fit.dxdt.numpy()
     figures = {"field": (learned_field(fit.adapted, x, dxdt, predicted.x), "Arrows: what was observed.")}
     if predicted.energy is not None:
@@ -136,7 +136,7 @@ def _of_one(
 def _of_several(
     fit: Fit, predicted: Prediction, following: Float[Tensor, " state"] | None
 ) -> dict[str, tuple[Figure, str]]:
-    """Those of several degrees of freedom: projections, and slices through the state where the prediction starts."""
+    """The figures for several degrees of freedom: projections, and slices through the start of the prediction."""
     domain, x, dxdt = fit.adapted.domain, fit.x.numpy(), fit.dxdt.numpy()
     orbit = predicted.x
     figures = {

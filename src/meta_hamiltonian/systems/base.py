@@ -28,7 +28,7 @@ class Resistance(NamedTuple):
 
     - `kind`: a key of `FRICTION`.
     - `width`: the speed below which dry friction is smoothed.
-    - `damped`: it acts on so many degrees of freedom, the first ones.
+    - `damped`: the number of degrees of freedom that it acts on, the first ones.
     """
 
     kind: str
@@ -49,8 +49,8 @@ class System(abc.ABC):
     """Whether the domain is an argument of the class, which recordings or a checkpoint tell."""
 
     inputs: str = "natural"
-    """What a network is given of a state, unless it is told: `"raw"`, the coordinates in units of the box; or
-    `"natural"`, angles as their cosine and sine, the distance to what is excluded, and neighbours of a lattice."""
+    """What a network is given of a state, unless `model.inputs` says otherwise: `"raw"`, coordinates in units of the
+    box; or `"natural"`, angles as cosine and sine, the distance to what is excluded, and neighbours of a lattice."""
 
     @property
     def name(self) -> str:
@@ -84,17 +84,17 @@ class SimulatedSystem(System):
 
     @property
     def lowest_parameters(self) -> tuple[float, ...]:
-        """What a fit may not go below, whatever the prior: −∞, unless a family says otherwise."""
+        """The least value of each parameter in a fit, whatever the prior: −∞, unless a family says otherwise."""
         return (-math.inf,) * len(self.parameter_names)
 
     conserves_energy: bool = True
-    """Whether the field is that of the Hamiltonian alone; without, a network needs a dissipation beside its energy."""
+    """Whether the field follows from the Hamiltonian alone; else a network needs a dissipation beside its energy."""
 
     resistance: Resistance | None = None
-    """What slows the members of a family down that does not conserve energy, where that is known."""
+    """The friction of a family that does not conserve energy, where its kind is known."""
 
     turns: bool = False
-    """Whether true orbits go round and round in those angles that may; else the box bounds them like lengths."""
+    """Whether angles of true orbits may go round and round, where the box lets them; else they are bounded."""
 
     @abc.abstractmethod
     def hamiltonian(
@@ -147,7 +147,7 @@ class SimulatedSystem(System):
     def linear_parameters(
         self, parameters: Float[Tensor, "systems parameters"]
     ) -> dict[str, Float[Tensor, " systems"]]:
-        """The combinations of parameters that the Hamiltonian is linear in, by name, where there are such."""
+        """By name, the combinations of parameters that the Hamiltonian is linear in; empty where none are known."""
         return {}
 
     def kinds(self, parameters: Float[Tensor, "systems parameters"]) -> list[str]:

@@ -89,13 +89,13 @@ class Damped(SimulatedSystem):
         return self.system.admits(x, parameters[..., :-1])
 
     def kinds(self, parameters: Float[Tensor, "systems parameters"]) -> list[str]:
-        """Those of the family without friction."""
+        """The kinds of the family without friction."""
         return self.system.kinds(parameters[..., :-1])
 
     def linear_parameters(
         self, parameters: Float[Tensor, "systems parameters"]
     ) -> dict[str, Float[Tensor, " systems"]]:
-        """Those of the family without friction, and the coefficient of friction as a function of momenta.
+        """The combinations of the family without friction, and the coefficient of friction as a function of momenta.
 
         With a constant mass M, so that v = p / M, viscous friction is d/M times p, quadratic friction d/M² times
         p |p|, and dry friction d times the sign of p. Where the mass changes with the state there is no such number.
@@ -119,7 +119,7 @@ class Damped(SimulatedSystem):
     def sample_initial_states(
         self, parameters: Float[Tensor, "systems parameters"], seed: int, split: str = "test"
     ) -> Float[Tensor, "systems state"]:
-        """Those of the family without friction, and others where friction leads an orbit out of the domain.
+        """Initial states of the family without friction, and others where friction leads an orbit out of the domain.
 
         In one degree of freedom it never does: the orbit stays inside the one that it would be without friction.
         """

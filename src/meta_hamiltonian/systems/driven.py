@@ -77,7 +77,7 @@ class Driven(SimulatedSystem):
 
     @property
     def lowest_parameters(self) -> tuple[float, ...]:
-        """Those of the family without the force; its amplitude and frequency may have either sign."""
+        """The bounds of the family without the force; amplitude and frequency of the force may have either sign."""
         return (*self.system.lowest_parameters, -math.inf, -math.inf)
 
     def hamiltonian(
@@ -104,26 +104,26 @@ class Driven(SimulatedSystem):
     def admits(
         self, x: Float[Tensor, "*#batch state"], parameters: Float[Tensor, "*#batch parameters"]
     ) -> Bool[Tensor, "*batch"]:
-        """Those states in which the family without the force may be observed, at any phase and action."""
+        """The states in which the family without the force may be observed, at any phase and action."""
         return self.system.admits(self._split(x)[0], parameters[..., :-2])
 
     def kinds(self, parameters: Float[Tensor, "systems parameters"]) -> list[str]:
-        """Those of the family without the force."""
+        """The kinds of the family without the force."""
         return self.system.kinds(parameters[..., :-2])
 
     def linear_parameters(
         self, parameters: Float[Tensor, "systems parameters"]
     ) -> dict[str, Float[Tensor, " systems"]]:
-        """Those of the family without the force, and A and ω, which the energy is linear in."""
+        """The combinations of the family without the force, and A and ω, in which the energy is linear."""
         amplitude, frequency = parameters[..., -2:].unbind(-1)
         return self.system.linear_parameters(parameters[..., :-2]) | {"A": amplitude, "ω": frequency}
 
     def sample_initial_states(
         self, parameters: Float[Tensor, "systems parameters"], seed: int, split: str = "test"
     ) -> Float[Tensor, "systems state"]:
-        """Those of the family without the force, at a uniform phase and no action.
+        """Initial states of the family without the force, at a uniform phase and no action.
 
-        Where the force leads the orbit out of the domain there are others.
+        Where the force leads an orbit out of the domain, another initial state is drawn.
         """
         parameters = parameters.double()
         q, p = self.system.sample_initial_states(parameters[..., :-2], seed, split).chunk(2, dim=-1)

@@ -18,7 +18,7 @@ _HALF_Q, _HALF_P, _EXCLUDED = 3.0, 3.0, 0.5
 _PERIHELION, _INSIDE = 0.55, 0.999
 # A sun that may be farther away from 0 leaves no room for the orbits of heavy planets.
 _FARTHEST_CENTRE = 1.5
-# What a draw of an ellipse takes of uniform numbers.
+# How many uniform numbers the draw of an ellipse takes.
 ELLIPSE_NUMBERS = 5
 
 
@@ -42,7 +42,7 @@ class Kepler(SimulatedSystem):
     def __init__(self, centre: float = 0.0):
         """**Arguments:**
 
-        - `centre`: how far from 0 the sun may be along each axis, from 0 (there it is) to 1.5.
+        - `centre`: how far from 0 the sun may be along each axis, from 0 (where its place is known) to 1.5.
         """
         check_arguments(type(self), centre=centre)
         if centre > _FARTHEST_CENTRE:
@@ -80,7 +80,7 @@ class Kepler(SimulatedSystem):
     def admits(
         self, x: Float[Tensor, "*#batch state"], parameters: Float[Tensor, "*#batch parameters"]
     ) -> Bool[Tensor, "*batch"]:
-        """Those at a distance of at least 0.5 from the sun."""
+        """The states at a distance of at least 0.5 from the sun."""
         return self._away(x, parameters).norm(dim=-1) >= _EXCLUDED
 
     def linear_parameters(

@@ -26,9 +26,9 @@ _MEMBERS, _STATES, _LINEAR = 512, 32, 1e-6
 class Mixture(SimulatedSystem):
     """Systems whose laws differ in form, not only in their parameters: each is a member of one of several families.
 
-    The families have as many degrees of freedom, and each is as likely. Member i is member i of its own family. A row
-    of parameters is the place of the family in `of`, and then those of the member in its family, with zeros up to the
-    length of the longest.
+    All families have the same number of degrees of freedom, and each is as likely. Member i is member i of its own
+    family. A row of parameters is the place of the family in `of`, and then those of the member in its family, with
+    zeros up to the length of the longest.
 
     The domain is the smallest box that holds those of all families. A coordinate keeps its name, kind and unit where
     all agree, else it is a length. What every family excludes is excluded; what only some exclude, their members do
@@ -50,7 +50,8 @@ class Mixture(SimulatedSystem):
         if len({family.domain.degrees_of_freedom for family in self.families}) > 1:
             found = (f"{name} has {f.domain.degrees_of_freedom}" for name, f in zip(of, self.families, strict=True))
             raise ConfigError(
-                f"of={','.join(of)} is not allowed: give families of as many degrees of freedom; {', '.join(found)}"
+                f"of={','.join(of)} is not allowed: give families with the same number of degrees of freedom; "
+                f"{', '.join(found)}"
             )
         self.domain = _hull([family.domain for family in self.families])
         self.conserves_energy = all(family.conserves_energy for family in self.families)
@@ -78,13 +79,13 @@ class Mixture(SimulatedSystem):
     def hamiltonian(
         self, x: Float[Tensor, "*#batch state"], parameters: Float[Tensor, "*#batch parameters"]
     ) -> Float[Tensor, "*batch"]:
-        """That of each member's own family."""
+        """The energy of each member in its own family."""
         return self._chosen(parameters, lambda family, own: family.hamiltonian(x, own)[..., None])[..., 0]
 
     def field(
         self, x: Float[Tensor, "*#batch state"], parameters: Float[Tensor, "*#batch parameters"]
     ) -> Float[Tensor, "*batch state"]:
-        """That of each member's own family."""
+        """The vector field of each member in its own family."""
         return self._chosen(parameters, lambda family, own: family.field(x, own))
 
     def admits(
@@ -100,10 +101,10 @@ class Mixture(SimulatedSystem):
     def linear_parameters(
         self, parameters: Float[Tensor, "systems parameters"]
     ) -> dict[str, Float[Tensor, " systems"]]:
-        """Those of all families, 0 for the members of another, as far as the Hamiltonian is linear in them.
+        """The combinations of all families, 0 for members of others, as far as the Hamiltonian is linear in them.
 
         In a mixture of springs and Duffing oscillators it is not linear in the stiffness of the springs alone, since
-        the others have q² in their energy too. Whether it is, fields of many members tell.
+        the others have q² in their energy too. The fields of many members tell whether it is.
         """
         return {name: value for name, value in self._united(parameters).items() if name in self._linear}
 
@@ -148,9 +149,10 @@ class Mixture(SimulatedSystem):
     def sample_initial_states(
         self, parameters: Float[Tensor, "systems parameters"], seed: int, split: str = "test"
     ) -> Float[Tensor, "systems state"]:
-        """Those of each member's own family.
+        """Initial states of each member's own family.
 
-        There are others where an orbit leaves the domain: one that goes round in an angle which here is a length.
+        Another state is drawn where an orbit leaves the domain, as one does that goes round in an angle which here is a
+        length.
         """
         parameters = parameters.double()
         x0 = parameters.new_zeros(len(parameters), self.state_dim)
@@ -198,8 +200,8 @@ class Mixture(SimulatedSystem):
     ) -> Shaped[Tensor, "*batch values"]:
         """What `of_family` says of each member's own family.
 
-        All families are asked about all members, which keeps every shape and can be differentiated and mapped. Of
-        members that are not its own a family is told that they are typical, so that none divides by 0.
+        All families are asked about all members, which keeps every shape and can be differentiated and mapped. In the
+        place of members that are not its own a family is given typical ones, so that none divides by 0.
         """
         index = self._index(parameters)[..., None]
         found = None

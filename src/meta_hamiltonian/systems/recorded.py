@@ -9,7 +9,7 @@ from meta_hamiltonian.systems.base import System
 class Recorded(System):
     """A family without a formula: its coordinates and where they live come from recordings of its members.
 
-    Whether its members conserve energy is not known before: what friction they have is found with each of them.
+    Whether its members conserve energy is not known in advance: the friction of each is found along with its law.
     """
 
     domain_from_data = True

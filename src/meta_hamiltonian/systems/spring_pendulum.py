@@ -20,8 +20,8 @@ class SpringPendulum(SimulatedSystem):
     H(x, q, pₓ, p) = pₓ² / (2m) + p² / (2m (l + x)²) + k x² / 2 + m g (l − (l + x) cos q)
 
     Here x is how far the spring is stretched beyond its rest length and q the angle from the vertical, in radians, 0
-    hanging down. l is 1, or unknown, within `spread` of 1: it is then inside the law, which is not linear in it. (In
-    Cartesian coordinates around the point of suspension it would be, since k (r − l)² / 2 is linear in k and k l.)
+    hanging down. The rest length l is 1, or unknown and within `spread` of 1; the law is not linear in it. (In
+    Cartesian coordinates around the point of suspension the law would be, since k (r − l)² / 2 is linear in k and k l.)
     All are uniform; g = 1, and everything is dimensionless.
 
     ??? cite "Reference"

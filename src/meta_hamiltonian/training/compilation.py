@@ -14,7 +14,7 @@ def is_earned(learner: Learner, points: float, meta_batch: int, max_steps: int) 
     **Arguments:**
 
     - `learner`: whose step may be compiled.
-    - `points`: of a task, the mean over its support and its query set.
+    - `points`: points of a task, the mean over its support and its query set.
     - `meta_batch`, `max_steps`: tasks per outer step, and how many of these.
     """
     cost = learner.step_cost

@@ -31,7 +31,7 @@ class Race:
         """**Arguments:**
 
         - `learner`: the one without latents, as training begins.
-        - `damping`: what that of the others' steps starts from.
+        - `damping`: the initial damping of the others' steps.
         """
         self.learner = learner
         places = _places(learner.net)
@@ -46,7 +46,7 @@ class Race:
         self.optimizers = [LevenbergMarquardt(projected_parameters(other).values(), damping) for other in self.others]
 
     def step(self, batch: Episodes, length: float) -> None:
-        """One step of each of the others.
+        """One step of each of the other learners.
 
         **Arguments:** `batch`: in units of its scale; `length`: the part of a step that is taken.
         """
@@ -59,7 +59,7 @@ class Race:
 
     @torch.no_grad()
     def decide(self, held_out: Episodes, optimizer: LevenbergMarquardt) -> None:
-        """Makes the learner the one that has won, in place, with the damping of its steps."""
+        """Turns the learner into the one that has won, in place, with the damping of its steps."""
         losses = []
         for one in (self.learner, *self.others):
             one.calibrate(held_out)
@@ -78,14 +78,14 @@ class Race:
             optimizer.param_groups[0]["damping"] = self.optimizers[best - 1].param_groups[0]["damping"]
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps of a race that is not decided."""
+        """The state of an undecided race, for a checkpoint."""
         return {
             "weights": [other.state_dict() for other in self.others],
             "damping": [optimizer.param_groups[0]["damping"] for optimizer in self.optimizers],
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Takes it up again."""
+        """Takes up an undecided race again."""
         for other, weights in zip(self.others, state["weights"], strict=True):
             other.load_state_dict(weights)
         for optimizer, damping in zip(self.optimizers, state["damping"], strict=True):

@@ -14,7 +14,7 @@ from meta_hamiltonian.learners import Ridge
 from meta_hamiltonian.learners.numerics.gram import cholesky_solve, gram_of, ridge_factor
 from meta_hamiltonian.learners.numerics.linear_head import balanced, head_columns, head_weights, own_head, present_rows
 
-# After so many rises of the damping a meta-batch is given up: its step would be too small to matter.
+# After so many rises of the damping a meta-batch is given up, since its step would be too small to matter.
 _TRIALS = 10
 _LESS, _MORE = 1 / 3, 4.0
 _SMALLEST, _LARGEST = 1e-15, 1e6
@@ -26,7 +26,7 @@ _PART_OF_MEMORY, _ARRAYS = 0.25, 3
 
 
 class NormalEquations(NamedTuple):
-    """What a step is made of.
+    """The linearised problem of a step.
 
     - `loss`: as [`LeastSquares.loss`][] gives it.
     - `matrix`, `descent`: JᵀJ and −Jᵀr, J the Jacobian of the residuals r.
@@ -45,14 +45,14 @@ class LeastSquares(Protocol):
         ...
 
     def normal_equations(self) -> "NormalEquations":
-        """They and the loss, at the current parameters."""
+        """The normal equations and the loss, at the current parameters."""
         ...
 
 
 class LevenbergMarquardt(torch.optim.Optimizer):
     """Equation (8): steps (JᵀJ + μ diag JᵀJ) δ = −Jᵀr that never raise the loss of the meta-batch they are taken on.
 
-    The damping μ falls after a step that is accepted and rises until one is.
+    The damping μ falls after each accepted step and rises after each rejected one.
 
     ??? cite "Reference"
 
@@ -63,9 +63,9 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         """**Arguments:**
 
         - `params`: float64, in the order of [`LeastSquares`][]'s matrix; together at most a few thousand numbers.
-        - `damping`: what μ starts from.
-        - `lr`: the fraction of a step that is taken. Falling to zero, as a scheduler lets it, it averages over
-            meta-batches: each step fits the noise of its own.
+        - `damping`: the initial μ.
+        - `lr`: the fraction of a step that is taken. Each step fits the noise of its own meta-batch; a fraction that
+            falls to zero, by a scheduler, averages over meta-batches.
         """
         super().__init__(params, {"damping": damping, "lr": lr})
 
@@ -115,8 +115,8 @@ class VariableProjection:
 
     J_query dθ − B_query (BᵀB + σ²)⁻¹ Bᵀ J_support dθ,
 
-    where both J are Jacobians of the field at fixed v: point by point, and cheap. The term that is left out is as small
-    as the support residuals (Kaufman).
+    where both J are Jacobians of the field at fixed v, which are cheap since points are independent. The term that is
+    left out is as small as the support residuals (Kaufman).
 
     ??? cite "Reference"
 
@@ -160,7 +160,7 @@ class VariableProjection:
         return NormalEquations(self._mean(losses), matrix, descent)
 
     def _mean(self, losses: list[Float[Tensor, ""]]) -> Float[Tensor, ""]:
-        """The sums of losses of parts of the tasks as a mean over the tasks of all devices."""
+        """The mean loss over the tasks of all devices, from the sums over parts of the tasks."""
         total = torch.stack(losses).sum()
         total, tasks = sum_over_ranks(torch.stack([total, total.new_full((), len(self.episodes))]))
         return total / tasks
@@ -172,13 +172,13 @@ class VariableProjection:
         return [slice(start, start + at_once) for start in range(0, tasks, at_once)]
 
     def _losses_at_once(self) -> int:
-        """As many tasks as have their features in a CPU's cache; on a GPU all."""
+        """As many tasks as have features that fit into a CPU's cache; on a GPU, all."""
         support, query = self.episodes.support.x, self.episodes.query.x
         each = (support[0].numel() + query[0].numel()) * self.learner.net.head.in_features
         return len(self.episodes) if query.is_cuda else max(1, _NUMBERS // each)
 
     def _tasks_at_once(self) -> int:
-        """As many as stay in a CPU's cache; on a GPU as many as fit into a part of its memory."""
+        """As many tasks as fit into a CPU's cache; on a GPU, as many as fit into a part of its memory."""
         points = self.episodes.support.x.shape[1] + self.episodes.query.x.shape[1]
         x, net = self.episodes.query.x, self.learner.net
         if not x.is_cuda:
@@ -189,7 +189,7 @@ class VariableProjection:
         return max(1, int(_PART_OF_MEMORY * memory) // (x.element_size() * body * products))
 
     def _of_tasks(self, part: slice) -> NormalEquations:
-        """They for some of the tasks, whose losses are added up.
+        """The normal equations of some of the tasks, whose losses are added up.
 
         The weights are those of the body, and then those of [w₀ L], row by row.
 
@@ -213,7 +213,7 @@ class VariableProjection:
             ridges = torch.cat([learner.log_noise.exp().expand_as(v[..., 0]), noise[:, None].expand_as(z)], dim=-1)
             solved = cholesky_solve(ridge_factor(design.mT @ design + ridges.diag_embed(), 0.0), design.mT)
 
-        # What a change of the shared weights changes, less what the members' own unknowns make good of it.
+        # The effect of a change of the shared weights, without the part that the members' own unknowns make good.
         support_body, query_body = self._body(episodes, v, z)
         head = torch.baddbmm(query_features, query_design, solved @ features, alpha=-1)
         body = torch.baddbmm(query_body, query_design, solved @ support_body, alpha=-1)
@@ -246,7 +246,7 @@ class VariableProjection:
     def _body_rows(
         self, points: Points, v: Float[Tensor, "tasks rank outputs"], z: Float[Tensor, "tasks latents"] | None
     ) -> Float[Tensor, "tasks rows weights"]:
-        """Rows as those of [`head_rows`][], the weights of each output."""
+        """∂f/∂θ in the rows of [`head_rows`][], with a column for each weight."""
         net = self.learner.net
         tasks, count, _ = points.x.shape
         columns = self.learner.columns(v)[:, None].expand(-1, count, -1, -1)
@@ -276,5 +276,5 @@ class VariableProjection:
 
 
 def projected_parameters(learner: Ridge) -> dict[str, nn.Parameter]:
-    """What the outer loop changes: all but σ², which is estimated."""
+    """The parameters that the outer loop changes: all but σ², which is estimated."""
     return {name: value for name, value in learner.named_parameters() if name != "log_noise"}

@@ -26,14 +26,14 @@ from meta_hamiltonian.training.refined import refine
 log = logging.getLogger(__name__)
 
 _RACE_KEY = "meta_hamiltonian_race"
-# Spare columns of L until so much of a training is over; until when their number may fall.
+# L has spare columns until this part of a training is over, and their number may fall until that part is.
 _SPARE, _HALF, _SETTLED = 3, 0.5, 0.75
-# A law explains rates roughly where it leaves this part of their squares; rounds in which it may put them right.
+# A law explains rates roughly where it leaves this part of their squares; rounds in which it may correct the rates.
 _ROUGHLY, _FIRST_ROUNDS = 2.5e-3, 6
 
 
 class MetaModule(LightningModule):
-    """What every outer loop does around its steps: logging, validation, saving. Subclasses take the steps."""
+    """The logging, validation and saving of every outer loop. Subclasses take the steps."""
 
     def __init__(self, learner: Learner, settings: Mapping[str, Any], max_skipped: int):
         """**Arguments:**
@@ -54,7 +54,7 @@ class MetaModule(LightningModule):
             self.register_buffer(name, torch.zeros((), dtype=torch.long))
 
     def count(self, skipped: Bool[Tensor, ""]) -> None:
-        """Counts a meta-batch that was skipped, or was not, without waiting for the device."""
+        """Counts skipped meta-batches, without waiting for the device."""
         self.skipped += skipped
         self.in_a_row.copy_((self.in_a_row + 1) * skipped)
         self.longest_row.copy_(torch.maximum(self.longest_row, self.in_a_row))
@@ -95,14 +95,14 @@ class MetaModule(LightningModule):
         self._clock_step, self._clock_time = self.trainer.global_step, time.perf_counter()
 
     def validation_step(self, batch: Episodes, batch_idx: int) -> None:
-        """Logs the query loss of the held-out tasks, and calibrates the learner on what tells the family."""
+        """Logs the query loss of the held-out tasks, and calibrates the learner."""
         mine = batch[share(len(batch))]
         self.learner.calibrate(self.known(batch))
         loss = self.learner.validation_loss(mine)
         self.log("val/query_loss", _mean_over_tasks(loss, mine), prog_bar=True, batch_size=len(mine))
 
     def known(self, held_out: Episodes) -> Episodes:
-        """The tasks that tell what the family is like: the held-out ones, or what the data module says."""
+        """The tasks on which the learner is calibrated: the held-out ones, or those that the data module names."""
         data: Any = getattr(self.trainer, "datamodule", None)
         return held_out if data is None else data.calibration(held_out)
 
@@ -129,7 +129,7 @@ class MetaModule(LightningModule):
 
 
 def _tasks(batch: Episodes) -> Tensor | int:
-    """How many all devices have together."""
+    """The number of tasks that all devices have together."""
     if world_size() == 1:
         return len(batch)
     # Filled on the device: a number that is sent there would wait for it.
@@ -137,16 +137,16 @@ def _tasks(batch: Episodes) -> Tensor | int:
 
 
 def _mean_over_tasks(loss: Tensor, batch: Episodes) -> Tensor:
-    """The mean over the tasks of all devices, from the one over this device's."""
+    """The mean over the tasks of all devices, from the mean over this device's."""
     return sum_over_ranks(loss.detach() * len(batch)) / _tasks(batch)
 
 
 class AdamLoop(MetaModule):
     """Adam on equation (4), its rate falling to zero on a cosine.
 
-    A meta-batch whose gradient is not finite, since an inner loop diverged, is skipped: weights and moments stay
-    as they were. Whether it is decides the gradient that all devices share, so that all of them agree, and on the
-    device, so that no step waits for it.
+    A meta-batch whose gradient is not finite, since an inner loop diverged, is skipped: weights and moments stay as
+    they were. The gradient that all devices share decides whether it is skipped, so that all of them agree, and it
+    decides on the device, so that no step waits for the answer.
     """
 
     def __init__(
@@ -178,7 +178,7 @@ class AdamLoop(MetaModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
 
     def training_step(self, batch: Episodes, batch_idx: int) -> Mapping[str, Tensor]:
-        """Equation (4), weighted such that the mean over devices is the mean over all tasks."""
+        """Equation (4), weighted so that the mean over devices is the mean over all tasks."""
         loss = self.learner.meta_loss(batch)
         # Gradients are averaged over devices, which need not have as many tasks.
         mine = loss if world_size() == 1 else loss * (len(batch) * world_size() / _tasks(batch))
@@ -207,7 +207,7 @@ class GaussNewtonLoop(MetaModule):
     def __init__(self, learner: Learner, settings: Mapping[str, Any], max_skipped: int, damping: float):
         """**Arguments** beside those of [`MetaModule`][]:
 
-        - `damping`: what μ starts from.
+        - `damping`: the initial μ.
         """
         super().__init__(learner, settings, max_skipped)
         if not learner.solves_for_head:
@@ -231,10 +231,10 @@ class GaussNewtonLoop(MetaModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
 
     def on_train_start(self) -> None:
-        """Begins with what recordings tell for the body as it is, where the members were recorded.
+        """Where the members were recorded, begins with the heads that recordings determine for the body as it is.
 
-        Splines may be wrong by percents, and hidden units fit their errors. A law without any that explains the rates
-        roughly is therefore given the chance to put them right, before it has to explain them well.
+        Splines may be wrong by percents, and hidden units fit their errors. A law without hidden units that explains
+        the rates roughly may therefore correct them first, before it has to explain them well.
         """
         super().on_train_start()
         if self.solver.finds_latents and not self.solver.net.latents:
@@ -274,8 +274,10 @@ class GaussNewtonLoop(MetaModule):
         return {"loss": loss, "query_loss": loss}
 
     def validation_step(self, batch: Episodes, batch_idx: int) -> None:
-        """The same; before, in the first three quarters, the rates of recorded members are smoothed anew around the
-        law, and of simulated ones the number of unknowns of a head is found: in the first half with spare ones."""
+        """Logs and calibrates; before, in the first three quarters of a training, the rates of recorded members are
+        smoothed anew around the law, and for simulated ones the number of unknowns of a head is found, in the first
+        half
+        with spare ones."""
         progress = self.trainer.global_step / self.trainer.max_steps
         if self._race is not None:
             optimizer = self.optimizers()
@@ -293,19 +295,19 @@ class GaussNewtonLoop(MetaModule):
             self.solver.find_rank(batch, spare=_SPARE if progress < _HALF else 0)
         super().validation_step(batch, batch_idx)
         if isinstance(data, RecordedDataModule):
-            # Rates get better, and heads are to follow them as closely.
+            # As rates get better, heads have to follow them more closely.
             self.solver.log_noise.copy_(self.solver.noise.log())
         self.log("val/rank", float(self.solver.rank), batch_size=len(batch), sync_dist=True)
         if self.solver.net.latents:
             self.log("val/latents", float(self.solver.net.latents), batch_size=len(batch), sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds a race that is not decided yet."""
+        """Adds the race between numbers of latents, where it is not decided yet."""
         super().on_save_checkpoint(checkpoint)
         if self._race is not None:
             checkpoint[_RACE_KEY] = self._race.state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes it up again."""
+        """Takes up an undecided race again."""
         super().on_load_checkpoint(checkpoint)
         self._unfinished = checkpoint.get(_RACE_KEY)

@@ -23,11 +23,11 @@ from meta_hamiltonian.training.modules import MetaModule
 
 # Intervals of a window, and windows of a step at most.
 _LENGTH, _MOST = 10, 1000
-# What a gap between two windows costs, relative to an observation that is missed by as much.
+# The cost of a gap between two windows, relative to an observation that is missed by as much.
 _CONTINUITY = 10.0
-# Rates of Adam: of what is shared, and of what each member and each window has of its own.
+# Adam's rates, for shared weights and for the numbers that each member and each window has of its own.
 _SHARED, _OWN = 2e-3, 2e-2
-# A part of the windows whose orbits may leave the region that orbits are followed in, before training.
+# The part of the windows whose orbits may leave the region that orbits are followed in, before training.
 _LOST = 0.1
 # Observations count as no more exact than this part of the box, and dry friction is smooth below this part of the
 # speeds of the box.
@@ -38,10 +38,10 @@ class OrbitLoop(MetaModule):
     """Adam on the distance between orbits and what was observed, in units of its noise (`data.loss=orbits`).
 
     Each recording is cut into windows. A window has a first state of its own and an orbit from there, by torchdiffeq's
-    Runge-Kutta method with one step between two instants; what the orbit misses of the observations, and what one
-    window's end misses of the next one's beginning, is made small over everything at once: body, w₀ and L, and of each
-    member its head v ~ N(0, I) and the coefficients of its friction. Derivatives are needed only to begin with, and to
-    validate.
+    Runge-Kutta method with one step between two instants. Training minimises two distances together: that of the orbits
+    from the observations, and that of each window's end from the next one's beginning. The unknowns are the body, w₀
+    and L, and of each member the head v ~ N(0, I) and the coefficients of its friction. Derivatives are needed only to
+    begin with, and to validate.
 
     ??? cite "Reference"
 
@@ -59,7 +59,7 @@ class OrbitLoop(MetaModule):
     ):
         """**Arguments** beside those of [`MetaModule`][]:
 
-        - `data`: of the recordings, with the friction that they have.
+        - `data`: the data module of the recordings, with the friction that they have.
 
         **Raises:** [`ConfigError`][] for members whose rates were observed without times.
         """
@@ -122,20 +122,20 @@ class OrbitLoop(MetaModule):
             )
 
     def training_step(self, batch: Episodes, batch_idx: int) -> Mapping[str, Tensor]:
-        """Half the mean square of what the orbits miss, and what gaps and heads cost."""
+        """Half the mean square of the orbits' residuals, and the costs of gaps and heads."""
         loss = self.misfit(self._chosen(batch_idx))
         self.count(~loss.detach().isfinite())
         return {"loss": loss, "query_loss": loss.detach()}
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """A step whose orbits ran away moves nothing."""
+        """Takes no step where orbits ran away."""
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     parameter.grad.nan_to_num_(0.0, 0.0, 0.0)
 
     def misfit(self, chosen: Tensor) -> Float[Tensor, ""]:
-        """The same for some of the windows, by their numbers."""
+        """The loss of some of the windows, by their numbers."""
         observed, sigma, member, continues = (
             self.get_buffer(name)[chosen] for name in ("observed", "sigma", "member", "continues")
         )
@@ -143,7 +143,7 @@ class OrbitLoop(MetaModule):
         there = observed.isfinite()
         missed = torch.where(there, (torch.where(there, observed, 0.0) - x) / sigma[:, None], 0.0)
         before = (chosen - 1).clamp_min(0)
-        # The window before may not be among those chosen: its end is then taken from where it began to be.
+        # The window before may not be among those chosen: its end is then the last that was computed.
         place = torch.searchsorted(chosen, before).clamp(max=len(chosen) - 1)
         known = continues & (chosen[place] == before)
         gap = torch.where(known[:, None], (x[place, -1] - x[:, 0]) / sigma, 0.0)
@@ -176,7 +176,7 @@ class OrbitLoop(MetaModule):
         return torch.stack(states, dim=1)
 
     def _chosen(self, step: int) -> Tensor:
-        """All windows, or so many in a row: neighbours are to continue each other."""
+        """All windows, or some in a row, since neighbours are to continue each other."""
         count = len(self.moved)
         if count <= _MOST:
             return torch.arange(count, device=self.moved.device)

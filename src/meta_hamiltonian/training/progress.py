@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
 
 class ProgressBar(TQDMProgressBar):
-    """Lightning's bar, a step of it an outer step, with the losses and the speed in few words."""
+    """Lightning's bar, whose steps are outer steps, with the losses and the speed in few words."""
 
     def init_validation_tqdm(self) -> Tqdm:
         """A bar that is never shown."""

@@ -1,4 +1,4 @@
-"""Rates of recorded members that are smoothed around what the law of the family says."""
+"""Rates of recorded members, smoothed around the law of the family."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -19,20 +19,20 @@ Field = Callable[[Float[Tensor, "*batch state"]], Float[Tensor, "*batch state"]]
 
 # Runge-Kutta steps from an instant to the middle of the interval beside it.
 _STEPS = 16
-# The law has to explain so much of the rates: what it leaves of them is less than this part.
+# The law has to explain the rates up to less than this part of them.
 _LEFT = 0.5
 
 
 def refine(learner: Ridge, data: RecordedDataModule) -> None:
     """Smooths coarse recordings again, around what the law found so far says of them.
 
-    Splines miss what happens between two instants where a period has few of them, by percents, and most at the ends.
-    Of dense recordings they miss nothing, and their errors, which are those of the noise, tell how well a law is known:
-    these stay as they are. But the law that is learned from all members knows what happens between two instants. So
-    only what it leaves is smoothed: its errors are as much smaller as the law is better, and the law that is learned
-    from the new rates is better again (defect correction). What it leaves of an interval is what orbits from both its
-    ends miss each other by in its middle, and there the new points lie: the first and the last interval tell as much as
-    any other.
+    Splines miss what happens between two instants where a period has few of them, by percents, and most at the ends. In
+    dense recordings they miss nothing, and their errors, which are those of the noise, tell how well a law is known:
+    these stay as they are. But the law that is learned from all members knows what happens between two instants.
+    Therefore only its residual is smoothed. The better the law, the smaller are the errors of smoothing, and the law
+    that is learned from the new rates is better again (defect correction). The residual of an interval is the distance
+    in its middle between the orbits from both its ends. There the new points lie, so that the first and the last
+    interval tell as much as any other.
 
     ??? cite "Reference"
 
@@ -66,7 +66,7 @@ def _again(
     forth, back = _after(field, path.x[:-1], spans / 2), _after(field, path.x[1:], -spans / 2)
     size = path.dxdt.square().mean(0).sqrt()
     if not (((back - forth) / spans).square().mean(0).sqrt() < _LEFT * size).all():
-        return None  # nor where it is not finite
+        return None  # also where the law is not finite
     left = _summed(back - forth)
     if trajectory.p is None and trajectory.v is None:
         dq, dp = left.chunk(2, dim=-1)
@@ -85,7 +85,7 @@ def _summed(steps: Float[Tensor, "intervals columns"]) -> Float[Tensor, "instant
 def _after(
     field: Field, x: Float[Tensor, "intervals state"], spans: Float[Tensor, "intervals 1"]
 ) -> Float[Tensor, "intervals state"]:
-    """Where orbits are after these times."""
+    """The states of orbits after these times."""
     unit = torch.tensor([0.0, 1.0], dtype=x.dtype)
     states = odeint(lambda _, x: spans * field(x), x, unit, method="rk4", options={"step_size": 1 / _STEPS})
     assert isinstance(states, Tensor)

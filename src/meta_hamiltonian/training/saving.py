@@ -47,7 +47,7 @@ def checkpoints(folder: Path) -> list[Callback]:
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Lightning's, for a folder that may have been moved before the training goes on: it would forget the best."""
+    """Lightning's `ModelCheckpoint`, which would forget the best loss where a folder has moved before a resume."""
 
     def __init__(self, folder: Path):
         super().__init__(
@@ -71,8 +71,8 @@ class BestCheckpoint(ModelCheckpoint):
 class LastCheckpoint(Checkpoint):
     """Saves `path` after each validation, every minute in between, and on SIGTERM or SIGUSR2.
 
-    A signal ends the training after the step that it arrived in, as whoever listened before wants: submitit queues
-    the job again. Without a listener that is [`StoppedError`][].
+    A signal ends the training after the step in which it arrived, in the way of whoever listened before: submitit
+    queues the job again. Without a listener, a [`StoppedError`][] is raised.
 
     Lightning's `ModelCheckpoint` with `save_last` would copy the last of the best ones, and with a time interval saves
     nothing where the LightningModule takes the steps of its optimizer itself.
@@ -95,7 +95,7 @@ class LastCheckpoint(Checkpoint):
         self._received = number
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
-        """Saves once a minute has passed, and ends the training after a signal; a validation that is due does both."""
+        """Saves once a minute has passed, and ends the training after a signal, unless a due validation does both."""
         interval = trainer.val_check_batch
         assert isinstance(interval, int), "validations are counted in steps"
         if trainer.global_step % interval == 0 or trainer.global_step >= trainer.max_steps:

@@ -1,5 +1,4 @@
-"""What the members of a recorded family have in common: a separable law, friction, found and not assumed, and a law at
-all."""
+"""What the members of a recorded family have in common, as the recordings tell: friction, a separable law, any law."""
 
 import copy
 import logging
@@ -14,24 +13,25 @@ from meta_hamiltonian.learners.loss import rescaled
 
 log = logging.getLogger(__name__)
 
-# Twice the logarithm of the evidence for friction, or for another kind than the usual one.
+# Twice the logarithm of the evidence that friction needs, or another kind than the usual one.
 _STRONG, _USUAL = 6.0, "viscous"
-# Neighbours on smoothed curves say the same: so many points of a member count.
+# Neighbours on smoothed curves say the same: at most so many points of a member count.
 _INDEPENDENT = 40
 # A separable law is as good where it leaves at most so many times the variance that any law does.
 _AS_GOOD = 1.5
-# A member is a stranger from so many times the error of the median member on, where that is this part of its rates.
+# A member is a stranger from so many times the error of the median member on, where its error is this part of its
+# rates.
 _STRANGE, _MATTERS = 5.0, 0.03
 
 
 def find_friction(learner: Ridge, data: RecordedDataModule) -> tuple[str, ...]:
     """Which kind of friction the members of a family have together, by what the best distribution of heads leaves.
 
-    Tried are none and each kind alone, with a coefficient for each member, on the features of the body as it is before
-    training: smooth ones, of which no conservative combination explains that an orbit shrinks. Each coefficient costs
-    ½ log N (Schwarz); viscous friction is preferred where the evidence is not strong.
+    No friction and each kind alone are tried, with a coefficient for each member. The features are those of the body
+    before training: they are smooth, and no conservative combination of them explains that an orbit shrinks. Each
+    coefficient costs ½ log N (Schwarz); viscous friction is preferred where the evidence is not strong.
 
-    **Returns:** what was found, which the data module then supposes.
+    **Returns:** the kinds that were found, which the data module then assumes.
     """
     found: dict[tuple[str, ...], float] = {}
     state = {name: value.clone() for name, value in learner.state_dict().items()}
@@ -57,11 +57,11 @@ def find_friction(learner: Ridge, data: RecordedDataModule) -> tuple[str, ...]:
 def find_separation(learner: Ridge, data: RecordedDataModule) -> bool:
     """Separates the body where H = T(p) + V(q) explains the members as well, by its best heads before training.
 
-    Where units see positions and momenta together, members that see different parts of the domain say little about
-    each other; functions of one of them are known wherever one member has been. Nine recordings of predators and their
-    prey tell the law of a tenth with a body that is separated, and do not without.
+    Where hidden units see positions and momenta together, members that see different parts of the domain say little
+    about each other; a function of positions alone, or of momenta alone, is known wherever one member has been. Nine
+    recordings of predators and their prey tell the law of a tenth if the body is separated, and do not otherwise.
 
-    **Returns:** whether it was done.
+    **Returns:** whether the body was separated.
     """
     if learner.net.separable_features is None:
         return False

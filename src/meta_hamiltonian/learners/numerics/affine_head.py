@@ -12,7 +12,7 @@ from meta_hamiltonian.models import FieldNetwork
 def affine_problem(
     net: FieldNetwork, directions: Float[Tensor, "features columns"], points: Points
 ) -> tuple[Float[Tensor, "tasks rows columns"], Float[Tensor, "tasks rows outputs"]]:
-    """B = A L and y − A w₀ of every task: v fits it where B v is the second."""
+    """B = A L and y − A w₀ of every task: v fits the task where B v = y − A w₀."""
     features, residual = centred_problem(net, points)
     return features @ directions, residual
 

@@ -17,7 +17,7 @@ WORTH, _WORTH_AMONG = 3.0, 1.3
 ENOUGH = 1e-11
 # The smallest variance around the field: far above what rounding leaves, far below what any body reaches.
 _RESOLVED = 1e-20
-# The ridge of heads that differ by anything, as a part of the noise: one as large as it would bend them.
+# The ridge of heads that may differ in any way, as a part of the noise: one as large as the noise would bend them.
 _SMALLER = 1e-4
 
 
@@ -26,7 +26,7 @@ class Directions(NamedTuple):
 
     - `mean`: the mean head.
     - `factor`: the directions, each times its singular value.
-    - `singular_values`: root mean squares of what each direction contributes to the scaled fields, all of them.
+    - `singular_values`: the RMS of what each direction contributes to the scaled fields, for all directions.
     - `losses`: the mean query loss of heads that are fitted to the support sets in the first r directions alone, for
         r = 1, 2, …
     - `rank`: the smallest r whose loss is not much larger than the least one, or small enough.
@@ -70,11 +70,12 @@ def find_directions(
     """Fits a head to all points of every task, and looks at how these heads differ.
 
     Heads are compared by their fields, so that directions that change no field count for nothing. Few directions are
-    enough where heads that are fitted to the support sets predict the query sets as well as with many.
+    enough where heads that are fitted to the support sets in these directions predict the query sets as well as heads
+    in many directions.
 
     **Arguments:**
 
-    - `rows`: of held-out tasks.
+    - `rows`: those of held-out tasks.
     - `noise`: variance of the observations.
     - `most`: directions to look at.
     - `among`: heads are w₀ and combinations of columns of L, these two; None is any head.

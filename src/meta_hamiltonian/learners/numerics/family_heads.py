@@ -10,17 +10,17 @@ from torch import Tensor, nn
 
 from meta_hamiltonian.learners.numerics.posterior import Posterior
 
-# Directions in which heads may differ.
+# Directions in which heads may differ, at most, and rounds of the estimation.
 _MOST = 64
 _ROUNDS = 8
 # Features that are this part of the largest are not told apart.
 _RESOLVED = 1e-5
-# What the rounds begin with: fields that the heads leave, as a part of those that they have to explain.
+# What the rounds begin with: the fields that the heads leave unexplained, as a part of all fields.
 _FIRST = 1e-2
 # A variance of fields in units of their own is no smaller.
 _LEAST = 1e-20
-# Variances of the noise that are tried on a new system, as factors; ratios of that of dq/dt to that of dp/dt; and
-# scales of its field over the domain, in units of the rates that were observed.
+# Variances of the noise that are tried on a new system, as factors; ratios of the variances of dq/dt and dp/dt; and
+# scales of its field over the domain, in units of the observed rates.
 _FACTORS = 10.0 ** (torch.arange(-24, 25, dtype=torch.float64) / 2)
 _RATIOS = 10.0 ** torch.arange(-2, 3, dtype=torch.float64)
 _SCALES = 10.0 ** (torch.arange(-4, 13, dtype=torch.float64) / 8)
@@ -29,8 +29,8 @@ _SCALES = 10.0 ** (torch.arange(-4, 13, dtype=torch.float64) / 8)
 class FamilyHeads(nn.Module):
     """w = mean + factor v, v ~ N(0, I), and the variance that the best of such heads leave of a field.
 
-    A few gradient steps bring a head near to where it should be, and no nearer. These numbers tell what heads a
-    family has on the features of the body, and so how far the features alone can be trusted.
+    Gradient steps leave a head some way from where it should be. These numbers tell what heads a family has on the
+    features of the body, and so how far the features alone can be trusted.
     """
 
     def __init__(self, features: int, outputs: int):
@@ -44,7 +44,7 @@ class FamilyHeads(nn.Module):
 
     @property
     def known(self) -> bool:
-        """Whether they were estimated."""
+        """Whether the distribution of heads was estimated."""
         return bool(self.noise > 0)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "FamilyHeads":
@@ -67,13 +67,13 @@ class FamilyHeads(nn.Module):
         rounds: int = _ROUNDS,
         errors: float = 0.0,
     ) -> None:
-        """Expectation and maximisation: the heads of each task given what is known of all, and again.
+        """Estimates in turn the heads of each task, given their distribution, and that distribution (EM algorithm).
 
         **Arguments:**
 
         - `features`, `targets`: A and y of held-out tasks; rows that a task does not have are 0.
         - `rows`: how many it has.
-        - `rounds`: of expectation and maximisation; directions that heads do not differ in vanish slowly.
+        - `rounds`: how many; directions in which heads do not differ vanish slowly.
         - `errors`: the variance that the errors of the targets explain.
 
         ??? cite "Reference"
@@ -120,7 +120,7 @@ class FamilyHeads(nn.Module):
 
     @torch.no_grad()
     def suppose(self, mean: Float[Tensor, "features outputs"], features: Float[Tensor, "rows features"]) -> None:
-        """Any heads, whose fields have the size 1 over these rows, as many as are told apart best."""
+        """Supposes any heads whose fields have the size 1 over these rows, in the directions best told apart."""
         heads = _unit_heads(features[None], torch.tensor(float(len(features))))[:, : self.factor.shape[1]]
         self.mean.copy_(mean)
         self.factor[:, : heads.shape[1]] = heads / heads.shape[1] ** 0.5
@@ -131,8 +131,8 @@ class FamilyHeads(nn.Module):
     ) -> tuple[float, Posterior]:
         """The scale of a new system's heads, and the posterior of v in its units.
 
-        Heads are those of fields that have the size 1 over the whole domain. Points of a corner of it may have rates
-        of another size.
+        Heads are those of fields that have the size 1 over the whole domain. The rates in a corner of the domain may
+        have another size, so that the scale is inferred, too.
 
         **Arguments:** `blocks`: one or two pairs of A and y, see [`Posterior`][].
         """

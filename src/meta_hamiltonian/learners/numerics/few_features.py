@@ -1,4 +1,4 @@
-"""Which features a family needs, where few recordings would let heads of all of them fit the errors too."""
+"""Which features a family needs: with few recordings, heads on all features would fit the errors too."""
 
 import torch
 from jaxtyping import Float, Int
@@ -17,7 +17,7 @@ def needed(
 ) -> Int[Tensor, " needed"]:
     """The features that are left when those that explain least are taken out, one after another.
 
-    Each task has a head of its own, so that nothing is supposed of how they are distributed. Smoothed derivatives have
+    Each task has a head of its own, so that nothing is assumed of the distribution of heads. Smoothed derivatives have
     errors that look like small terms of the law, such as second harmonics; with these, a head that is adapted to a
     short recording is known less well.
 
@@ -32,7 +32,7 @@ def needed(
     gram, along, squares = features.mT @ features, features.mT @ targets, targets.square().sum((-2, -1))
 
     def left(kept: list[int]) -> float:
-        """The variance that is left, less what so many unknowns fit of it by chance."""
+        """The variance that is left, without the part that so many unknowns fit by chance."""
         own = torch.linalg.pinv(gram[:, kept][:, :, kept], rtol=_RESOLVED, hermitian=True) @ along[:, kept]
         explained = (own * along[:, kept]).sum((-2, -1))
         free = (rows - len(kept)).clamp_min(1.0)

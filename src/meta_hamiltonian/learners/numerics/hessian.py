@@ -12,8 +12,8 @@ For one task and its points, with layers l = 1 ... L, products of arrays of one 
 The Hessian times a vector is the derivative of all this along that vector, written R{·} by Pearlmutter (Fast exact
 multiplication by the Hessian, Neural Computation 1994).
 
-Automatic differentiation comes to the same matrix products but to several times as many passes over the arrays
-between them, each of which a meta-batch of small networks feels.
+Automatic differentiation needs the same matrix products, but several times as many passes over the arrays between
+them, and these take most of the time of a meta-batch of small networks.
 """
 
 from collections.abc import Mapping
@@ -64,7 +64,7 @@ def loss_gradient(
 
     - `net`: one that `has_layers`; its structure is used, its weights are not.
     - `weights`: every parameter by name, with a leading task dimension.
-    - `points`: of every task.
+    - `points`: those of every task.
 
     **Returns:**
 
@@ -120,8 +120,8 @@ def hessian_product(tape: Tape, vector: Mapping[str, Tensor]) -> dict[str, Tenso
 
     **Arguments:**
 
-    - `tape`: of [`loss_gradient`][].
-    - `vector`: of the shapes of the weights, by name.
+    - `tape`: that of [`loss_gradient`][].
+    - `vector`: tensors of the shapes of the weights, by name.
     """
     layers = tape.layers
     v = [vector[f"body.{i}.weight"] for i in range(len(layers))]

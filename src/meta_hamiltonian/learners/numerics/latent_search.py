@@ -10,9 +10,9 @@ from torch import Tensor
 from meta_hamiltonian.learners.numerics.latents import starts
 from meta_hamiltonian.learners.numerics.posterior import Posterior
 
-# Latents that are tried for each of them, and at most; how many of the best are followed.
+# How many starts are tried for each latent, and at most; how many of the best are followed.
 _EACH, _MOST, _FOLLOWED = 16, 64, 4
-# Steps at most; those that raise no log evidence by so much are the last.
+# The most steps; a step that raises no log evidence by so much is the last.
 _STEPS, _SETTLED = 12, 1e-3
 # A step that is too long is shortened by this factor, down to this part of its length.
 _SHORTER, _SHORTEST = 0.25, 1e-3
@@ -28,7 +28,7 @@ class Answers(NamedTuple):
     """The unknowns that several starts have led to, for each task, the likeliest first.
 
     - `u`: those of the head, and then the latents.
-    - `log_evidence`: that of the observations and z, the head being integrated over.
+    - `log_evidence`: that of the observations and z, integrated over the head.
     """
 
     u: Float[Tensor, "tasks followed unknowns outputs"]
@@ -43,9 +43,9 @@ class Answers(NamedTuple):
 def search(regression: Regression, tasks: int, latents: int, like: Tensor, at_once: int) -> Answers:
     """Raises log p(y | z) + log p(z), z ~ N(0, I), from the best of many starts.
 
-    Each step goes to the posterior mean of the regression that is linearised at z, or part of the way (Gauss-Newton);
-    heads, noise and their prior's width are integrated over at every z, so that a start with a bad z is not misled by
-    a noise that is not the members'.
+    Each step goes to the posterior mean of the regression that is linearised at z, or part of the way (Gauss-Newton).
+    Heads, noise and the width of the heads' prior are integrated over at every z, so that a start from a bad z is not
+    misled by a wrong noise.
 
     **Arguments:**
 

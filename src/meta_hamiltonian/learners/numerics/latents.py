@@ -9,7 +9,7 @@ from torch import Tensor
 
 from meta_hamiltonian.learners.numerics.gram import cholesky_solve
 
-# Gauss-Newton steps of a start at most; one that lowers a member's cost by no more than so much is its last.
+# The most Gauss-Newton steps of a start; one that lowers a member's cost by no more than so much is its last.
 _STEPS, _SETTLED = 12, 1e-5
 # The damping of a member's steps: what it starts from, by what it changes, and where no step would matter.
 _DAMPING, _LESS, _MORE, _LARGEST = 1e-3, 0.1, 10.0, 1e3
@@ -35,7 +35,7 @@ class Problem(NamedTuple):
 
     - `rows`: B and y − A w₀ of some tasks, by their numbers, at z.
     - `slopes`: ∂(A (w₀ + L v))/∂z likewise, at z and v.
-    - `ridge`: of v.
+    - `ridge`: that of v.
     - `counts`: how many rows each task has.
     """
 
@@ -51,8 +51,8 @@ class Problem(NamedTuple):
 class Found(NamedTuple):
     """Latents and heads, and their cost: N log (‖r‖² + ridge ‖v‖²) + ‖z‖², for N rows.
 
-    Its half is what of −log p(y, v, z) remains when the variance of the noise is the likeliest one: misfits are not
-    blamed on latents that are far from those of the family.
+    Half the cost is −log p(y, v, z) at the likeliest variance of the noise, up to a constant: so a misfit is explained
+    by noise rather than by latents that are far from those of the family.
     """
 
     z: Float[Tensor, "tasks latents"]
@@ -161,11 +161,11 @@ def _step(
     noise: Float[Tensor, " some"],
     damping: Float[Tensor, " some"],
 ) -> Float[Tensor, "some latents"]:
-    """The damped Gauss-Newton step of z, with v free to follow; of a network with one output."""
+    """The damped Gauss-Newton step of z, with v free to follow, for a network with one output."""
     design, residual = rows
     rank, eye = design.shape[-1], torch.eye(design.shape[-1], dtype=design.dtype, device=design.device)
     below = (problem.ridge.sqrt() * eye).expand(len(design), -1, -1)
-    # What v can make good of a change of z is taken out of its slopes.
+    # The part of a change of z that v can make good is taken out of the slopes.
     q, _ = torch.linalg.qr(torch.cat([design, below], dim=1))
     along = torch.nn.functional.pad(slopes, (0, 0, 0, rank))
     along = along - q @ (q.mT @ along)
@@ -181,8 +181,8 @@ def _step(
 def polished(cost: Callable[[Tensor], Tensor], z: Float[Tensor, "tasks latents"]) -> Float[Tensor, "tasks latents"]:
     """Latents of least cost from latents that are nearly so, differentiable with respect to what the cost depends on.
 
-    By Newton steps with the Hessian of automatic differentiation; a task whose step is none, since its cost is not
-    convex there, stays where it is.
+    The steps are Newton's, with the Hessian from automatic differentiation. A task whose cost is not convex there stays
+    where it is.
     """
     for _ in range(_NEWTON):
         at = z.detach().requires_grad_()

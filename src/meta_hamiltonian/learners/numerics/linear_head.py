@@ -9,7 +9,7 @@ from torch import Tensor
 from meta_hamiltonian.episodes import Points
 from meta_hamiltonian.models import FieldNetwork
 
-# A free column that is this near to others, relative to its size, is none.
+# A free column that is this near to others, relative to its size, does not count.
 _INDEPENDENT = 1e-6
 
 
@@ -73,7 +73,8 @@ def centred_problem(
 def balanced(net: FieldNetwork, rows: Float[Tensor, "*tasks rows columns"]) -> Float[Tensor, "*tasks rows columns"]:
     """Rows of A and y, each divided by the scale of its coordinate ([`Domain.error_scales`][]), for errors to be added.
 
-    A network without physics, whose rows are whole points, has a head of its own for each coordinate, and needs none.
+    A network without physics, whose rows are whole points, has a head of its own for each coordinate and needs no
+    scale.
     """
     scales = net.domain.error_scales
     if net.head.out_features > 1 or max(scales) == min(scales):
@@ -85,7 +86,7 @@ def balanced(net: FieldNetwork, rows: Float[Tensor, "*tasks rows columns"]) -> F
 def present_rows(points: Points, rows: Float[Tensor, "*tasks rows columns"]) -> Float[Tensor, "*tasks rows columns"]:
     """The rows of A or y, 0 at the points that a task does not have, and without what its free columns can explain.
 
-    Of a network without physics, whose rows are whole points, nothing is taken out: its head can explain it too.
+    For a network without physics, whose rows are whole points, nothing is taken out: its head can explain that too.
     """
     each = rows.shape[-2] // points.x.shape[-2]
     if points.mask is not None:

@@ -1,4 +1,4 @@
-"""Observed states have errors too, which regression on them would take for exact."""
+"""Errors of observed states, which plain regression would take for exact."""
 
 import dataclasses
 from collections.abc import Callable
@@ -17,7 +17,7 @@ _SMALLEST = 1e-3
 class Linearised(NamedTuple):
     """A regression with exact states that is equivalent to the first order.
 
-    - `points`: the likeliest states, and the rates to be met there.
+    - `points`: the likeliest states, and the rates that the field should have there.
     - `whiten`: makes the errors of a point's rates uncorrelated and equally large, `[tasks, points, state, state]`.
     """
 
@@ -36,11 +36,10 @@ def linearise(
 ) -> Linearised:
     """One Gauss-Newton step of the states, given a field.
 
-    Every coordinate and every rate is taken to have errors in proportion to its RMS over the points, all in the same
-    proportion, which need not be known. With Σₓ and Σ_y the squares of these RMS and J = ∂f/∂x, the residual of a
-    point's rates has the covariance S = J Σₓ Jᵀ + Σ_y, and the likeliest state is x_observed + Σₓ Jᵀ S⁻¹ r, equation
-    (10). Taking the states for exact would flatten the field, as if seen through a blur, and give all points one
-    weight.
+    The errors of every coordinate and every rate are assumed to be the same part of its RMS over the points; that part
+    need not be known. With Σₓ and Σ_y the squares of these RMS and J = ∂f/∂x, the residual r of a point's rates has the
+    covariance S = J Σₓ Jᵀ + Σ_y, and the likeliest state is x_observed + Σₓ Jᵀ S⁻¹ r, equation (10). To take the states
+    for exact would flatten the field, as if seen through a blur, and give all points the same weight.
 
     **Arguments:**
 

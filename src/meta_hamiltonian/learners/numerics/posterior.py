@@ -14,9 +14,9 @@ class Posterior:
     """Equation (9): the distribution of u, given y = B u + ε, ε ~ N(0, σ² I), and the prior u ~ N(0, τ² I).
 
     Rows come in blocks, each with a noise of its own: the rates of positions and those of momenta are observed with
-    different errors. The variance in the second block is ρσ². For each task, (σ², τ², ρ) are weighted by the marginal
-    likelihood of y and a weak prior (flat in log σ², ∝ τ⁻¹, and log-normal in ρ around 1): with few observations the
-    best of them alone would be too sure of itself. Given them, u is Gaussian.
+    different errors. The variance in the second block is ρσ². For each task, candidates of (σ², τ², ρ) are weighted by
+    the marginal likelihood of y and a weak prior (flat in log σ², ∝ τ⁻¹, and log-normal in ρ around 1): with few
+    observations the best candidate alone would be too sure of itself. For each candidate, u is Gaussian.
 
     Everything comes from one singular value decomposition of B for each ρ, which does not square its condition number
     as the normal equations do.
@@ -40,7 +40,7 @@ class Posterior:
         - `blocks`: one or two pairs of B and y.
         - `noises`, `widths`, `ratios`: candidates for σ², τ² and, with two blocks, ρ.
         - `present`: the part of a task's rows that were observed; the others are 0. None is all.
-        - `free`: of the last block, columns whose coefficients may be anything: y = B u + F d + ε.
+        - `free`: the columns F of the last block whose coefficients d may be anything: y = B u + F d + ε.
         """
         if len(blocks) == 1:
             ratios = ratios.new_ones(1)
@@ -82,7 +82,7 @@ class Posterior:
 
     @property
     def mean(self) -> Float[Tensor, "tasks rank outputs"]:
-        """The mean over everything that is not known."""
+        """The posterior mean of u, over all candidates of the variances."""
         total = torch.zeros_like(self._right[:, 0].mT @ self._along[:, 0])
         for j in range(len(self._ratios)):
             values = self._values[:, j, None]
@@ -92,7 +92,7 @@ class Posterior:
         return total
 
     def free(self, u: Float[Tensor, "tasks *samples rank outputs"]) -> Float[Tensor, "tasks *samples terms"]:
-        """d, given u: the best ones, by least squares; for networks of one output."""
+        """The best d for given u, by least squares; for networks of one output."""
         assert self._free is not None
         own, others, targets = self._free
         left = targets[..., 0] - torch.einsum("tfr,t...ro->t...f", others, u)
@@ -114,9 +114,9 @@ class Posterior:
         return self.free(u) + noise.sqrt().unsqueeze(-1) * error
 
     def log_evidence(self, ranges: Float[Tensor, "tasks terms"] | None = None) -> Float[Tensor, " tasks"]:
-        """How well all of it explains y, up to a constant that is the same for any F.
+        """The logarithm of the evidence of y, up to a constant that is the same for any F.
 
-        **Arguments:** `ranges`: of d, before it is observed; with F.
+        **Arguments:** `ranges`: the widths of the prior of d, where there is an F.
         """
         if self._free is None:
             return self._evidence.flatten(1).logsumexp(-1)
@@ -133,7 +133,7 @@ class Posterior:
 
     @property
     def relative_evidence(self) -> Float[Tensor, " tasks"]:
-        """The same up to a constant that is the same for one F and one number of unknowns only."""
+        """The log evidence up to a constant that depends on F and on the number of unknowns."""
         return self._evidence.flatten(1).logsumexp(-1)
 
     @property
@@ -152,7 +152,7 @@ class Posterior:
     ) -> tuple[
         Float[Tensor, "tasks samples rank outputs"], Float[Tensor, "tasks samples"], Float[Tensor, "tasks samples"]
     ]:
-        """Samples of u, and of each the τ² and the variance of the noise in the last block."""
+        """Samples of u, each with its τ² and its variance of the noise in the last block."""
         chosen = self.weights.flatten(1).multinomial(count, replacement=True, generator=generator)
         tasks = torch.arange(len(chosen), device=chosen.device)[:, None]
         j, c = chosen // len(self._noises), chosen % len(self._noises)

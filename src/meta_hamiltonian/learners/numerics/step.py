@@ -1,4 +1,4 @@
-"""How the meta-loss of a meta-batch and its gradient are evaluated: chunk by chunk, compiled or not."""
+"""The meta-loss of a meta-batch and its gradient, evaluated chunk by chunk, compiled or not."""
 
 import concurrent.futures
 import ctypes
@@ -34,10 +34,10 @@ def chunk_size(tasks: int, layer: int, arrays: int, compiled: bool, on_gpu: bool
 
     **Arguments:**
 
-    - `tasks`: of the meta-batch.
+    - `tasks`: the number of tasks of the meta-batch.
     - `layer`: bytes of one layer's values at a task's points.
     - `arrays`: about how many such arrays a task keeps for its gradient.
-    - `compiled`: where every size is compiled for itself, and chunks run side by side.
+    - `compiled`: whether the step is compiled: then every size is compiled by itself, and chunks run side by side.
     """
     bytes_at_once = _ON_GPU if on_gpu else _HELD
     if on_gpu or not compiled:
@@ -51,13 +51,13 @@ def chunk_size(tasks: int, layer: int, arrays: int, compiled: bool, on_gpu: bool
 def mean_loss(parts: Iterable[LossesAndGradients], tasks: int, parameters: Mapping[str, Tensor]) -> Float[Tensor, ""]:
     """The mean of the tasks' losses, whose gradient is known before `backward` asks for it.
 
-    So each chunk's gradient is taken while what its inner loop left is still in the cache, and memory does not grow
-    with the meta-batch. It cannot be differentiated again.
+    Each chunk's gradient is thus taken while the arrays of its inner loop are still in the cache, and memory does not
+    grow with the meta-batch. The mean cannot be differentiated a second time.
 
     **Arguments:**
 
-    - `parts`: of every chunk of the meta-batch; they are added in this order.
-    - `tasks`: of the meta-batch.
+    - `parts`: losses and gradients of every chunk of the meta-batch, which are added in this order.
+    - `tasks`: the number of tasks of the meta-batch.
     - `parameters`: by name, those that the gradients are for.
     """
     return _MeanLoss.apply(parts, tasks, list(parameters), *parameters.values())
@@ -99,11 +99,11 @@ def _keep_freed_memory() -> None:
 
 
 class CompiledStep:
-    """The same step as one graph, by `torch.compile`.
+    """A step of the outer loop as one graph, by `torch.compile`.
 
-    It is compiled at the first call with each shape, which takes from ten seconds to a minute; PyTorch keeps what it
-    compiled in a folder for later processes. Where that does not work, for want of a compiler or for a network that
-    PyTorch cannot follow, one warning says so, and nothing is compiled.
+    The step is compiled at the first call with each shape, which takes from ten seconds to a minute; PyTorch keeps the
+    result in a folder for later processes. Where compilation fails, for want of a compiler or because PyTorch cannot
+    follow the network, one warning says so, and the step stays as it is.
     """
 
     def __init__(self, step: Step):
