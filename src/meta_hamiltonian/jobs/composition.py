@@ -39,6 +39,9 @@ def register_schemas() -> None:
     for group, schemas in SCHEMAS.items():
         for name, schema in schemas.items():
             store.store(group=group, name=name, node=schema)
+    # Hydra copies all schemas, its own too, for each group that `--help` lists and each job that it composes: seconds.
+    # What it takes from the store it copies again, so that one store serves all.
+    ConfigStore.__deepcopy__ = lambda self, memo: self  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def import_classes(config: DictConfig) -> None:
