@@ -399,7 +399,7 @@ def test_a_training_is_resumed_by_the_command_that_began_it_only(again, tmp_path
 def test_a_failing_job_is_named_and_the_others_run(tmp_path):
     folder = tmp_path / "sweep"
     changes = ["inner_steps=1,0,2", "logger=none", "algo=anil", "shots=5"]
-    result = train(tmp_path / "home", "-m", *TINY, f"hydra.sweep.dir={folder}", *changes)
+    result = train_here(tmp_path / "home", "-m", *TINY, f"hydra.sweep.dir={folder}", *changes)
     assert result.code != 0
     assert "inner_steps=0 is not allowed" in result.stderr
     assert "Traceback" not in result.stderr
