@@ -16,16 +16,16 @@ from meta_hamiltonian.jobs.composition import register_schemas
 pytestmark = pytest.mark.slow
 
 
-# Both jobs at the same time, and both in one process of Ray, whose start takes longer than they do.
-LAUNCHERS = {"joblib": (train_here, ()), "ray": (train, ("+hydra.launcher.ray.init.num_cpus=1",))}
+# Both jobs at the same time, or both in one process of Ray, whose start takes longer than they do.
+LAUNCHERS = {"joblib": (), "ray": ("+hydra.launcher.ray.init.num_cpus=1",)}
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_a_sweep_on_a_launcher(launcher, tmp_path):
     folder = tmp_path / "sweep"
-    start, more = LAUNCHERS[launcher]
-    arguments = (f"hydra/launcher={launcher}", *more, f"hydra.sweep.dir={folder}", "logger=none", "shots=5,10")
-    done = start(tmp_path / "home", "-m", *TINY, *arguments, "test.steps=0")
+    launched = (f"hydra/launcher={launcher}", *LAUNCHERS[launcher], f"hydra.sweep.dir={folder}")
+    small = ("logger=none", "shots=5,10", "test.n_systems=1", "test.steps=0")
+    done = train(tmp_path / "home", "-m", *TINY, *launched, *small)
     assert done.code == 0, done.stderr
     table = rows(folder / "summary.csv")
     assert {(row["job"], row["shots"], row["status"]) for row in table} == {
