@@ -44,7 +44,8 @@ def environment_of(home: Path) -> dict[str, str]:
     # Bytecode is kept, so that only the first of many processes compiles all that it imports.
     left_out = ("WANDB", "HYDRA", "PYTHONDONTWRITEBYTECODE")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
-    return {**kept, "HOME": str(home), "COLUMNS": "80"}
+    # W&B reads what is known of every installed package at the start of each run.
+    return {**kept, "HOME": str(home), "COLUMNS": "80", "WANDB__SAVE_REQUIREMENTS": "false"}
 
 
 def train(home: Path, *arguments: str, **environment: str) -> Finished:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 # A worker of pytest-xdist a core: PyTorch and NumPy read this when they are imported, also in processes of tests.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -17,7 +18,34 @@ import pytest  # noqa: E402
 jaxtyping.install_import_hook("meta_hamiltonian", "beartype.beartype")
 
 
+# The modules that take longest, and come first, so that no worker waits for another at the end.
+TESTS = Path(__file__).parent
+LONGEST = [TESTS / name for name in (
+    "jobs/test_train.py",
+    "jobs/test_launchers.py",
+    "pages/test_pages.py",
+    "jobs/test_faults.py",
+    "jobs/test_launch.py",
+    "learners/numerics/test_step.py",
+    "jobs/test_tracking.py",
+    "test_commands.py",
+    "jobs/test_own_family.py",
+    "pages/test_examples.py",
+    "pages/test_site.py",
+    "jobs/test_recorded.py",
+    "jobs/test_damped_training.py",
+    "inference/test_recordings.py",
+    "inference/test_fit.py",
+    "inference/test_bands.py",
+    "inference/test_export.py",
+    "test_wheel.py",
+)]  # fmt: skip
+
+
 def pytest_collection_modifyitems(items):
+    if missing := [file for file in LONGEST if not file.exists()]:
+        raise pytest.UsageError(f"tests/conftest.py: LONGEST names files that are not there: {missing}")
+    items.sort(key=lambda item: LONGEST.index(item.path) if item.path in LONGEST else len(LONGEST))
     on_cuda = [item for item in items if item.get_closest_marker("cuda")]
     if not on_cuda:
         return

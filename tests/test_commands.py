@@ -120,7 +120,9 @@ def test_a_trajectory_predicts_how_it_goes_on(run_folder, here):
     inertia = (PARAMETERS[0] * PARAMETERS[1] ** 2).item()  # so that p is the true one
     t, x = swing(50)
     write(here / "swing.csv", ["t", "q"], t, x[:, 0])
-    said = adapt(run_folder, "swing.csv", "--horizon", AHEAD, "--inertia", inertia).stdout
+    # Which friction acts is asked in tests/inference.
+    more = ("--horizon", AHEAD, "--inertia", inertia, "--friction", "none")
+    said = adapt(run_folder, "swing.csv", *more).stdout
     prediction = read(here / "swing-adapted" / "prediction.csv")
     assert prediction["t"][0] == pytest.approx(OBSERVED)
     later = torch.from_numpy(prediction["t"])
@@ -345,7 +347,7 @@ def test_the_family_has_three_terms_and_the_head_knows_its_parameters(run_folder
 
 
 def test_coverage_is_measured(run_folder, here, terminal):
-    done = CliRunner().invoke(app, ["bands", str(run_folder), "--n-systems", "40", "--shots", "10", "--noise", "0.05"])
+    done = CliRunner().invoke(app, ["bands", str(run_folder), "--n-systems", "20", "--shots", "10", "--noise", "0.05"])
     assert "K=10, noise=0.05" in terminal.getvalue()
     assert done.exit_code == 0, done.output
     table = np.genfromtxt("bands/coverage.csv", delimiter=",", names=True, dtype=None, encoding="utf-8")

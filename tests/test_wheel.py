@@ -1,5 +1,6 @@
 """The wheel: it holds the configuration, and trains in an empty folder."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -50,28 +51,41 @@ def test_its_version_is_that_of_the_repository_or_else_that_before_the_first_rel
     assert alone.stdout.strip() == settings["tool"]["hatch"]["version"]["fallback-version"]
 
 
+# Two commands of one process, which imports PyTorch once.
+COMMANDS = """
+import json, sys, meta_hamiltonian
+from meta_hamiltonian.__main__ import app
+for arguments in json.loads(sys.argv[1]):
+    sys.argv[:] = ["meta-hamiltonian", *arguments]
+    try:
+        app()
+    except SystemExit as end:
+        if end.code:
+            raise
+print(meta_hamiltonian.__file__)
+"""
+
+
 def test_it_trains_and_adapts_in_an_empty_folder(installed):
     here = installed / "empty"
     here.mkdir()
-    environment = environment_of(installed / "home") | {"PYTHONPATH": str(installed / "site")}
-
-    def command(*arguments):
-        done = subprocess.run(
-            [sys.executable, "-m", "meta_hamiltonian", *arguments],
-            cwd=here,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    command("train", "algo=anil", *TINY, "logger=none")
-    (run,) = (here / "outputs").glob("*/*")
-    assert (run / "results.csv").exists()
-    assert (run / "train.log").exists()
     (here / "seen.csv").write_text("q,p,dq,dp\n1,2,2,-1\n0,1,1,0\n-1,0.5,0.5,1\n")
-    command("adapt", str(run), "seen.csv", "--horizon", "1")
+    small = ("logger=none", "shots=5", "test.n_systems=1", "test.steps=0")
+    commands = [
+        ["train", "algo=anil", *TINY, *small, "hydra.run.dir=outputs/run"],
+        ["adapt", "outputs/run", "seen.csv", "--horizon", "1"],
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", COMMANDS, json.dumps(commands)],
+        cwd=here,
+        env=environment_of(installed / "home") | {"PYTHONPATH": str(installed / "site")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == str(installed / "site" / "meta_hamiltonian" / "__init__.py")
+    assert (here / "outputs" / "run" / "results.csv").exists()
+    assert (here / "outputs" / "run" / "train.log").exists()
     assert (here / "seen-adapted" / "report.html").exists()

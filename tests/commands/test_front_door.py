@@ -23,10 +23,21 @@ from meta_hamiltonian.systems import Pendulum
 
 DATA = Path(__file__).parents[1] / "data"
 GOOD = "q,p,dq,dp\n1,2,3,4\n0,1,1,0\n2,-1,0.5,1\n"
-# Says, at its end, what was imported that takes long.
-WATCHED = """import atexit, sys
+# Runs each command of a list, and says how it ended and what has been imported by then that takes long.
+WATCHED = """import contextlib, io, json, sys
 slow = {"torch", "pandas", "scipy", "matplotlib", "hydra"}
-atexit.register(lambda: print("imported:", sorted(slow & set(sys.modules))))
+from meta_hamiltonian.__main__ import app
+for arguments in json.loads(sys.argv[1]):
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            app(arguments)
+        except SystemExit as end:
+            code = end.code
+    print(json.dumps([code, out.getvalue(), err.getvalue(), sorted(slow & set(sys.modules))]))
+"""
+COMPLETED = """import sys
+sys.argv[0] = "meta-hamiltonian"
 from meta_hamiltonian.__main__ import app
 app()"""
 
@@ -43,45 +54,37 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def watched(*arguments, **environment):
-    done = subprocess.run(
-        [sys.executable, "-c", WATCHED, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, **environment},
-    )
-    return done, re.findall("imported: (.*)", done.stdout)[-1]
+QUICK = [
+    (["--help"], 0, "Commands"),
+    (["adapt", "--help"], 0, "--json"),
+    (["adapt"], 2, "type: meta-hamiltonian adapt outputs/mine bad.csv"),
+    (["adapt", "nowhere", "good.csv"], 2, "nowhere does not exist"),
+    (["adapt", "outputs", "good.csv"], 2, "outputs/checkpoints/best.ckpt does not exist"),
+    (["adapt", "good.csv", "good.csv"], 2, "good.csv is not a readable checkpoint"),
+    (["adapt", "outputs/mine", "nowhere.csv"], 2, "nowhere.csv: there is no such file"),
+    (["adapt", "outputs/mine", "bad.csv"], 2, "bad.csv: line 2: column p: 'x' is not a number"),
+    (["adapt", "outputs/mine", "other.csv"], 2, "unknown columns 'a', 'b'"),
+    (["adapt", "outputs/mine", "good.csv", "--from", "1"], 2, "--from must be 2 finite numbers"),
+    (["identify", "nowhere"], 2, "nowhere does not exist"),
+    (["bands", "good.csv"], 2, "good.csv is not a readable checkpoint"),
+    (["export", "nowhere.pt", "x.pt2"], 2, "nowhere.pt does not exist"),
+]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "said"),
-    [
-        (["--help"], 0, "Commands"),
-        (["adapt", "--help"], 0, "--json"),
-        (["adapt"], 2, "type: meta-hamiltonian adapt outputs/mine bad.csv"),
-        (["adapt", "nowhere", "good.csv"], 2, "nowhere does not exist"),
-        (["adapt", "outputs", "good.csv"], 2, "outputs/checkpoints/best.ckpt does not exist"),
-        (["adapt", "good.csv", "good.csv"], 2, "good.csv is not a readable checkpoint"),
-        (["adapt", "outputs/mine", "nowhere.csv"], 2, "nowhere.csv: there is no such file"),
-        (["adapt", "outputs/mine", "bad.csv"], 2, "bad.csv: line 2: column p: 'x' is not a number"),
-        (["adapt", "outputs/mine", "other.csv"], 2, "unknown columns 'a', 'b'"),
-        (["adapt", "outputs/mine", "good.csv", "--from", "1"], 2, "--from must be 2 finite numbers"),
-        (["identify", "nowhere"], 2, "nowhere does not exist"),
-        (["bands", "good.csv"], 2, "good.csv is not a readable checkpoint"),
-        (["export", "nowhere.pt", "x.pt2"], 2, "nowhere.pt does not exist"),
-    ],
-)
-def test_help_and_refusals_import_nothing_that_takes_long(here, arguments, code, said):
+def test_help_and_refusals_import_nothing_that_takes_long(here):
+    """All of them in one process, which has imported none of it in the end."""
     (here / "bad.csv").write_text("q,p,dq,dp\n1,x,3,4\n")
     (here / "other.csv").write_text("a,b\n1,2\n")
-    done, imported = watched(*arguments)
-    assert done.returncode == code, done.stderr
-    assert said in (done.stderr if code else done.stdout)
-    assert imported == "[]"
-    if code:
-        assert done.stderr.startswith("Error: ")
-        assert done.stderr.count("\n") == 1
+    asked = json.dumps([arguments for arguments, *_ in QUICK])
+    done = subprocess.run([sys.executable, "-c", WATCHED, asked], capture_output=True, text=True, check=True)
+    for (arguments, code, said), line in zip(QUICK, done.stdout.splitlines(), strict=True):
+        ended, out, err, imported = json.loads(line)
+        assert ended == code, (arguments, err)
+        assert said in (err if code else out), arguments
+        assert imported == [], arguments
+        if code:
+            assert err.startswith("Error: "), arguments
+            assert err.count("\n") == 1, arguments
 
 
 def test_where_no_run_is_one_is_to_be_trained(here):
@@ -147,7 +150,7 @@ def test_completion_knows_commands_and_runs(here):
     def completed(text, word):
         environment = {"_META_HAMILTONIAN_COMPLETE": "complete_bash", "COMP_WORDS": text, "COMP_CWORD": str(word)}
         done = subprocess.run(
-            [sys.executable, "-c", "import sys; sys.argv[0] = 'meta-hamiltonian'\n" + WATCHED],
+            [sys.executable, "-c", COMPLETED],
             capture_output=True,
             text=True,
             check=False,

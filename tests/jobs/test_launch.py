@@ -1,15 +1,19 @@
-"""One run on several devices gives what one device gives."""
+"""One run on several devices gives what one device gives.
+
+The first of its processes is this one: to start another takes longer than the run.
+"""
 
 import pytest
 import torch
-from command import TINY, results, rows, train, train_here
+from command import TINY, results, rows, train_here
 
 pytestmark = pytest.mark.slow
-RUN = (*TINY, "logger=csv", "trainer=ddp", "trainer.max_steps=20", "trainer.val_check_interval=8")
+RUN = (*TINY, "logger=csv", "trainer.max_steps=20", "trainer.val_check_interval=8")
+ON_TWO = ("trainer=ddp", "trainer.devices=2")
 
 
-def run(folder, *arguments, start=train):
-    done = start(folder.parent / "home", *RUN, f"hydra.run.dir={folder}", *arguments)
+def run(folder, *arguments):
+    done = train_here(folder.parent / "home", *RUN, f"hydra.run.dir={folder}", *arguments)
     assert done.code == 0, done.stderr
     return done.stdout
 
@@ -32,9 +36,9 @@ def folders(tmp_path_factory):
     """A run on one device, and a sweep on two whose jobs need the same training; and what the sweep said."""
     folder = tmp_path_factory.mktemp("launch")
     arguments = (*RUN, "trainer.precision=64-true", "data.meta_batch=5", "data.val_tasks=5", "test.n_systems=5")
-    one = train_here(folder / "home", *arguments, f"hydra.run.dir={folder}/1", "trainer.devices=1", "shots=[5,10]")
+    one = train_here(folder / "home", *arguments, f"hydra.run.dir={folder}/1", "shots=[5,10]")
     assert one.code == 0, one.stderr
-    two = train(folder / "home", "-m", *arguments, f"hydra.sweep.dir={folder}/2", "trainer.devices=2", "shots=5,10")
+    two = train_here(folder / "home", "-m", *arguments, f"hydra.sweep.dir={folder}/2", *ON_TWO, "shots=5,10")
     assert two.code == 0, two.stderr
     return folder / "1", folder / "2", two.stdout
 
@@ -78,20 +82,20 @@ def test_levenberg_marquardt_sums_over_ranks(tmp_path):
         "data.val_tasks=20",
     )
     arguments += ("trainer.max_steps=3", "shots=5", "test.n_systems=2", "test.steps=1")
-    run(tmp_path / "1", *arguments, "trainer.devices=1", start=train_here)
-    run(tmp_path / "2", *arguments, "trainer.devices=2")
+    run(tmp_path / "1", *arguments)
+    run(tmp_path / "2", *arguments, *ON_TWO)
     one, other = state(tmp_path / "1")["last"], state(tmp_path / "2")["last"]
     for name in ("learner.net.body.0.weight", "learner.net.head.weight", "learner.prior_factor"):
         assert (other[name] - one[name]).norm() < 1e-9 * one[name].norm(), name
 
 
 def test_an_error_in_one_process_ends_all(tmp_path):
-    done = train(tmp_path / "home", *RUN, f"hydra.run.dir={tmp_path / 'a'}", "trainer.devices=2", "ckpt_path=no/such")
+    done = train_here(tmp_path / "home", *RUN, *ON_TWO, f"hydra.run.dir={tmp_path / 'a'}", "ckpt_path=no/such")
     assert done.code == 1
     assert "ckpt_path=no/such is not allowed" in done.stderr
 
 
 def test_more_devices_than_tasks_are_refused(tmp_path):
-    arguments = (f"hydra.run.dir={tmp_path / 'a'}", "trainer.devices=5", "test.n_systems=9")
+    arguments = (f"hydra.run.dir={tmp_path / 'a'}", "trainer=ddp", "trainer.devices=5", "test.n_systems=9")
     done = train_here(tmp_path / "home", *RUN, *arguments)
     assert done.stderr.startswith("Error: trainer.devices=5 is not allowed with data.meta_batch=4")

@@ -352,7 +352,7 @@ def test_the_sweep_is_a_wandb_run_of_its_own(sweep):
 def test_a_sweep_that_is_resumed_does_what_is_left(tmp_path):
     """Job 0 is finished, job 1 lost its tests, job 2 its training too; job 3 is new."""
     folder = tmp_path / "sweep"
-    arguments = ("-m", *TINY, f"hydra.sweep.dir={folder}", "logger=none", "shots=5")
+    arguments = ("-m", *TINY, f"hydra.sweep.dir={folder}", "logger=none", *UNTESTED)
     assert train_here(tmp_path / "home", *arguments, "seed=0,1,2").code == 0
     whole = {job: (results(folder / job), load(folder / job).state_dict()) for job in "012"}
     for job in "12":
@@ -374,8 +374,8 @@ def test_a_sweep_that_is_resumed_does_what_is_left(tmp_path):
 
 
 def test_a_job_with_other_settings_in_the_same_folder_is_not_skipped(tmp_path):
-    arguments = ("-m", *TINY, f"hydra.sweep.dir={tmp_path / 'sweep'}", "logger=none", "resume=true")
-    assert train_here(tmp_path / "home", *arguments, "shots=5").code == 0
+    arguments = ("-m", *TINY, f"hydra.sweep.dir={tmp_path / 'sweep'}", "logger=none", "resume=true", *UNTESTED)
+    assert train_here(tmp_path / "home", *arguments).code == 0
     done = train_here(tmp_path / "home", *arguments, "shots=6")
     assert "is finished already." not in done.stdout
     assert {row["shots"] for row in results(tmp_path / "sweep" / "0")} == {"6"}
@@ -402,7 +402,7 @@ def test_a_training_is_resumed_by_the_command_that_began_it_only(again, tmp_path
 def test_a_failing_job_is_named_and_the_others_run(tmp_path):
     folder = tmp_path / "sweep"
     changes = ["inner_steps=1,0,2", "logger=none", "algo=anil", "shots=5"]
-    result = train(tmp_path / "home", "-m", *TINY, f"hydra.sweep.dir={folder}", *changes)
+    result = train_here(tmp_path / "home", "-m", *TINY, f"hydra.sweep.dir={folder}", *changes)
     assert result.code != 0
     assert "inner_steps=0 is not allowed" in result.stderr
     assert "Traceback" not in result.stderr
