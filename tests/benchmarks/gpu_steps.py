@@ -266,7 +266,7 @@ def best():
 def evaluation():
     run = RUNS / "best"
     if not run.exists():
-        train(run := RUNS / "short", "algo=ridge", f"trainer.max_steps={few(300)}", "test.n_systems=5", limit=100)
+        train(run := RUNS / "short", "algo=ridge", f"trainer.max_steps={few(300)}", "test.n_systems=5", limit=170)
     trained = load_trained(run)
     learner = trained.learner.to(DEVICE)
     start = time.perf_counter()
