@@ -1,4 +1,4 @@
-"""What a GPU gives: `python tests/benchmarks/gpu_steps.py [PART ...] [--seconds 180] [--out FOLDER]`.
+"""What a GPU gives: `python tests/benchmarks/gpu_steps.py [PART ...] [--seconds 450] [--out FOLDER] [--small]`.
 
 Run it from the top of a clone, on a machine with a CUDA device; it needs no network. Parts, in the order in which they
 are taken, all of them by default; one that would not end within `--seconds` is left out:
@@ -8,7 +8,12 @@ are taken, all of them by default; one that would not end within `--seconds` is 
 - `graph`: the same computations as CUDA graphs, which shows what launching one kernel at a time costs.
 - `best`: `train.py experiment=best trainer=gpu`, its seconds of training and of testing, and its results.
 - `evaluation`: the test of 1,000 systems by itself.
-- `anil`, `maml`: an outer step by itself, and the same step in `train.py`; `many`: ANIL's with 10,000 tasks.
+- `jax`: outer steps of MAML with 100, 1,000 and 10,000 tasks and of ANIL with 10,000, each beside JAX's, where JAX is
+    installed: this, JAX, and the ratio.
+- `shapes`: gradients in float32 against float64, for other widths, depths, numbers of points and of degrees of freedom.
+- `anil`, `maml`: an outer step by itself, and the same step in `train.py`.
+
+`--small` takes few of everything: it shows, on any machine, whether all of it runs.
 
 What is printed last is a table: what was predicted before it was ever measured, and what came out. Times are medians
 after a warm-up, with the device waited for. A part that fails prints the end of its error, and the next one goes on.
@@ -28,6 +33,7 @@ import traceback
 from pathlib import Path
 
 import torch
+from gpu_peers import SHAPES, beside_jax, gradient_error
 
 from meta_hamiltonian.episodes import Episodes, Points, sample_episodes
 from meta_hamiltonian.evaluation import evaluate, make_test_set
@@ -44,6 +50,11 @@ ROWS: list[tuple[str, str, str]] = []
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # which shows only whether the script runs
 TRAINER = "gpu" if DEVICE == "cuda" else "cpu"
 RUNS = Path(tempfile.mkdtemp())
+FEWER = 1  # with --small, of how many tasks and steps one is taken
+
+
+def few(count):
+    return max(2, count // FEWER)
 
 
 def row(what, predicted, measured):
@@ -62,6 +73,7 @@ def seconds(run, least=5, most=1.5):
         run()
     wait()
     times = []
+    least, most = (least, most) if FEWER == 1 else (1, 0.0)
     while len(times) < least or sum(times) < most:
         start = time.perf_counter()
         run()
@@ -82,6 +94,7 @@ def problem(name, tasks, device):
         width, depth = {"default": (48, 1), "masks": (48, 1), "deep": (24, 2), "wide": (64, 2)}[name]
         net = HamiltonianNetwork(width=width, depth=depth, activation="sin", domain=system.domain, inputs="raw")
     learner = Ridge(net, rank=6, noise=1e-10, scale="task").double()
+    tasks = few(tasks)
     episodes = sample_episodes(system, tasks, 50, 50, 0, dtype=torch.float64)
     if name == "masks":
 
@@ -127,7 +140,8 @@ def lm():
     for (name, tasks), expected in predicted.items():
         step, _ = lm_steps(name, tasks, DEVICE)
         took = seconds(step)
-        row(f"lm, {name}, {tasks} tasks: tasks/s (ms a step)", expected, f"{tasks / took:,.0f} ({1e3 * took:.2f})")
+        speed = few(tasks) / took
+        row(f"lm, {name}, {tasks} tasks: tasks/s (ms a step)", expected, f"{speed:,.0f} ({1e3 * took:.2f})")
         breakdown(name, tasks)
         used = torch.cuda.max_memory_allocated() / 2**30 if DEVICE == "cuda" else math.nan
         print(f"    {used:.1f} GiB at most; {count_kernels(step)} kernels a step", flush=True)
@@ -139,7 +153,7 @@ def breakdown(name, tasks):
     _, matrix, descent = of.normal_equations()
     matrix.diagonal().mul_(1.01)
     body = sum(value.numel() for key, value in of.parameters.items() if key.startswith("net.body"))
-    flat = torch.randn(100 * tasks, body, dtype=torch.float64, device=DEVICE)
+    flat = torch.randn(100 * few(tasks), body, dtype=torch.float64, device=DEVICE)
     parts = {
         "loss": of.loss,
         "normal equations": of.normal_equations,
@@ -180,6 +194,8 @@ def recorded(run):
 
 
 def graph():
+    if DEVICE == "cpu":
+        return print("    there are no CUDA graphs on a CPU", flush=True)
     for name, tasks, predicted in (("default", 50, "0.3 and 0.5"), ("default", 500, "0.4 and 1.2")):
         of = VariableProjection(*problem(name, tasks, DEVICE))
         with torch.no_grad():
@@ -222,9 +238,15 @@ def train(folder, *arguments, limit):
     return done.stdout, time.perf_counter() - start
 
 
+def _fewer(steps, every):
+    """The length of a training, where it is to be short."""
+    short = (f"trainer.max_steps={few(steps)}", f"trainer.val_check_interval={few(every)}", "test.n_systems=5")
+    return () if FEWER == 1 else short
+
+
 def best():
     folder = RUNS / "best"
-    said, wall = train(folder, "experiment=best", limit=170)
+    said, wall = train(folder, "experiment=best", *_fewer(5000, 250), limit=170)
     spent = json.loads((folder / ".finished.json").read_text())["seconds"]
     checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", map_location="cpu", weights_only=True)
     history = checkpoint["meta_hamiltonian_history"]
@@ -244,11 +266,11 @@ def best():
 def evaluation():
     run = RUNS / "best"
     if not run.exists():
-        train(run := RUNS / "short", "algo=ridge", "trainer.max_steps=300", "test.n_systems=5", limit=100)
+        train(run := RUNS / "short", "algo=ridge", f"trainer.max_steps={few(300)}", "test.n_systems=5", limit=170)
     trained = load_trained(run)
     learner = trained.learner.to(DEVICE)
     start = time.perf_counter()
-    test = make_test_set(trained.simulated, 1000, 50, 0)
+    test = make_test_set(trained.simulated, few(1000), 50, 0)
     drawn = time.perf_counter()
     results = list(evaluate(learner, test, [25, 50], [1]))
     wait()
@@ -266,9 +288,9 @@ def outer_step(kind, tasks):
     torch.manual_seed(0)
     system = Pendulum()
     net = HamiltonianNetwork(width=64, depth=3, domain=system.domain, inputs="raw")
-    learner = kind(net, lr=0.02, learn_lr=True, scale="task", compile=True).to(DEVICE)
+    learner = kind(net, lr=0.02, learn_lr=True, scale="task", compile=FEWER == 1).to(DEVICE)
     optimizer = torch.optim.Adam(learner.parameters(), lr=1e-3, fused=True)
-    episodes = sample_episodes(system, tasks, 50, 50, 0).to(DEVICE)
+    episodes = sample_episodes(system, few(tasks), 50, 50, 0).to(DEVICE)
 
     def step():
         optimizer.zero_grad()
@@ -279,11 +301,13 @@ def outer_step(kind, tasks):
 
 
 def loop(name, kind, steps, share):
-    alone = 1000 / seconds(outer_step(kind, 1000))
+    alone = few(1000) / seconds(outer_step(kind, 1000))
     row(f"{name}: tasks/s of a step of 1,000 tasks", "800,000" if name == "anil" else "120,000", f"{alone:,.0f}")
     folder = RUNS / name
-    small = ("test.n_systems=5", "test.steps=[1]", "shots=50", f"trainer.max_steps={steps}")
-    train(folder, f"algo={name}", "data.meta_batch=1000", "compile=true", *small, limit=170)
+    small = ("test.n_systems=5", "test.steps=[1]", "shots=50", f"trainer.max_steps={steps if FEWER == 1 else 60}")
+    train(
+        folder, f"algo={name}", f"data.meta_batch={few(1000)}", f"compile={str(FEWER == 1).lower()}", *small, limit=170
+    )
     with (folder / "csv" / "metrics.csv").open() as file:
         speeds = [float(line["train/tasks_per_second"] or math.nan) for line in csv.DictReader(file)]
     speeds = [speed for speed in speeds if speed == speed]
@@ -299,23 +323,37 @@ def maml():
     loop("maml", MAML, 500, "97 %")
 
 
-def many():
-    row("many: tasks/s of ANIL's step, 10,000 tasks", "921,000", f"{10_000 / seconds(outer_step(ANIL, 10_000)):,.0f}")
+def jax():
+    predicted = {("maml", 100): "45,000, 36,000, 1.28", ("maml", 1000): "115,000, 111,000, 1.03"}
+    predicted |= {("maml", 10_000): "144,000, 151,000, 0.95", ("anil", 10_000): "921,000, 308,000, 3.0"}
+    for (name, tasks), expected in predicted.items():
+        row(f"jax, {name}, {tasks} tasks: tasks/s of this, of JAX, ratio", expected,
+            beside_jax(name, few(tasks), DEVICE, seconds, FEWER == 1))  # fmt: skip
+
+
+def shapes():
+    for shape in SHAPES:
+        errors = [gradient_error(name, shape, few(200), DEVICE) for name in ("maml", "anil")]
+        what = "shapes: width {}, depth {}, K = {}, n = {}: relative error of MAML's and ANIL's gradient".format(*shape)
+        row(what, "1e-6, 1e-6", ", ".join(f"{error:.1e}" for error in errors))
 
 
 # With about how many seconds each takes.
-PARTS = {equal: 12, lm: 25, graph: 6, best: 75, evaluation: 10, anil: 60, maml: 80, many: 30}
+PARTS = {equal: 12, lm: 25, graph: 6, jax: 110, shapes: 15, best: 75, evaluation: 10, anil: 60, maml: 80}
 
 
 def main():
     names = {part.__name__: part for part in PARTS}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", choices=[[], *names], metavar="PART")
-    parser.add_argument("--seconds", type=float, default=180)
+    parser.add_argument("--seconds", type=float, default=450)
     parser.add_argument("--out", type=Path, default=os.environ.get("OUT"))
+    parser.add_argument("--small", action="store_true", help="few of everything, to see whether it runs")
     chosen = parser.parse_args()
-    global OUT
+    global OUT, FEWER
+    FEWER = 100 if chosen.small else 1
     OUT = Path(chosen.out or tempfile.mkdtemp())
+    OUT.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
     print(f"{torch.cuda.get_device_name() if DEVICE == 'cuda' else 'CPU'}, torch {torch.__version__}", flush=True)
     for name in chosen.parts or names:

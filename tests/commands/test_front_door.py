@@ -104,7 +104,7 @@ def one_object(*arguments):
 
 
 def test_adapt_tells_machines_what_it_tells_people(here):
-    found, words = one_object("adapt", "outputs/mine", "good.csv", "--horizon", 2, "--from", "1,0.5")
+    found, words = one_object("adapt", "outputs/mine", "good.csv", "--horizon", 2, "--from", "1,0.5", "--device", "cpu")
     assert found["start"] == [1.0, 0.5]
     assert found["points"] == 3
     assert found["coordinates"] == ["q", "p"]
@@ -121,7 +121,9 @@ def test_identify_bands_and_export_do_so_too(here):
     assert f"Independent terms of the family: {found['terms']} " in words
     assert found["singular_values"] == sorted(found["singular_values"], reverse=True)
     assert set(found["r2"]) == set(re.findall(r"(\S.*) is linear in the head", words))
-    found, words = one_object("bands", "outputs/mine", "--n-systems", 10, "--shots", "10", "--noise", "0.05")
+    found, words = one_object(
+        "bands", "outputs/mine", "--device", "auto", "--n-systems", 10, "--shots", "10", "--noise", "0.05"
+    )
     assert {row["quantity"] for row in found["coverage"]} == {"field", "energy", "orbit"}
     assert all(0 <= row["observed"] <= 1 for row in found["coverage"])
     assert words.count("K=10 ") == len(found["coverage"])
@@ -135,6 +137,22 @@ def test_a_refusal_leaves_stdout_empty(here):
     done = CliRunner().invoke(app, ["adapt", "outputs/mine", "nowhere.csv", "--json"])
     assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr.startswith("Error: ")
+
+
+@pytest.mark.parametrize("command", [["adapt", "outputs/mine", "good.csv"], ["bands", "outputs/mine"]])
+def test_a_device_that_is_not_there_is_refused_with_those_that_are(here, command):
+    refused = CliRunner().invoke(app, [*command, "--device", "cuda:99"])
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "--device cuda:99 is not allowed: this machine has cpu" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    assert {path.name for path in here.iterdir()} == {"outputs", "good.csv"}
+
+
+@pytest.mark.cuda
+def test_files_of_a_gpu_are_for_any_machine(here):
+    found, _ = one_object("adapt", "outputs/mine", "good.csv", "--friction", "none", "--horizon", 1, "--device", "cuda")
+    kept = torch.load(found["adapted"], weights_only=True)  # with no device to be sent to
+    assert {value.device.type for value in (*kept["network"].values(), *kept["parameters"].values())} == {"cpu"}
 
 
 def test_colours_are_for_terminals_alone(here):

@@ -10,7 +10,18 @@ import typer
 
 from meta_hamiltonian.basics.plain_values import find_checkpoint, plain_value
 from meta_hamiltonian.commands.loading import load, poor
-from meta_hamiltonian.commands.options import Force, Imports, Json, Run, import_modules, numbers, pairs, state
+from meta_hamiltonian.commands.options import (
+    Device,
+    Force,
+    Imports,
+    Json,
+    Run,
+    device_of,
+    import_modules,
+    numbers,
+    pairs,
+    state,
+)
 from meta_hamiltonian.commands.output import Output, check_free, new_folder, one_line_errors
 from meta_hamiltonian.commands.suggestions import next_command
 
@@ -60,6 +71,7 @@ def adapt(
         float | None, typer.Option(help="Observe until this time, and predict from there; inputs are read beyond it.")
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Gradient steps; by default as many as in training.")] = None,
+    device: Device = "cpu",
     imports: Imports = None,
     force: Force = False,
     machine: Json = False,
@@ -98,7 +110,9 @@ def adapt(
         if axes is not None and start is not None:
             state(start, axes.state_dim)
 
+        where = device_of(device)
         trained = load(run, None)
+        trained.learner.to(where)
         domain = trained.learner.net.domain
         reading = _read(observations, domain, chosen) if reading is None else reading
         defined = trained.settings.get("recordings", {}).get("inertia")

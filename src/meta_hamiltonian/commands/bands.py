@@ -37,6 +37,7 @@ def bands(
         if run is None:
             raise ValueError(next_command("bands"))
         check_free(out, force)
+        where = device_of(device)
         ks, noises = [int(k) for k in numbers("--shots", shots, 1.0)], numbers("--noise", noise, 0.0)
         trained = load(run, imports)
 
@@ -51,7 +52,7 @@ def bands(
             raise ValueError(f"{run} holds a {kind}, which has no bands; train one with algo=ridge")
         warnings = poor(trained)
         output.warn(warnings)
-        trained.learner.to(device_of(device))
+        trained.learner.to(where)
         orbits = max(1, n_systems // 10)
         with progress() as said:
             if trained.system.domain_from_data:

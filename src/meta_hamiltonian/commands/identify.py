@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from meta_hamiltonian.commands.loading import load, poor
-from meta_hamiltonian.commands.options import Force, Imports, Json, Run
+from meta_hamiltonian.commands.options import Device, Force, Imports, Json, Run, device_of
 from meta_hamiltonian.commands.output import Output, check_free, new_folder, one_line_errors
 from meta_hamiltonian.commands.suggestions import next_command
 
@@ -16,6 +16,7 @@ def identify(
     out: Annotated[Path, typer.Option(help="The new folder.")] = Path("identified"),
     n_systems: Annotated[int, typer.Option(min=4, help="How many new systems the learner is adapted to.")] = 500,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the systems.")] = 0,
+    device: Device = "cpu",
     imports: Imports = None,
     force: Force = False,
     machine: Json = False,
@@ -31,7 +32,9 @@ def identify(
         if run is None:
             raise ValueError(next_command("identify"))
         check_free(out, force)
+        where = device_of(device)
         trained = load(run, imports)
+        trained.learner.to(where)
 
         from meta_hamiltonian.evaluation.identify import identify as identified
         from meta_hamiltonian.evaluation.results import write_rows

@@ -23,7 +23,9 @@ Imports = Annotated[
     list[str] | None,
     typer.Option("--import", help="A module of yours to import first, such as one that registers your family."),
 ]
-Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, or auto, a GPU where there is one.")]
+Device = Annotated[
+    str, typer.Option(help="Where to compute: cpu, cuda (or cuda:1 and so on), or auto, a GPU where there is one.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, and everything else to stderr.")]
 
@@ -40,14 +42,22 @@ def import_modules(modules: list[str] | None) -> None:
 
 
 def device_of(name: str) -> str:
-    """The device that an option names."""
+    """The device that an option names.
+
+    **Raises:** `ValueError`, which names those that there are, for one that is not among them.
+    """
+    if name == "cpu":
+        return name
+
     import torch
 
-    if name not in ("cpu", "cuda", "auto"):
-        raise ValueError(f"--device must be cpu, cuda or auto, got {name!r}")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda is not allowed: no CUDA device was found; use cpu")
-    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
+    found = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    if name == "auto":
+        return "cuda" if found else "cpu"
+    if name not in found and not (found and name == "cuda"):
+        there = ", ".join(["cpu", *found])
+        raise ValueError(f"--device {name} is not allowed: this machine has {there}; give one of these, or auto")
+    return name
 
 
 def pairs(option: str, text: str | None) -> dict[str, str]:

@@ -22,6 +22,10 @@ class Signal:
     t: Float[Tensor, " instants"]
     u: Float[Tensor, "instants inputs"]
 
+    def to(self, device: torch.device | str) -> "Signal":
+        """The same on another device."""
+        return Signal(self.t.to(device), self.u.to(device))
+
     def __call__(self, t: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch inputs"]:
         """The inputs at any times."""
         after = torch.searchsorted(self.t, t.contiguous()).clamp(1, len(self.t) - 1)
@@ -60,7 +64,7 @@ class Forces:
 
     def to(self, device: torch.device | str) -> "Forces":
         """The same on another device."""
-        signal = None if self.signal is None else Signal(self.signal.t.to(device), self.signal.u.to(device))
+        signal = None if self.signal is None else self.signal.to(device)
         own, gains = self.coefficients.to(device), self.gains.to(device)
         return dataclasses.replace(self, coefficients=own, gains=gains, signal=signal)
 

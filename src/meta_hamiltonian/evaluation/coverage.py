@@ -58,7 +58,7 @@ def coverage(
     - `n_systems`, `n_orbits`, `seed`: how many members, and which.
     - `said`: is told what is being done, and which part of the work is done.
     """
-    device = learner.net.state_box.device
+    device = learner.device
     each = list(itertools.product(shots, noises))
     for turn, (k, noise) in enumerate(each):
         tasks = sample_episodes(system, n_systems, k, _STATES, seed, "coverage", torch.float64, noise)

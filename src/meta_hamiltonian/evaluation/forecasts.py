@@ -49,9 +49,10 @@ def forecast(
         same_momenta=member.without_momenta,
     )
     seconds = time.perf_counter() - began
-    orbit = found.adapted.orbits(found.start[None], halves.t, _TOLERANCE)
-    states = orbit.states[1:, 0]
-    bands = _bands(found, halves.t)
+    t = halves.t.to(learner.device)
+    orbit = found.adapted.orbits(found.start[None], t, _TOLERANCE)
+    states = orbit.states[1:, 0].cpu()
+    bands = [(low.cpu(), high.cpu()) for low, high in _bands(found, t)]
     friction = list(found.friction)
     return Forecast(
         member.name,
@@ -128,7 +129,7 @@ def _bands(found: Fit, t: Float[Tensor, " instants"]) -> list[tuple[Tensor, Tens
         return []
     orbits = found.samples.rollout(found.start_samples, t, _TOLERANCE, _STEPS * len(t)).states[1:].transpose(0, 1)
     unit = torch.randn(orbits.shape, dtype=orbits.dtype, generator=torch.Generator().manual_seed(2))
-    return [interval(orbits + found.noise * unit, level) for level in LEVELS]
+    return [interval(orbits + found.noise * unit.to(orbits.device), level) for level in LEVELS]
 
 
 def _inside(band: tuple[Tensor, Tensor], rest: Float[Tensor, "later state"]) -> float:

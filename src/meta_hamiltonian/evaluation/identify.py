@@ -10,6 +10,7 @@ from torch import Tensor
 from meta_hamiltonian.dynamics import Domain
 from meta_hamiltonian.episodes import Episodes, sample_episodes
 from meta_hamiltonian.learners import Learner
+from meta_hamiltonian.learners.numerics.least_squares import least_squares
 from meta_hamiltonian.systems import SimulatedSystem
 
 # A field is compared on a grid of so many states an axis; beyond one degree of freedom as so many numbers, or as this
@@ -61,12 +62,13 @@ def identify(learner: Learner, system: SimulatedSystem, n_systems: int, seed: in
     states = _states(system.domain, n_systems)
     states = states[system.admits(states, parameters[:, None]).all(0)]
     x = states.expand(n_systems, *states.shape)
-    predicted, true = adapted.field(x).flatten(1), system.field(x, parameters[:, None]).flatten(1)
+    predicted = adapted.field(x.to(learner.device)).flatten(1).cpu()
+    true = system.field(x, parameters[:, None]).flatten(1)
     size = true.square().mean(1, keepdim=True).sqrt()
     error = ((predicted - true) / size).square().mean().sqrt().item()
     values = torch.linalg.svdvals(predicted / size) / (predicted.numel() ** 0.5)
 
-    own = learner.own_numbers(adapted)
+    own = learner.own_numbers(adapted).cpu()
     r2 = {name: _r2(own, value) for name, value in system.linear_parameters(parameters).items()}
     return Identified(
         values, error, int((values > max(error, _ROUNDING)).sum()), _unknowns(learner), learner.net.latents, r2
@@ -89,14 +91,14 @@ def identify_recorded(
     - `known`: numbers of each member by name.
     """
     (adapted,) = learner.adapt_tasks(members.points, [learner.default_steps])
-    states = _states(learner.net.domain, len(members))
-    predicted = adapted.field(states.expand(len(members), *states.shape)).flatten(1)
+    states = _states(learner.net.domain, len(members)).to(learner.device)
+    predicted = adapted.field(states.expand(len(members), *states.shape)).flatten(1).cpu()
     left, singular, _ = torch.linalg.svd(
         predicted / predicted.square().mean(1, keepdim=True).sqrt(), full_matrices=False
     )
     values = singular / predicted.numel() ** 0.5
     with torch.no_grad():
-        loss = learner.meta_loss(members.to(next(learner.parameters()).dtype))
+        loss = learner.meta_loss(members.to(learner.device, next(learner.parameters()).dtype))
     error = (loss / learner.net.state_dim).sqrt().item()
     count = int((values > max(error, _ROUNDING)).sum())
     # At least so many members for each direction, or a regression on few of them would explain anything.
@@ -131,6 +133,6 @@ def _r2(heads: Float[Tensor, "systems weights"], value: Float[Tensor, " systems"
     design = torch.cat([heads, torch.ones_like(heads[:, :1])], dim=1)
     design = design / design.square().mean(0).sqrt().clamp_min(torch.finfo(design.dtype).tiny)
     half = len(value) // 2
-    solution = torch.linalg.lstsq(design[:half], value[:half, None], rcond=1e-12, driver="gelsd").solution
+    solution = least_squares(design[:half], value[:half, None], 1e-12)
     left = value[half:] - (design[half:] @ solution)[:, 0]
     return 1 - (left.square().mean() / value[half:].var()).item()

@@ -77,7 +77,7 @@ def evaluate(learner: Learner, test: TestSet, shots: Sequence[int], steps: Seque
     - `shots`, `steps`: the values of K and the numbers of gradient steps, each in increasing order.
     """
     steps = learner.tested_steps(steps)
-    device = learner.net.state_box.device
+    device = learner.device
     test = test.to(device)
     at_once = max(1, _TOGETHER // max(1, len(test.parameters)))
     adapted = _adapted(learner, test, shots, steps)
@@ -91,7 +91,7 @@ def _adapted(
     learner: Learner, test: TestSet, shots: Sequence[int], steps: Sequence[int]
 ) -> Iterator[tuple[int, int, AdaptedSystems, float]]:
     """K, the number of steps, the systems, and the seconds that they took."""
-    device = learner.net.state_box.device
+    device = learner.device
     for k in shots:
         adapted = learner.adapt_tasks(test.support.first(k), steps)
         seconds = 0.0

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -81,10 +82,22 @@ class Fit:
 
     def starting_from(self, x: Float[Tensor, " state"]) -> "Fit":
         """The same fit with a prediction from this state: at time 0, or where inputs act, at the time of the fit."""
+        x = x.to(self.start.device)
         start_samples = None if self.samples is None else x.expand(len(self.samples.scale), -1)
         forces = self.adapted.systems.forces
         time = 0.0 if forces is None or forces.signal is None else self.start_time
         return dataclasses.replace(self, start=x, start_samples=start_samples, start_time=time)
+
+    def to(self, device: torch.device | str) -> "Fit":
+        """The same on another device."""
+        changed: dict[str, Any] = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Adapted):
+                changed[field.name] = Adapted(value.systems.to(device))
+            elif isinstance(value, (Tensor, AdaptedSystems, Forces)):
+                changed[field.name] = value.to(device)
+        return dataclasses.replace(self, **changed)
 
     @property
     def missed(self) -> float:
@@ -132,7 +145,7 @@ def fit(
 
     **Arguments:**
 
-    - `learner`: trained.
+    - `learner`: trained. All is computed where it is.
     - `observations`: states with their derivatives, or trajectories.
     - `how`: for trajectories: `"derivatives"` fits derivatives estimated from them, `"orbit"` the orbits themselves,
         through the ODE solver; `"auto"` takes the one that predicts the end of the trajectories better from the rest.
@@ -176,7 +189,7 @@ def _of_derivatives(
         raise ObservationError("fit=orbit needs a trajectory, with a column t and without dq and dp")
     points = Points(torch.from_numpy(observations.x), torch.from_numpy(observations.dxdt))
     few = points.x.numel() // 2 <= len(FRICTION) + points.x.shape[1]
-    task = Task(points)
+    task = Task(points).to(learner.device)
     solution = from_points(learner, task, () if kinds is None and few else kinds, steps)
     return _reported(learner, task, solution, 0.0, "derivatives", None, [], kinds, steps, validation_loss)
 
@@ -207,7 +220,7 @@ def _of_trajectories(
     observations, paths, interrupted = without_interruptions(learner, observations, signals, inertia, steps)
     notes += interrupted
     signals = _signals(observations)
-    task = of_trajectories(paths, signals, defined)
+    task = of_trajectories(paths, signals, defined, learner.device)
     held_out: HeldOut | None = None
     few = min(len(trajectory.t) for trajectory in observations) < ENOUGH
     if how == "auto" and (few or not learner.net.has_head):

@@ -58,11 +58,12 @@ def errors_at_the_end(
     counts = [round((1 - _HELD_OUT) * len(trajectory.t)) for trajectory in observations]
     beginnings = [canonical(_first(one, count), inertia) for one, count in zip(observations, counts, strict=True)]
     defined = None if observations[-1].p is not None else torch.tensor(inertia, dtype=torch.float64)
-    task = of_trajectories(beginnings, signals, defined)
+    device = learner.device
+    task = of_trajectories(beginnings, signals, defined, device)
     last, count = observations[-1], counts[-1]
-    states = torch.from_numpy(observed_states(last, inertia))
+    states = torch.from_numpy(observed_states(last, inertia)).to(device)
     observed = states[count:]
-    t = torch.from_numpy(last.t)[count - 1 :]
+    t = torch.from_numpy(last.t)[count - 1 :].to(device)
     size = torch.stack([_deviation(column) for column in states.unbind(-1)])
     errors, relative, surprise = {}, {}, {}
     for how in ways:
@@ -94,10 +95,10 @@ def error_at_left_out(learner: Learner, points: Points, terms: Terms, steps: int
         adapted = learner.adapt_forced(Points(points.x[kept], points.dxdt[kept]), own, None, steps).adapted
         return adapted.field(points.x[None, at])[0] - points.dxdt[at]
 
-    fold = torch.arange(count) % min(_FOLDS, count)
+    fold = torch.arange(count, device=points.x.device) % min(_FOLDS, count)
     size = points.dxdt.square().mean()
     left = torch.cat([missed(fold != out, fold == out) for out in fold.unique()]).square().mean() / size
-    everything = torch.ones(count, dtype=torch.bool)
+    everything = torch.ones_like(fold, dtype=torch.bool)
     # Noise makes residuals smaller at points that were seen by as much as it makes them larger at the others.
     fitted = ((left - missed(everything, everything).square().mean() / size) / 2).clamp_min(0.0)
     noise = learner.noise_of(Points(points.x[None], points.dxdt[None]))

@@ -48,9 +48,9 @@ def without_interruptions(
         if min(len(part.t) for part in parts) < _FEWEST:
             break
         own = tuple(signals[_index(observations, part)] for part in parts) if signals else ()
-        task = of_trajectories(paths, own, None)
+        task = of_trajectories(paths, own, None, learner.device)
         adapted = learner.adapt_forced(task.points, Terms(("viscous",), task.width, task.u), None, steps).adapted
-        hits = _hits(adapted, paths, own)
+        hits = _hits(adapted, task.paths, task.signals)
         if not any(hits):
             break
         split: list[Trajectory] = []

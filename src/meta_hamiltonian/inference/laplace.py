@@ -53,8 +53,8 @@ def draw(law: Law, shot: Shot, count: int, generator: torch.Generator) -> Drawn:
     least = known + design.mT @ design * white
     spread = known + _long_run(design * shot.misfit[:, None], shot)
     factor = root @ _larger(least, spread) / size[:, None] / (1 - lost) ** 0.5
-    unit = torch.randn(count * 8, factor.shape[1], dtype=torch.float64, generator=generator)
-    chi2 = torch.from_numpy(np.random.default_rng(count).chisquare(free, count * 8)) / free
+    unit = torch.randn(count * 8, factor.shape[1], dtype=factor.dtype, generator=generator).to(factor.device)
+    chi2 = torch.from_numpy(np.random.default_rng(count).chisquare(free, count * 8)).to(factor) / free
     change = unit / chi2.sqrt()[:, None] @ factor.mT
     heads, friction, _ = law.sizes
     unknowns = len(shot.theta)

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from meta_hamiltonian.learners import Learner
+from meta_hamiltonian.learners.numerics.least_squares import least_squares
 from meta_hamiltonian.learners.numerics.linear_head import head_rows
 from meta_hamiltonian.observations import ObservationError
 
@@ -33,8 +34,8 @@ def check_momentum(learner: Learner, inertia: Float[Tensor, " n"], usual: float 
         return
     centre, factor = (part.double() for part in heads)
     n = net.state_dim // 2
-    x = net.domain.sobol(_STATES)
-    wanted = (x[:, n:] / inertia).flatten()
+    x = net.domain.sobol(_STATES).to(learner.device)
+    wanted = (x[:, n:] / inertia.to(x)).flatten()
 
     def nearest(z: Tensor | None) -> float:
         """What the best member with these latents misses it by."""
@@ -42,7 +43,7 @@ def check_momentum(learner: Learner, inertia: Float[Tensor, " n"], usual: float 
             rows = head_rows(net, net.beside(x[None], {} if z is None else {"latents": z[None]}))[0]
         rows = rows.unflatten(0, (_STATES, 2 * n))[:, :n].flatten(0, 1)
         target = wanted - (rows @ centre)[:, 0]
-        best = torch.linalg.lstsq(rows @ factor, target[:, None], driver="gelsd", rcond=_RESOLVED).solution[:, 0]
+        best = least_squares(rows @ factor, target[:, None], _RESOLVED)[:, 0]
         return float((rows @ factor @ best - target).norm() / wanted.norm())
 
     missed = min(map(nearest, learner.likely_latents(_LATENTS)))

@@ -14,6 +14,7 @@ from meta_hamiltonian.inference.laplace import Drawn, draw, in_order
 from meta_hamiltonian.inference.sensitivity import Law
 from meta_hamiltonian.inference.shooting import Known, Shot, Windows, enough_steps, shoot, stable_steps
 from meta_hamiltonian.learners import Learner
+from meta_hamiltonian.learners.numerics.least_squares import least_squares
 from meta_hamiltonian.learners.numerics.linear_head import head_rows, head_weights
 from meta_hamiltonian.models import Adapted, AdaptedSystems
 from meta_hamiltonian.observations import CanonicalTrajectory, ObservationError
@@ -174,7 +175,7 @@ class _Fits:
         logs = (squares + floor[seen]).log()
         best = fits[int(logs.sum(-1).argmin())].shot.residual
         residuals = [in_order(best[..., a]) for a in seen]
-        counts = torch.tensor([len(r) / correlation_time(r) for r in residuals], dtype=torch.float64)
+        counts = logs.new_tensor([len(r) / correlation_time(r) for r in residuals])
         values = -(logs @ counts)
         price = counts.sum().clamp_min(2.0).log()
         return [(value - len(kinds) * price).item() for kinds, value in zip(laws, values, strict=True)]
@@ -233,7 +234,7 @@ class _Fits:
     def _beginning(self, near: "_Fitted", law: Law) -> Tensor:
         heads, friction, _ = near.law.sizes
         found = dict(zip(near.law.kinds, near.shot.theta[heads : heads + friction], strict=True))
-        zero = torch.zeros((), dtype=torch.float64)
+        zero = near.shot.theta.new_zeros(())
         d = [found.get(kind, zero) for kind in law.kinds]
         return torch.cat([near.shot.theta[:heads], *(one[None] for one in d), near.shot.theta[heads + friction :]])
 
@@ -241,7 +242,7 @@ class _Fits:
         """The coefficients that were found from derivatives."""
         _, friction, gains = law.sizes
         forces = self.adapted.forces
-        values = torch.zeros(friction + gains, dtype=torch.float64)
+        values = self.x.new_zeros(friction + gains)
         if forces is not None:
             for j, kind in enumerate(forces.kinds):
                 if kind in law.kinds:
@@ -252,8 +253,8 @@ class _Fits:
     def _known(self, law: Law) -> Known:
         """The prior of the head, and where p is defined as inertia · dq/dt, that it is."""
         heads, friction, gains = law.sizes
-        eye = torch.eye(heads, heads + friction + gains, dtype=torch.float64)
-        prior = Known(eye, torch.zeros(heads, dtype=torch.float64))
+        eye = torch.eye(heads, heads + friction + gains, dtype=self.x.dtype, device=self.x.device)
+        prior = Known(eye, self.x.new_zeros(heads))
         if self.inertia is None or self.adapted.net.head.out_features > 1:
             return prior
         x = self.x[:: max(1, len(self.x) // _DEFINED_AT)]
@@ -269,7 +270,7 @@ class _Fits:
             weights = head_weights(law.net, law.scale * (law.head.centre + law.head.basis @ law.head.value)[None]) | z
             slopes = law.net.latent_slopes(weights, x_in)[0, :, :n].detach().flatten(0, 1) @ inside.spread
             design, target = torch.cat([design, slopes], dim=1), target + slopes @ inside.value
-        left = target - design @ torch.linalg.lstsq(design, target[:, None], driver="gelsd").solution[:, 0]
+        left = target - design @ least_squares(design, target[:, None])[:, 0]
         # All of them together count as one observation of each direction.
         size = left.square().mean().sqrt().maximum(_DEFINED * v.square().mean().sqrt()).clamp_min(1e-300)
         size = size * len(x) ** 0.5
@@ -283,7 +284,7 @@ class _Fits:
         squares = [shot.residual[..., a][there[..., a]].square() for a in range(len(self.box))]
         sizes = self.x.square().mean(0)
         white = self.smoothing.square()
-        counts = torch.tensor([float(len(one)) for one in squares], dtype=torch.float64)
+        counts = white.new_tensor([float(len(one)) for one in squares])
         means = torch.stack([one.mean() if len(one) else white[a] for a, one in enumerate(squares)])
 
         def excess(part: float) -> float:

@@ -79,7 +79,7 @@ def rates(
     outputs = columns.shape[-1]
     # Every output of the head has unknowns of its own.
     part = (rows @ basis).reshape(len(x), dim // outputs, -1)
-    eye = torch.eye(outputs, dtype=part.dtype)
+    eye = torch.eye(outputs).to(part)
     by_head = torch.einsum("rcv,ab->rcavb", part, eye).reshape(len(x), dim, -1)
     if z is not None and law.head.latents is not None:
         slopes = law.net.latent_slopes({"head.weight": columns.mT[None], "latents": z[None]}, wrapped[None])[0]
@@ -106,7 +106,7 @@ def _with_forces(
     if law.signals:
         u = _inputs(law.signals, t, trajectory)
         value = torch.cat([value[:, :n], value[:, n:] + u @ g.mT], dim=1)
-        by_gain = torch.einsum("rk,nm->rnmk", u, torch.eye(n, dtype=u.dtype)).reshape(len(u), n, -1)
+        by_gain = torch.einsum("rk,nm->rnmk", u, torch.eye(n).to(u)).reshape(len(u), n, -1)
         columns.append(torch.cat([torch.zeros_like(by_gain), by_gain], dim=1))
     return Rates(value, by_state, torch.cat(columns, dim=-1))
 
@@ -115,7 +115,7 @@ def _inputs(signals: tuple[Signal, ...], t: Tensor, trajectory: Tensor) -> Tenso
     if len(signals) == 1:
         return signals[0](t)
     u = torch.stack([signal(t) for signal in signals])
-    return u[trajectory, torch.arange(len(t))]
+    return u[trajectory, torch.arange(len(t), device=t.device)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +153,7 @@ def follow(
     - `steps`: how many steps each interval between two instants takes.
     """
     dim, unknowns = start.shape[1], len(theta)
-    by_x = torch.eye(dim, dtype=start.dtype).expand(len(start), dim, dim)
+    by_x = torch.eye(dim).to(start).expand(len(start), dim, dim)
     y = torch.cat([start[..., None], by_x, start.new_zeros(len(start), dim, unknowns)], dim=-1)
     states, errors = [y], []
 

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from meta_hamiltonian.inference.sensitivity import Law, follow, rates
+from meta_hamiltonian.learners.numerics.least_squares import least_squares
 from meta_hamiltonian.observations import CanonicalTrajectory
 
 # Instants of a window, at least and at most. Windows are followed side by side, so that short ones are quick; the
@@ -58,13 +59,13 @@ class Windows:
 
 def _cut(one: CanonicalTrajectory, which: int, length: int) -> tuple[Tensor, ...]:
     count = max(1, -(-(len(one.t) - 1) // length))
-    row = torch.arange(count)[:, None] * length + torch.arange(length + 1)
+    at = torch.arange(max(count, length + 1), device=one.t.device)
+    row = at[:count, None] * length + at[: length + 1]
     beyond = row > len(one.t) - 1
     row = row.clamp(max=len(one.t) - 1)
     observed = one.observed[row].masked_fill(beyond.unsqueeze(-1), torch.nan)
     observed[:-1, -1] = torch.nan  # it is the first of the next window
-    continues = torch.arange(count) > 0
-    return one.t[row], observed, one.x[row[:, 0]], torch.full((count,), which), continues, row
+    return one.t[row], observed, one.x[row[:, 0]], torch.full_like(at[:count], which), at[:count] > 0, row
 
 
 class Shot(NamedTuple):
@@ -228,7 +229,7 @@ def _condensed(
     for k in range(count):
         if not continues[k]:
             orbit += 1
-            to_nodes[k, :, orbit * dim : (orbit + 1) * dim] = torch.eye(dim, dtype=nodes.dtype)
+            to_nodes[k, :, orbit * dim : (orbit + 1) * dim] = torch.eye(dim).to(nodes)
             continue
         gaps[k] = ends[k - 1] - nodes[k]
         to_nodes[k] = by_start[k - 1] @ to_nodes[k - 1]
@@ -245,11 +246,11 @@ def _solution(shot: Shot, damping: float) -> Float[Tensor, " columns"]:
     size = size.clamp_min(1e-12 * size.max()).clamp_min(torch.finfo(size.dtype).tiny)
     rows = rows / size
     if damping:
-        rows = torch.cat([rows, damping**0.5 * torch.eye(len(size), dtype=rows.dtype)])
+        rows = torch.cat([rows, damping**0.5 * torch.eye(len(size)).to(rows)])
         values = torch.cat([values, values.new_zeros(len(size))])
     if not (rows.isfinite().all() and values.isfinite().all()):
         return torch.zeros_like(size)
-    return torch.linalg.lstsq(rows, values[:, None], driver="gelsd", rcond=1e-13).solution[:, 0] / size
+    return least_squares(rows, values[:, None], 1e-13)[:, 0] / size
 
 
 def enough_steps(

@@ -76,6 +76,12 @@ class Task(NamedTuple):
     u: Float[Tensor, "points inputs"] | None = None
     inertia: Float[Tensor, " n"] | None = None
 
+    def to(self, device: torch.device) -> "Task":
+        """The same on another device."""
+        u, inertia = (None if value is None else value.to(device) for value in (self.u, self.inertia))
+        paths, signals = [path.to(device) for path in self.paths], tuple(one.to(device) for one in self.signals)
+        return Task(self.points.to(device), paths, signals, u, inertia)
+
     @property
     def width(self) -> float:
         """The speed below which dry friction is smoothed."""
@@ -85,9 +91,15 @@ class Task(NamedTuple):
 
 
 def of_trajectories(
-    paths: Sequence[CanonicalTrajectory], signals: tuple[Signal, ...], inertia: Float[Tensor, " n"] | None
+    paths: Sequence[CanonicalTrajectory],
+    signals: tuple[Signal, ...],
+    inertia: Float[Tensor, " n"] | None,
+    device: torch.device,
 ) -> Task:
-    """The task of smoothed trajectories: states and rates where these are known well."""
+    """The task of smoothed trajectories: states and rates where these are known well.
+
+    **Arguments:** `device`: where the learner is, which adapts to it.
+    """
     x, dxdt, trajectory, row = well_known_points(paths)
     thin = slice(None, None, max(1, len(x) // _MOST_POINTS))
     u = None
@@ -96,7 +108,7 @@ def of_trajectories(
             (signals[i], paths[i].t[j]) for i, j in zip(trajectory[thin].tolist(), row[thin].tolist(), strict=True)
         ]
         u = torch.stack([signal(t[None])[0] for signal, t in times])
-    return Task(Points(x[thin], dxdt[thin]), paths, signals, u, inertia)
+    return Task(Points(x[thin], dxdt[thin]), paths, signals, u, inertia).to(device)
 
 
 def from_points(learner: Learner, task: Task, kinds: Kinds | None, steps: int | None, said: Said = silent) -> Solution:
@@ -130,7 +142,7 @@ def from_points(learner: Learner, task: Task, kinds: Kinds | None, steps: int | 
         if task.paths:  # the state at the end of a curve is not known exactly
             noise = task.paths[-1].noise
             unit = torch.randn(end_samples.shape, dtype=end.dtype, generator=torch.Generator().manual_seed(1))
-            end_samples = end_samples + noise * unit
+            end_samples = end_samples + noise * unit.to(end.device)
     forces = None if found.samples is None else found.samples.forces
     return Solution(
         Adapted(found.adapted), found.samples, end, end_samples, noise, candidates, forces, shares=found.shares

@@ -119,6 +119,11 @@ class Learner(nn.Module, abc.ABC):
         if net.has_head and not self.solves_for_head:
             self.heads = FamilyHeads(*head_columns(own_head(net)).shape)
 
+    @property
+    def device(self) -> torch.device:
+        """Where its numbers are, and where systems are adapted."""
+        return self.net.state_box.device
+
     @abc.abstractmethod
     def task_losses(self, episodes: Episodes) -> Float[Tensor, " tasks"]:
         """The query loss of every task after adaptation to its support set; differentiable."""
@@ -199,7 +204,7 @@ class Learner(nn.Module, abc.ABC):
 
     def in_units(self, support: Points) -> tuple[Points, Float[Tensor, " tasks"]]:
         """The support set in float64, its derivatives in units of the scale, and the scale."""
-        support = support.to(dtype=torch.float64, device=self.net.state_box.device)
+        support = support.to(dtype=torch.float64, device=self.device)
         scale = task_scale(support) if self.scale == "task" else support.dxdt.new_ones(len(support.x))
         x = self.net.domain.wrap(support.x)
         return dataclasses.replace(support, x=x, dxdt=support.dxdt / scale[:, None, None]), scale
@@ -259,8 +264,8 @@ class Learner(nn.Module, abc.ABC):
             columns = terms.columns(dq)
             left = (dxdt[:, n:] - dp).flatten()
             bounds = (least, [math.inf] * count)
-            found = scipy.optimize.lsq_linear(columns.flatten(0, 1).numpy(), left.numpy(), bounds, method="bvls")
-            d = torch.from_numpy(found.x)
+            problem = (columns.flatten(0, 1).cpu().numpy(), left.cpu().numpy())
+            d = torch.from_numpy(scipy.optimize.lsq_linear(*problem, bounds, method="bvls").x).to(left)
         kept = (d[: len(terms.kinds)] > 0).tolist()  # a kind that would bring energy in is left out
         d = torch.cat([d[: len(kept)][torch.tensor(kept, dtype=torch.bool)], d[len(kept) :]])
         kinds = tuple(kind for kind, there in zip(terms.kinds, kept, strict=True) if there)
@@ -313,7 +318,7 @@ class Learner(nn.Module, abc.ABC):
         net = copy.deepcopy(self.net).double().requires_grad_(False)
         heads = copy.deepcopy(self.heads)
         if not heads.known:
-            heads.suppose(head_columns(own_head(net)), head_rows(net, net.domain.sobol(_STATES)))
+            heads.suppose(head_columns(own_head(net)), head_rows(net, net.domain.sobol(_STATES).to(self.device)))
         support, scale = self.in_units(points)
         blocks = [head_problem(net, support)]
         if net.head.out_features == 1:

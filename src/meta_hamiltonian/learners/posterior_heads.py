@@ -210,14 +210,14 @@ class PosteriorHeads(LowRankHeads):
         """Parameters from samples of u, each head with a random change as large as the misfit of the family."""
         found = self.weights(u)
         columns = head_columns(found)
-        unit = torch.randn(*columns.shape, dtype=columns.dtype, device=columns.device, generator=generator)
+        unit = torch.randn(*columns.shape, dtype=columns.dtype, generator=generator).to(columns.device)
         changed = columns + widths.sqrt()[..., None, None] * (self.misfit_factor @ unit)
         return found | head_weights(self.net, changed)
 
 
 def _reaches(one: Posterior, other: Posterior, rank: int) -> bool:
     """Whether the latents of one answer lie in the posterior of another."""
-    generator = torch.Generator(one.mean.device).manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     for here, there in ((one, other), (other, one)):
         drawn = here.sample(_ENOUGH, generator)[0][0, :, rank:, 0]
         away = (there.mean[0, rank:, 0] - here.mean[0, rank:, 0]) / drawn.std(0).clamp_min(_TINY)

@@ -208,7 +208,7 @@ class Ridge(PosteriorHeads):
             u = inside[:, 0] / deviation
             latents = Latents(learner.latent_mean, deviation * learner.latent_spread, u)
         # The misfit is a part of the field over the whole domain.
-        states = learner.net.domain.sobol(_STATES)[None]
+        states = learner.net.domain.sobol(_STATES)[None].to(support.x)
         z = {} if latents is None else {"latents": latents.at(latents.value)[None]}
         rows = head_rows(learner.net, learner.net.beside(states, z))[0]
         size = (rows @ (centre + basis @ value)).square().mean().sqrt().clamp(*_SIZES)
@@ -223,7 +223,7 @@ class Ridge(PosteriorHeads):
         """Draws systems from the posterior of each of many tasks."""
         learner = copy.deepcopy(self).double().requires_grad_(False)
         support, scale = self.in_units(support)
-        generator = torch.Generator(support.x.device).manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             if learner.net.latents:
                 for task in range(len(scale)):
@@ -276,7 +276,7 @@ class Ridge(PosteriorHeads):
             shares = tuple(share for _, share in answers)
             if not samples:
                 return Forced(adapted, None, evidence, shares)
-            generator = torch.Generator(support.x.device).manual_seed(seed)
+            generator = torch.Generator().manual_seed(seed)
             u, widths, _, drawn = learner.drawn(answers, samples, generator)
             drawn = u.new_zeros(samples, 0) if drawn is None else drawn
             # By experience: of 536 springs and Duffing oscillators with 50 noisy points, 92.9 % had the true one

@@ -39,6 +39,13 @@ class CanonicalTrajectory:
     rate_error: Float[Tensor, "instants state"]
     coarse: bool = False
 
+    def to(self, device: torch.device) -> "CanonicalTrajectory":
+        """The same on another device."""
+        tensors = {
+            f.name: v.to(device) for f in dataclasses.fields(self) if isinstance(v := getattr(self, f.name), Tensor)
+        }
+        return dataclasses.replace(self, **tensors)
+
 
 @dataclasses.dataclass(frozen=True)
 class Trend:

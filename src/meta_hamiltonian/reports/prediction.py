@@ -65,7 +65,7 @@ INPUT = "input"
 
 def predict(fit: Fit, horizon: float) -> Prediction:
     """The orbit from `fit.start` for the time `horizon`."""
-    t = fit.start_time + torch.linspace(0, horizon, _instants(fit, horizon), dtype=torch.float64)
+    t = fit.start_time + torch.linspace(0, horizon, _instants(fit, horizon), dtype=torch.float64).to(fit.start.device)
     orbit, sampled = _orbits(fit, t)
     known = t <= orbit.until[0]
     x = orbit.states[known, 0]
@@ -92,17 +92,16 @@ def predict(fit: Fit, horizon: float) -> Prediction:
         states = sampled.states[known].transpose(0, 1)
         outlook = of_samples(states, x, t[known], fit.adapted.domain)
         # What will be observed has the errors of what was.
-        states = states + fit.noise * torch.randn(
-            states.shape, dtype=states.dtype, generator=torch.Generator().manual_seed(2)
-        )
-        bands["x"] = tuple(end.numpy() for end in interval(states))
+        unit = torch.randn(states.shape, dtype=states.dtype, generator=torch.Generator().manual_seed(2))
+        states = states + fit.noise * unit.to(states.device)
+        bands["x"] = tuple(end.cpu().numpy() for end in interval(states))
         if fit.adapted.has_energy:
-            bands["energy"] = tuple(end.numpy() for end in interval(energy_change_samples(fit.samples, x)))
+            bands["energy"] = tuple(end.cpu().numpy() for end in interval(energy_change_samples(fit.samples, x)))
     if outlook is not None:
         warnings += of_little_worth(outlook, fit.missed, fit.usual)
-    energy = fit.adapted.energy(x).numpy() if fit.adapted.has_energy else None
+    energy = fit.adapted.energy(x).cpu().numpy() if fit.adapted.has_energy else None
     power, work = _work(fit, t[known], x, energy)
-    return Prediction(t[known].numpy(), x.numpy(), energy, work, power, bands, outlook, warnings)
+    return Prediction(t[known].cpu().numpy(), x.cpu().numpy(), energy, work, power, bands, outlook, warnings)
 
 
 def _without_samples(fit: Fit, x: Float[Tensor, "instants state"], t: Float[Tensor, " instants"]) -> Outlook | None:
@@ -154,12 +153,12 @@ def _work(
     powers = {kind: (v * force[0]).sum(-1) for kind, force in zip(forces.kinds, forces.each(v[None]), strict=True)}
     if forces.signal is not None:
         powers[INPUT] = (v * (forces(v[None], t[None]) - forces(v[None]))[0]).sum(-1)
-    power = {name: value.numpy() for name, value in powers.items()}
+    power = {name: value.cpu().numpy() for name, value in powers.items()}
     if len(power) == 1 and energy is not None:
         return power, {name: np.asarray(energy - energy[0]) for name in power}
     from scipy.integrate import cumulative_simpson  # here: it takes a third of a second
 
-    return power, {name: cumulative_simpson(p, x=t.numpy(), initial=0.0) for name, p in power.items()}
+    return power, {name: cumulative_simpson(p, x=t.cpu().numpy(), initial=0.0) for name, p in power.items()}
 
 
 def write_prediction(path: Path, predicted: Prediction) -> None:

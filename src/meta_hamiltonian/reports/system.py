@@ -1,5 +1,6 @@
 """What `adapt` leaves: the prediction, the figures and the report of one system, and the system itself."""
 
+import copy
 import dataclasses
 import io
 from collections.abc import Mapping, Sequence
@@ -59,7 +60,7 @@ class Written:
 
 
 def write_system(fit: Fit, learner: Learner, horizon: float, origin: Origin, folder: Path) -> Written:
-    """Writes everything into an empty folder.
+    """Writes everything into an empty folder, so that any machine can read it.
 
     **Arguments:**
 
@@ -69,6 +70,8 @@ def write_system(fit: Fit, learner: Learner, horizon: float, origin: Origin, fol
     - `origin`: where learner and observations came from, for the report.
     """
     predicted = predict(fit, horizon)
+    # What follows goes to files, number by number.
+    fit, learner = fit.to("cpu"), copy.deepcopy(learner).cpu()
     write_prediction(folder / "prediction.csv", predicted)
     if predicted.bands:
         write_bands(folder / "bands.csv", predicted)

@@ -16,6 +16,7 @@ from meta_hamiltonian.episodes.recorded import RecordedDataModule
 from meta_hamiltonian.inference.shooting import Windows
 from meta_hamiltonian.learners import Ridge
 from meta_hamiltonian.learners.loss import task_scale
+from meta_hamiltonian.learners.numerics.least_squares import least_squares
 from meta_hamiltonian.learners.numerics.linear_head import head_weights
 from meta_hamiltonian.models.adapted import REACH
 from meta_hamiltonian.observations import Derivatives, canonical
@@ -73,7 +74,7 @@ class OrbitLoop(MetaModule):
             heads = torch.stack([learner.solve(one)[0] for one in _scaled(data)])
             centred = (heads - learner.columns(heads.new_zeros(learner.rank, heads.shape[-1]))).double()
             factor = learner.prior_factor.double().expand(len(centred), -1, -1)
-            v = torch.linalg.lstsq(factor, centred, driver="gelsd").solution
+            v = least_squares(factor, centred)
         self.heads = nn.Parameter(v.to(heads))
         paths, owner = [], []
         for i, of_member in enumerate(trajectories):

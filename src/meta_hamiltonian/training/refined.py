@@ -44,7 +44,7 @@ def refine(learner: Ridge, data: RecordedDataModule) -> None:
         if isinstance(member.observations, Derivatives) or not all(path.coarse for path in member.paths):
             continue
         points, terms = member.points, Terms(data.friction, friction_width(member.points.dxdt[:, :n]))
-        law = Adapted(learner.adapt_forced(Points(points.x, points.dxdt), terms).adapted)
+        law = Adapted(learner.adapt_forced(Points(points.x, points.dxdt), terms).adapted.to("cpu"))
         found = [
             _again(trajectory, path, law.field, data.recordings.inertia)
             for trajectory, path in zip(member.observations, member.paths, strict=True)

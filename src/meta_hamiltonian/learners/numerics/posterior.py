@@ -109,7 +109,7 @@ class Posterior:
         """Samples of d, given samples of u and the noise variance of the last block."""
         assert self._free is not None
         own = self._free[0]
-        unit = torch.randn(*u.shape[:2], own.shape[-1], dtype=u.dtype, device=u.device, generator=generator)
+        unit = torch.randn(*u.shape[:2], own.shape[-1], dtype=u.dtype, generator=generator).to(u.device)
         error = torch.linalg.solve_triangular(own, unit.mT, upper=True).mT
         return self.free(u) + noise.sqrt().unsqueeze(-1) * error
 
@@ -153,14 +153,17 @@ class Posterior:
         Float[Tensor, "tasks samples rank outputs"], Float[Tensor, "tasks samples"], Float[Tensor, "tasks samples"]
     ]:
         """Samples of u, each with its τ² and its variance of the noise in the last block."""
-        chosen = self.weights.flatten(1).multinomial(count, replacement=True, generator=generator)
+        # Drawn on the CPU, from a generator of its own: the samples are the same on every device.
+        chosen = self.weights.flatten(1).cpu().multinomial(count, replacement=True, generator=generator)
+        chosen = chosen.to(self.weights.device)
         tasks = torch.arange(len(chosen), device=chosen.device)[:, None]
         j, c = chosen // len(self._noises), chosen % len(self._noises)
         values, right, along = self._values[tasks, j], self._right[tasks, j], self._along[tasks, j]
         noise, width = self._noises[c, None], self._widths[c, None]
         gain = values / (values.square() + noise / width)
         deviation = (noise * width / (width * values.square() + noise)).sqrt()
-        prior = torch.randn(*along.shape[:2], right.shape[-1], along.shape[-1], dtype=along.dtype, generator=generator)
+        shape = (*along.shape[:2], right.shape[-1], along.shape[-1])
+        prior = torch.randn(*shape, dtype=along.dtype, generator=generator).to(along.device)
         # The prior, narrowed along the right singular vectors.
         change = gain[..., None] * along + (deviation - width.sqrt())[..., None] * (right @ prior)
         of_last = noise[..., 0] * self._ratios[j]

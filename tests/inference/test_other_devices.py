@@ -1,0 +1,92 @@
+"""All that a learner makes of observations is computed where the learner is, and the numbers are those of the CPU."""
+
+import copy
+import dataclasses
+
+import elsewhere
+import numpy as np
+import pytest
+import torch
+from observed import INERTIA, SYSTEM, learner, points, swing
+
+from meta_hamiltonian.evaluation.coverage import coverage
+from meta_hamiltonian.evaluation.identify import identify
+from meta_hamiltonian.inference import fit
+from meta_hamiltonian.learners.checkpoint import save_adapted
+from meta_hamiltonian.models import Adapted, AdaptedSystems
+from meta_hamiltonian.observations import Inputs
+from meta_hamiltonian.reports.prediction import predict
+
+pytestmark = pytest.mark.usefixtures("no_shape_checks")  # a hundred thousand small operations
+OBSERVED = swing("t,q", instants=14, until=3.0, noise=0.01)
+DRIVEN = dataclasses.replace(swing(instants=14, until=3.0), inputs=Inputs(np.linspace(0, 4, 9), np.ones((9, 1))))
+CASES = {
+    "points": ("ridge", points(5, 0.1), {"friction": "none"}),
+    "orbit": ("ridge", [OBSERVED], {"how": "orbit", "inertia": INERTIA, "friction": "viscous"}),
+    "rates": ("ridge", [DRIVEN], {"how": "derivatives", "friction": "viscous"}),
+    "gradient": ("anil", [OBSERVED], {"how": "derivatives", "inertia": INERTIA, "friction": "viscous", "steps": 1}),
+}
+
+
+@pytest.fixture(params=["elsewhere", pytest.param("cuda", marks=pytest.mark.cuda)])
+def device(request):
+    if request.param == "cuda":
+        yield torch.device("cuda", 0)
+    else:
+        with elsewhere.device() as found:
+            yield found
+
+
+def there(name, device):
+    return copy.deepcopy(learner(name)).to(device)
+
+
+def tensors(found):
+    """Every tensor of a fit."""
+    for field in dataclasses.fields(found):
+        value = getattr(found, field.name)
+        systems = value.systems if isinstance(value, Adapted) else value
+        if isinstance(systems, AdaptedSystems):
+            yield from (systems.scale, *systems.parameters.values(), *systems.net.parameters())
+        elif isinstance(value, torch.Tensor):
+            yield value
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_fit_is_where_its_learner_is(case, device, tmp_path):
+    name, observations, options = CASES[case]
+    here, found = fit(learner(name), observations, **options), fit(there(name, device), observations, **options)
+    assert {value.device for value in tensors(found)} == {device}
+    assert {value.device.type for value in tensors(found.to("cpu"))} == {"cpu"}
+    assert (found.how, found.notes, found.warnings) == (here.how, here.notes, here.warnings)
+    for value, expected in zip(tensors(found), tensors(here), strict=True):
+        torch.testing.assert_close(value.cpu(), expected, rtol=1e-6, atol=1e-6)
+    if here.noise.any():  # without noise orbits are followed in many more steps
+        one, other = predict(found, 0.1), predict(here, 0.1)
+        np.testing.assert_allclose(one.x, other.x, rtol=1e-6, atol=1e-6)
+        assert one.bands.keys() == other.bands.keys()
+    save_adapted(found.to("cpu").adapted, {}, tmp_path / "adapted.pt", [])
+    kept = torch.load(tmp_path / "adapted.pt", weights_only=True)  # with no device to be sent to
+    assert {value.device.type for value in kept["parameters"].values()} == {"cpu"}
+
+
+def test_bands_are_checked_where_the_learner_is(device):
+    sizes = ([5], [0.05], 2, 0)
+    one, other = (list(coverage(of, SYSTEM, *sizes)) for of in (learner("ridge"), there("ridge", device)))
+    assert one == other
+
+
+def test_what_was_learned_is_told_where_the_learner_is(device):
+    one, other = (identify(of, SYSTEM, 6) for of in (learner("ridge"), there("ridge", device)))
+    assert other.terms == one.terms
+    torch.testing.assert_close(other.singular_values, one.singular_values, rtol=1e-6, atol=1e-9)
+
+
+def test_the_simulated_device_refuses_what_a_gpu_does():
+    with elsewhere.device() as device:
+        x = torch.ones(3, device=device)
+        with pytest.raises(RuntimeError, match="a tensor of the CPU"):
+            x + torch.ones(3)
+        with pytest.raises(TypeError, match="copy it to the CPU first"):
+            x.numpy()
+        assert torch.equal((x + 1.0).cpu(), torch.full((3,), 2.0))
