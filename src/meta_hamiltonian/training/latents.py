@@ -58,8 +58,21 @@ class Race:
             other.standardise(problem.z)
 
     @torch.no_grad()
-    def decide(self, held_out: Episodes, optimizer: LevenbergMarquardt) -> None:
-        """Makes the learner the one that has won, in place, with the damping of its steps."""
+    def decide(self, held_out: Episodes, optimizer: LevenbergMarquardt, spare: int = 0) -> None:
+        """Makes the learner the one that has won, in place, with the damping of its steps.
+
+        Each has found first how many columns its heads need, where `rank` is auto: more columns often do what a latent
+        would, and cost less.
+
+        **Arguments:**
+
+        - `held_out`: what they are compared on.
+        - `optimizer`: the learner's.
+        - `spare`: as of [`find_rank`][meta_hamiltonian.learners.low_rank.LowRankHeads.find_rank].
+        """
+        for other in self.others:
+            if other.finds_rank:
+                other.find_rank(held_out, spare)
         losses = []
         for one in (self.learner, *self.others):
             one.calibrate(held_out)

@@ -277,11 +277,6 @@ class GaussNewtonLoop(MetaModule):
         """The same; before, in the first three quarters, the rates of recorded members are smoothed anew around the
         law, and of simulated ones the number of unknowns of a head is found: in the first half with spare ones."""
         progress = self.trainer.global_step / self.trainer.max_steps
-        if self._race is not None:
-            optimizer = self.optimizers()
-            assert isinstance(optimizer, LightningOptimizer)
-            self._race.decide(batch, cast(LevenbergMarquardt, optimizer.optimizer))
-            self._race = None
         data: Any = getattr(self.trainer, "datamodule", None)
         if isinstance(data, RecordedDataModule):
             if 0 < progress <= _SETTLED:
@@ -289,8 +284,13 @@ class GaussNewtonLoop(MetaModule):
                 batch = data.held_out.to(batch.query.x.device)
             if not self.solver.uses_body:
                 self.solver.find_prior(self.known(batch))
-        elif self.solver.finds_rank and progress <= _SETTLED:
-            self.solver.find_rank(batch, spare=_SPARE if progress < _HALF else 0)
+        elif self.solver.finds_rank and (self._race is not None or progress <= _SETTLED):
+            self.solver.find_rank(batch, spare=_SPARE if self._race is not None or progress < _HALF else 0)
+        if self._race is not None:
+            optimizer = self.optimizers()
+            assert isinstance(optimizer, LightningOptimizer)
+            self._race.decide(batch, cast(LevenbergMarquardt, optimizer.optimizer), _SPARE)
+            self._race = None
         super().validation_step(batch, batch_idx)
         if isinstance(data, RecordedDataModule):
             # Rates get better, and heads are to follow them as closely.
