@@ -26,7 +26,7 @@ class Kill(Callback):
     def __init__(self, path):
         self.path = path
 
-    def on_train_batch_end(self, trainer, pl_module, *_):
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         if trainer.global_step == KILLED:
             trainer.save_checkpoint(self.path)
             raise StoppedError("killed")

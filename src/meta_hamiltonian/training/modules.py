@@ -19,7 +19,7 @@ from meta_hamiltonian.episodes.recorded import RecordedDataModule
 from meta_hamiltonian.learners import Learner, Ridge
 from meta_hamiltonian.learners.checkpoint import HISTORY_KEY, SETTINGS_KEY
 from meta_hamiltonian.learners.loss import rescaled
-from meta_hamiltonian.training.latents import Race, is_enough
+from meta_hamiltonian.training.latents import Race, find_columns, is_enough
 from meta_hamiltonian.training.levenberg_marquardt import LevenbergMarquardt, VariableProjection, projected_parameters
 from meta_hamiltonian.training.refined import refine
 
@@ -285,7 +285,11 @@ class GaussNewtonLoop(MetaModule):
             if not self.solver.uses_body:
                 self.solver.find_prior(self.known(batch))
         elif self.solver.finds_rank and (self._race is not None or progress <= _SETTLED):
-            self.solver.find_rank(batch, spare=_SPARE if self._race is not None or progress < _HALF else 0)
+            spare = _SPARE if self._race is not None or progress < _HALF else 0
+            if self.solver.net.latents:
+                find_columns(self.solver, batch, spare)
+            else:
+                self.solver.find_rank(batch, spare)
         if self._race is not None:
             optimizer = self.optimizers()
             assert isinstance(optimizer, LightningOptimizer)
