@@ -40,7 +40,7 @@ from meta_hamiltonian.learners.checkpoint import build, build_learner
 from meta_hamiltonian.systems import SimulatedSystem
 
 ROOT = Path(__file__).parents[2]
-METHODS = ("ridge", "encoder", "camel", "coda", "svd", "cavia", "anil", "maml", "metasgd", "fomaml")
+METHODS = ("ridge", "ridge_latents", "encoder", "camel", "coda", "svd", "cavia", "anil", "maml", "metasgd", "fomaml")
 FAMILIES = (
     "spring",
     "pendulum",
@@ -54,6 +54,8 @@ FAMILIES = (
 )
 # Methods that change hidden layers need friction that has some.
 MORE = {(method, "damped_oscillator"): ("model=dissipative",) for method in ("cavia", "svd")}
+# Families whose unknowns are not linear: elsewhere the race decides against latents, and the time is lost.
+LATENTS = ("kepler_unknown_centre", "spring_pendulum", "double_pendulum")
 # Steps that are measured, after those that warm up; and what testing may take beside a training of so many seconds.
 WARM, MEASURED = 5, 15
 TESTING = 60.0
@@ -204,7 +206,9 @@ def main():
     parser.add_argument("--keep", type=Path, default=None, help="the folder of the runs; by default they are removed")
     arguments = parser.parse_args()
     families = [name for name in FAMILIES if (conf_folder() / "system" / f"{name}.yaml").exists()]
-    cells = [tuple(cell.split(":")) for cell in arguments.cells] or list(itertools.product(METHODS, families))
+    cells = [tuple(cell.split(":")) for cell in arguments.cells] or [
+        cell for cell in itertools.product(METHODS, families) if cell[0] != "ridge_latents" or cell[1] in LATENTS
+    ]
     with tempfile.TemporaryDirectory() as folder:
         runs = arguments.keep or Path(folder)
         runs.mkdir(parents=True, exist_ok=True)

@@ -198,6 +198,22 @@ def test_training_takes_latents_where_they_are_worth_it():
     assert torch.equal(learner.net.body.weight, trained().net.body.weight)
 
 
+def test_learners_with_latents_are_given_the_columns_they_need_before_they_are_compared():
+    torch.manual_seed(0)
+    net = NaturalNetwork(2, 4, SYSTEM.domain)
+    learner = Ridge(net, rank="auto", noise=1e-10, scale="task", latents="auto").double()
+    race, held_out = Race(learner, 1e-2), members(4, 12, 12, split="val")
+    before = []
+    for other in race.others:
+        with torch.no_grad():
+            other.prior_factor[:, 1:] = 0.0  # all columns of L but one say nothing
+        other.calibrate(held_out)
+        before.append(other.validation_loss(held_out))
+    race.decide(held_out, LevenbergMarquardt([torch.nn.Parameter(torch.zeros(1).double())]), spare=3)
+    for other, loss in zip(race.others, before, strict=True):
+        assert other.validation_loss(held_out) < 0.5 * loss
+
+
 def test_training_goes_on_as_it_was_where_latents_are_worth_nothing():
     learner = without_latents()
     random = torch.get_rng_state()

@@ -26,17 +26,18 @@ COLUMNS = (
     "jobs",
 )
 """The columns of `methods.csv`."""
-OURS = "ridge"
-"""The method that the others are compared with."""
+OURS = ("ridge", "ridge_latents")
+"""What the others are compared with: the closed form, without and with unknowns inside the law."""
 # Sweeps over fewer algorithms have the table of families alone.
 _MANY = 4
 
 
 def of_methods(sweep: Path, finished: Sequence[Row]) -> list[dict[str, Any]]:
-    """A row for each family, K and algorithm, where there are several families and at least four algorithms.
+    """A row for each family, K and method, where there are several families and at least four algorithms.
 
-    Each job counts after the number of gradient steps that serves its algorithm best, and the mean is taken over jobs
-    that differ in their seed.
+    A method is named as the job's override `method=` names it, without its folder, or else by its algorithm. Each job
+    counts after the number of gradient steps that serves its method best, and the mean is taken over jobs that differ
+    in their seed.
 
     - `field_error`, `trajectory_error`: relative, medians over systems: ‖f̂ − f‖ / ‖f‖ on the grid, ‖x̂ − x‖ / ‖x‖ along
         the orbit.
@@ -49,12 +50,17 @@ def of_methods(sweep: Path, finished: Sequence[Row]) -> list[dict[str, Any]]:
         return []
     rows: dict[tuple[str, int, str], dict[str, list[Row]]] = {}
     for row in finished:
-        key = row["system"], int(row["shots"]), row["algo"]
+        key = row["system"], int(row["shots"]), _method(row)
         rows.setdefault(key, {}).setdefault(row["job"], []).append(row)
     return [
         _row(sweep, *key, [min(own, key=lambda row: float(row["field_rel_median"])) for own in jobs.values()])
         for key, jobs in rows.items()
     ]
+
+
+def _method(row: Row) -> str:
+    named = [word.partition("=")[2] for word in row["overrides"].split() if word.startswith("method=")]
+    return named[-1].rpartition("/")[2] if named else row["algo"]
 
 
 def _row(sweep: Path, system: str, shots: int, method: str, best: Sequence[Row]) -> dict[str, Any]:
@@ -90,8 +96,8 @@ def markdown(methods: Sequence[Mapping[str, Any]]) -> list[str]:
 def tables(methods: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, str]]]:
     """Families down and methods across, from the largest K of each family, by title; none where there are no rows.
 
-    The smallest error of each family is bold; the last column says how many times as accurate the closed-form learner
-    is as the best of the others.
+    The smallest error of each family is bold; the last column says how many times as accurate the closed form is, the
+    better of it without and with latents, as the best of the others.
     """
     if not methods:
         return {}
@@ -117,9 +123,10 @@ def _table(methods: Sequence[Mapping[str, Any]], column: str) -> list[dict[str, 
         if column.endswith("_error"):
             best = min(found, key=lambda name: float(found[name]))
             line[best] = f"**{line[best]}**"
-            others = [float(value) for name, value in found.items() if name != OURS]
-            if OURS in found and others:
-                line[f"{OURS}, times as accurate"] = _number(min(others) / float(found[OURS]))
+            ours = [float(value) for name, value in found.items() if name in OURS]
+            others = [float(value) for name, value in found.items() if name not in OURS]
+            if ours and others:
+                line[f"{OURS[0]}, times as accurate"] = _number(min(others) / min(ours))
         lines.append(line)
     columns = dict.fromkeys(name for line in lines for name in line)
     return [{name: line.get(name, "") for name in columns} for line in lines]

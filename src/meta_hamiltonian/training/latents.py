@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 
 # Numbers of latents that are tried, beyond those that tell where the singularities of the domain are.
 _TRIED = (1, 2)
+# Held-out members that they are compared on at most: with latents, adaptation to each takes a part of a second.
+_COMPARED = 50
 
 
 class Race:
@@ -58,12 +60,20 @@ class Race:
             other.standardise(problem.z)
 
     @torch.no_grad()
-    def decide(self, held_out: Episodes, optimizer: LevenbergMarquardt) -> None:
-        """Turns the learner into the one that has won, in place, with the damping of its steps."""
-        losses = []
-        for one in (self.learner, *self.others):
-            one.calibrate(held_out)
-            losses.append(one.validation_loss(held_out).item())
+    def decide(self, held_out: Episodes, optimizer: LevenbergMarquardt, spare: int = 0) -> None:
+        """Makes the learner the one that has won, in place, with the damping of its steps.
+
+        Each has found first how many columns its heads need, where `rank` is auto: more columns often do what a latent
+        would, and cost less.
+
+        **Arguments:**
+
+        - `held_out`: what they are compared on.
+        - `optimizer`: the learner's.
+        - `spare`: as of [`find_rank`][meta_hamiltonian.learners.low_rank.LowRankHeads.find_rank].
+        """
+        losses = [_loss(self.learner, held_out)]
+        losses += [find_columns(other, held_out, spare) for other in self.others]
         best = 0
         for i in range(1, len(losses)):
             if losses[i] * WORTH < losses[best] and losses[best] > ENOUGH:
@@ -90,6 +100,36 @@ class Race:
             other.load_state_dict(weights)
         for optimizer, damping in zip(self.optimizers, state["damping"], strict=True):
             optimizer.param_groups[0]["damping"] = damping
+
+
+@torch.no_grad()
+def find_columns(learner: Ridge, held_out: Episodes, spare: int) -> float:
+    """Finds how many columns heads beside latents need, where `rank` is auto, unless that makes members worse.
+
+    Columns are compared at the latents that members have with the columns of now. With others, which the learner was
+    not trained with, members may be led to latents that no member has.
+
+    **Arguments:** as those of [`find_rank`][meta_hamiltonian.learners.low_rank.LowRankHeads.find_rank].
+
+    **Returns:** the loss of held-out members that are adapted.
+    """
+    loss = _loss(learner, held_out)
+    if not learner.finds_rank:
+        return loss
+    before = {name: value.clone() for name, value in learner.state_dict().items()}
+    learner.find_rank(held_out, spare)
+    after = _loss(learner, held_out)
+    # Fewer columns may serve a little worse; more have to serve better.
+    if after < (loss if spare else WORTH * loss):
+        return after
+    learner.load_state_dict(before)
+    return loss
+
+
+def _loss(learner: Ridge, held_out: Episodes) -> float:
+    some = held_out[:_COMPARED]
+    learner.calibrate(some)
+    return learner.validation_loss(some).item()
 
 
 def is_enough(loss: Tensor) -> bool:

@@ -19,7 +19,7 @@ from meta_hamiltonian.episodes.recorded import RecordedDataModule
 from meta_hamiltonian.learners import Learner, Ridge
 from meta_hamiltonian.learners.checkpoint import HISTORY_KEY, SETTINGS_KEY
 from meta_hamiltonian.learners.loss import rescaled
-from meta_hamiltonian.training.latents import Race, is_enough
+from meta_hamiltonian.training.latents import Race, find_columns, is_enough
 from meta_hamiltonian.training.levenberg_marquardt import LevenbergMarquardt, VariableProjection, projected_parameters
 from meta_hamiltonian.training.refined import refine
 
@@ -279,11 +279,6 @@ class GaussNewtonLoop(MetaModule):
         half
         with spare ones."""
         progress = self.trainer.global_step / self.trainer.max_steps
-        if self._race is not None:
-            optimizer = self.optimizers()
-            assert isinstance(optimizer, LightningOptimizer)
-            self._race.decide(batch, cast(LevenbergMarquardt, optimizer.optimizer))
-            self._race = None
         data: Any = getattr(self.trainer, "datamodule", None)
         if isinstance(data, RecordedDataModule):
             if 0 < progress <= _SETTLED:
@@ -291,8 +286,17 @@ class GaussNewtonLoop(MetaModule):
                 batch = data.held_out.to(batch.query.x.device)
             if not self.solver.uses_body:
                 self.solver.find_prior(self.known(batch))
-        elif self.solver.finds_rank and progress <= _SETTLED:
-            self.solver.find_rank(batch, spare=_SPARE if progress < _HALF else 0)
+        elif self.solver.finds_rank and (self._race is not None or progress <= _SETTLED):
+            spare = _SPARE if self._race is not None or progress < _HALF else 0
+            if self.solver.net.latents:
+                find_columns(self.solver, batch, spare)
+            else:
+                self.solver.find_rank(batch, spare)
+        if self._race is not None:
+            optimizer = self.optimizers()
+            assert isinstance(optimizer, LightningOptimizer)
+            self._race.decide(batch, cast(LevenbergMarquardt, optimizer.optimizer), _SPARE)
+            self._race = None
         super().validation_step(batch, batch_idx)
         if isinstance(data, RecordedDataModule):
             # As rates get better, heads have to follow them more closely.
