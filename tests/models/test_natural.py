@@ -11,6 +11,10 @@ from meta_hamiltonian.models.inputs import Inputs
 
 AROUND = Exclusion(((1, 0, 0, 0), (0, 1, 0, 0)), (0.3, -0.2), 0.5)
 DOMAINS = {
+    "logarithms": Domain.box({"q": (-3, 2), "p": (-1, 4)}, logarithms=("q", "p")),
+    "a logarithm of two": Domain.box(
+        {"q1": (-3, 2), "q2": (-4, 4), "p1": (-1, 4), "p2": (-1, 1)}, ("q2",), None, ("q1",)
+    ),
     "lengths": Domain.box({"q": (-3, 2), "p": (-1, 4)}),
     "angles": Domain.box({"q1": (-4, 4), "q2": (-4, 4), "p1": (-2, 3), "p2": (-2, 2)}, angles=("q1", "q2")),
     "singularity": Domain.box((3.0, 3.0, 2.0, 2.0), exclusions=(AROUND,)),
