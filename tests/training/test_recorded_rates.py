@@ -15,7 +15,7 @@ from meta_hamiltonian.observations.instrument import Instrument, record
 from meta_hamiltonian.systems import DoublePendulum, LotkaVolterra, Spring
 from meta_hamiltonian.training.levenberg_marquardt import LevenbergMarquardt, VariableProjection, projected_parameters
 from meta_hamiltonian.training.refined import refine
-from meta_hamiltonian.training.surroundings import find_separation
+from meta_hamiltonian.training.surroundings import find_logarithms, find_separation
 
 
 def ridge(domain):
@@ -62,6 +62,15 @@ def test_rates_around_the_law_are_better_than_those_of_splines(springs):
     assert errors[-1] < 0.03 * errors[0]
     assert len(data.recordings.train[0].points.x) == 24  # one for each interval, the first and the last among them
     torch.testing.assert_close(data.batches.points[0].x, data.recordings.train[0].points.x)
+
+
+def test_logarithms_are_found_by_the_law_that_they_make_simple(springs, tmp_path):
+    record(LotkaVolterra(), 6, tmp_path, Instrument(20.0, 3.0))
+    for folder, expected in ((tmp_path, ["logarithm"] * 2), (springs, None)):
+        data = RecordedDataModule(load_recordings(str(folder), held_out=0.0), 50, 50, 50, "random", 0, torch.float64)
+        found = find_logarithms(ridge, data)
+        assert (found and [one.kind for one in found.coordinates]) == expected
+        assert data.friction == ()
 
 
 def test_points_of_members_survive_a_checkpoint(springs, tmp_path):

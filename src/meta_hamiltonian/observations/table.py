@@ -192,7 +192,8 @@ def _convert(
             for key in keys:
                 left.pop(key, None)
             text = units[keys[0]] if keys else columns.units.get(position, "")
-            if position in columns.logarithms:
+            pure = position in columns.logarithms or _is_logarithm(domain, quantity, i)
+            if pure:
                 text = ""  # another unit adds a constant to it
             target, kind = _targets(domain, quantity, i)
             which = f"{sheet.noun} {shown(name)} is {ours}"
@@ -206,7 +207,7 @@ def _convert(
                 continue
             if not text:
                 factors[quantity].append(1.0)
-                said.setdefault(quantity, False)
+                said.setdefault(quantity, pure)
                 taken = {"t": "s" if not domain.time_unit else domain.time_unit}.get(quantity, target)
                 needs = bool(domain.time_unit or domain.coordinates[0].unit)
                 notes.append(
@@ -236,6 +237,13 @@ def _convert(
     if "t" in values and not stamped:
         _check_times(values, said, notes)
     return not said.get("q", True)
+
+
+def _is_logarithm(domain: Space, quantity: str, i: int) -> bool:
+    """Whether it is that of a positive quantity, which needs no unit."""
+    n = domain.degrees_of_freedom
+    places = {"q": i, "p": n + i}
+    return i < n and quantity in places and domain.coordinates[places[quantity]].kind == "logarithm"
 
 
 def _take_logarithms(
