@@ -65,6 +65,11 @@ def train(
                 learner = build_for(domain)
             friction = _looked_at(learner, data, config.data.skip_bad)
             settings = {**settings, "recordings": {**settings["recordings"], "friction": list(friction)}}
+        if data.training_tasks < config.trainer.devices:
+            raise ConfigError(
+                f"trainer.devices={config.trainer.devices} is not allowed with {data.training_tasks} members for "
+                "training: each device needs one of them; use fewer devices"
+            )
     learner.prepare(data.training_tasks)
     if recordings is not None and config.data.loss == "orbits":
         module = _on_orbits(config, learner, settings, data)
