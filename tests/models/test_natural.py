@@ -11,6 +11,9 @@ from meta_hamiltonian.models.inputs import Inputs
 
 AROUND = Exclusion(((1, 0, 0, 0), (0, 1, 0, 0)), (0.3, -0.2), 0.5)
 DOMAINS = {
+    "a logarithm of two": Domain.box(
+        {"q1": (-3, 2), "q2": (-4, 4), "p1": (-1, 4), "p2": (-1, 1)}, ("q2",), None, ("q1", "p1")
+    ),
     "lengths": Domain.box({"q": (-3, 2), "p": (-1, 4)}),
     "angles": Domain.box({"q1": (-4, 4), "q2": (-4, 4), "p1": (-2, 3), "p2": (-2, 2)}, angles=("q1", "q2")),
     "singularity": Domain.box((3.0, 3.0, 2.0, 2.0), exclusions=(AROUND,)),
@@ -114,6 +117,14 @@ def test_a_power_of_the_distance_is_an_exponential_of_its_input():
     r = AROUND.distance(x)
     slope = (r[1] / r[0]).log() / (s[1] - s[0])
     torch.testing.assert_close(r, r[0] * (slope * (s - s[0])).exp(), rtol=1e-10, atol=0)
+
+
+def test_a_positive_quantity_is_given_beside_its_logarithm():
+    domain = Domain.box({"q": (-3, 2), "p": (-1, 4)}, logarithms=("q",))
+    x = domain.draw(1, ("inputs",), range(1), 50)[0]
+    u = Inputs(domain, "natural").double()(x)[:, 0]
+    positive = x[:, 0].exp()
+    torch.testing.assert_close(u[:, 2] - u[0, 2], (positive - positive[0]) * 2 / (math.exp(2) - math.exp(-3)))
 
 
 def test_a_network_without_physics_is_given_the_same():

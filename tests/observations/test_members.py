@@ -40,6 +40,34 @@ def test_a_folder_with_a_file_a_member(folder):
     assert (position.kind, position.unit, momentum.kind, found.domain.time_unit) == ("angle", "rad", "length", "s")
 
 
+def test_logarithms_of_populations_are_taken_where_they_are_wished_for(tmp_path):
+    prey, predators = np.exp(swing()[0]), np.exp(swing()[1])
+    asked = Asked(columns={"q": "ln prey", "p": "log(predators)"})
+    write(tmp_path / "lakes" / "a.csv", "t (d),Prey (1/m²),predators", T, prey, predators)
+    found = read_members(tmp_path / "lakes", None, asked)
+    assert [one.kind for one in found.domain.coordinates] == ["logarithm", "logarithm"]
+    assert [one.unit for one in found.domain.coordinates] == ["", ""]
+    (one,) = found.members[0].observations
+    assert np.allclose(one.q[:, 0], swing()[0], atol=1e-5)
+    assert np.allclose(one.p[:, 0], swing()[1], atol=1e-5)
+    assert any("q is the logarithm of column 'Prey (1/m²)'" in note for note in found.notes)
+    write(tmp_path / "lakes" / "b.csv", "t (d),Prey (1/m²),predators", T, prey, predators - predators.min())
+    refused = read_members(tmp_path / "lakes", None, asked).refused
+    assert "line 13: column 'predators': 0 has no logarithm" in refused["b"]
+
+
+def test_logarithms_are_known_by_their_names(tmp_path):
+    write(tmp_path / "lakes" / "a.csv", "t,ln q,log(p)", T, *swing())
+    found = read_members(tmp_path / "lakes", None, Asked())
+    assert [one.kind for one in found.domain.coordinates] == ["logarithm", "logarithm"]
+    (one,) = found.members[0].observations
+    assert np.allclose(one.q[:, 0], swing()[0], atol=1e-5)
+    write(tmp_path / "named" / "b.csv", "t,ln prey,ln_predators", T, *swing())
+    named = read_members(tmp_path / "named", None, Asked(columns={"q": "ln prey", "p": "ln_predators"}))
+    assert [one.kind for one in named.domain.coordinates] == ["logarithm", "logarithm"]
+    assert np.allclose(named.members[0].observations[0].p[:, 0], swing()[1], atol=1e-5)
+
+
 def test_units_of_some_members_are_converted(folder):
     write(folder / "run4.csv", "t (ms),q (deg),p (1)", 1000 * T, 180 / np.pi * swing()[0], swing()[1])
     found = read_members(folder, None, Asked())

@@ -12,7 +12,7 @@ from meta_hamiltonian.episodes import Points, sample_episodes
 from meta_hamiltonian.learners import ANIL, MAML, Ridge
 from meta_hamiltonian.models import HamiltonianNetwork
 from meta_hamiltonian.systems import Pendulum
-from meta_hamiltonian.training.modules import AdamLoop, GaussNewtonLoop
+from meta_hamiltonian.training.modules import AdamLoop, GaussNewtonLoop, MetaModule
 from meta_hamiltonian.training.saving import checkpoints
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec")
@@ -149,3 +149,17 @@ def test_the_last_checkpoint_is_that_of_the_last_step_also_where_the_best_is_ear
     trainer.fit(module(Told), DataLoader(batches(6), batch_size=None), DataLoader(batches(1), batch_size=None))
     steps = {f.stem: torch.load(f, weights_only=True)["global_step"] for f in tmp_path.glob("*.ckpt")}
     assert steps == {"best": best, "last": 6}
+
+
+@pytest.mark.parametrize("kind", [AdamLoop, GaussNewtonLoop])
+def test_a_device_may_have_no_held_out_task(kind, monkeypatch):
+    """Where fewer members of a recorded family are held out than there are devices."""
+    monkeypatch.setattr("meta_hamiltonian.training.modules.share", lambda count: slice(0, 0))
+    outer, (batch,) = module(kind, None if kind is AdamLoop else learner(Ridge, rank=2).double()), batches(1)
+    batch = batch if kind is AdamLoop else batch.to(torch.float64)
+    logged = {}
+    monkeypatch.setattr(outer, "log", lambda name, value, **_: logged.setdefault(name, value))
+    monkeypatch.setattr("meta_hamiltonian.training.modules._tasks", lambda batch: 4)
+    monkeypatch.setattr(type(outer), "known", lambda self, held_out: held_out)
+    MetaModule.validation_step(outer, batch, 0)
+    assert logged["val/query_loss"] == 0.0, "what it adds to the mean over all devices"

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from meta_hamiltonian.dynamics import Domain
 from meta_hamiltonian.episodes import Episodes, Points
 from meta_hamiltonian.episodes.recorded import RecordedDataModule
 from meta_hamiltonian.episodes.recordings import load_recordings
@@ -15,7 +16,7 @@ from meta_hamiltonian.observations.instrument import Instrument, record
 from meta_hamiltonian.systems import DoublePendulum, LotkaVolterra, Spring
 from meta_hamiltonian.training.levenberg_marquardt import LevenbergMarquardt, VariableProjection, projected_parameters
 from meta_hamiltonian.training.refined import refine
-from meta_hamiltonian.training.surroundings import find_separation
+from meta_hamiltonian.training.surroundings import find_logarithms, find_separation
 
 
 def ridge(domain):
@@ -64,6 +65,15 @@ def test_rates_around_the_law_are_better_than_those_of_splines(springs):
     torch.testing.assert_close(data.batches.points[0].x, data.recordings.train[0].points.x)
 
 
+def test_logarithms_are_found_by_the_law_that_they_make_simple(springs, tmp_path):
+    record(LotkaVolterra(), 6, tmp_path, Instrument(20.0, 3.0))
+    for folder, expected in ((tmp_path, ["logarithm"] * 2), (springs, None)):
+        data = RecordedDataModule(load_recordings(str(folder), held_out=0.0), 50, 50, 50, "random", 0, torch.float64)
+        found = find_logarithms(ridge, data)
+        assert (found and [one.kind for one in found.coordinates]) == expected
+        assert data.friction == ()
+
+
 def test_points_of_members_survive_a_checkpoint(springs, tmp_path):
     recordings = load_recordings(str(springs), held_out=0.0)
     data, other = (RecordedDataModule(recordings, 50, 50, 50, "random", 0, torch.float64) for _ in range(2))
@@ -101,7 +111,7 @@ def test_a_law_is_separated_where_that_explains_as_much(system, separable, tmp_p
 def test_a_separated_energy_stays_so_in_training():
     """∂²H/∂q∂p is 0 for every head that is found, after steps on a family that is separable."""
     system = LotkaVolterra()
-    learner = ridge(system.domain)
+    learner = ridge(Domain.box({"q": (-3, 2), "p": (-3, 2)}))  # as lengths: with logarithms nothing is left to train
     learner.net.separate()
     parameters = system.sample_parameters(6, 0)
     x = system.sample_states(parameters, 0, ("some",), range(6), 60)

@@ -281,7 +281,10 @@ class RecordedDataConfig:
     )
     margin: float = key(not_negative(), "margin of the domain around what was observed, as a part of its width")
     inertia: Any = key(None, "where p was not observed, p = inertia · dq/dt: a number, or one for each coordinate")
-    columns: dict[str, str] = key(None, "which column is what, where names do not tell: {q: theta, t: time}")
+    columns: dict[str, str] = key(
+        None,
+        "which column is what, where names do not tell: {q: theta, t: time}; {q: ln prey} is the logarithm of prey",
+    )
     units: dict[str, str] = key(None, "units, where the files do not tell them: {q: deg, t: ms}")
     angles: list[str] | None = key(None, "which positions are angles, such as [q]; null: as names and units tell")
     dofs: int | None = key(integer(1).or_null(), "degrees of freedom; null: as many as are named")

@@ -112,6 +112,7 @@ class Domain(Space):
         ends: Mapping[str, tuple[Number, Number]] | Sequence[Number],
         angles: Sequence[str] = (),
         units: Mapping[str, str] | None = None,
+        logarithms: Sequence[str] = (),
         **more: Any,
     ) -> "Domain":
         """A domain from the ends of its box.
@@ -122,17 +123,19 @@ class Domain(Space):
             q1 … qn and p1 … pn.
         - `angles`: the names of those that are angles.
         - `units`: by name, where they are not dimensionless; angles are in rad.
+        - `logarithms`: the names of those that are logarithms of positive quantities.
         - `more`: other arguments of a [`Domain`][].
         """
         if not isinstance(ends, Mapping):
             _check_even(len(ends))
             ends = {name: (-half, half) for name, half in zip(canonical_names(len(ends)), ends, strict=True)}
-        if unknown := {*angles, *(units or {})} - set(ends):
+        if unknown := {*angles, *logarithms, *(units or {})} - set(ends):
             raise ValueError(f"{', '.join(sorted(unknown))} is no coordinate; choose from {', '.join(ends)}")
         units = dict.fromkeys(angles, "rad") | dict(units or {})
+        kinds = dict.fromkeys(ends, "length") | dict.fromkeys(logarithms, "logarithm") | dict.fromkeys(angles, "angle")
         return cls(
             tuple(
-                Coordinate(name, float(low), float(high), "angle" if name in angles else "length", units.get(name, ""))
+                Coordinate(name, float(low), float(high), kinds[name], units.get(name, ""))
                 for name, (low, high) in ends.items()
             ),
             **more,

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 Number = int | float
-KINDS = ("angle", "length")
+# Beyond, a positive quantity is no number any more where it is squared.
+_LARGEST_LOGARITHM = 300
+KINDS = ("angle", "length", "logarithm")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +20,8 @@ class Coordinate:
 
     - `name`: as in files and figures, such as `q` or `p2`.
     - `low`, `high`: the ends of the box along it.
-    - `kind`: `"angle"` for one that comes back after 2π (radians), else `"length"`.
+    - `kind`: `"angle"` for one that comes back after 2π (radians), `"logarithm"` for that of a positive quantity, such
+        as a population, else `"length"`.
     - `unit`: for labels, empty where it is dimensionless.
     """
 
@@ -31,6 +34,11 @@ class Coordinate:
     def __post_init__(self) -> None:
         if not -math.inf < self.low < self.high < math.inf:
             raise ValueError(f"the box of {self.name} must have finite ends low < high, got {self.low} and {self.high}")
+        if self.kind == "logarithm" and max(-self.low, self.high) > _LARGEST_LOGARITHM:
+            raise ValueError(
+                f"{self.name} is a logarithm, and must lie between {-_LARGEST_LOGARITHM} and {_LARGEST_LOGARITHM}, "
+                f"got a box from {self.low} to {self.high}"
+            )
         if self.kind not in KINDS:
             raise ValueError(f"kind={self.kind!r} of {self.name} is not known; choose one of {', '.join(KINDS)}")
 

@@ -256,11 +256,21 @@ def _by_column(members: Sequence[RecordedMember], column: str) -> dict[str, list
 
 
 def _domain(shape: Domain, states: Sequence[Float[Tensor, "_ state"]], margin: float) -> Domain:
-    """The box around the states, with a margin."""
+    """The box around the states, with a margin.
+
+    Around 0 in momenta of either sign: there the square of a momentum in units of the box is that of the momentum
+    itself, and energies need no linear term beside it.
+    """
     x = torch.cat(list(states))
     low, high = x.amin(0), x.amax(0)
     wide = margin * (high - low).clamp_min(1e-9 * (1 + x.abs().amax(0)))
-    ends = zip(shape.coordinates, (low - wide).tolist(), (high + wide).tolist(), strict=True)
+    low, high = low - wide, high + wide
+    momenta = torch.tensor(
+        [i >= shape.degrees_of_freedom and c.kind == "length" for i, c in enumerate(shape.coordinates)]
+    )
+    most = torch.where(momenta & (low < 0) & (high > 0), torch.maximum(-low, high), torch.nan)
+    low, high = torch.where(most.isnan(), low, -most), torch.where(most.isnan(), high, most)
+    ends = zip(shape.coordinates, low.tolist(), high.tolist(), strict=True)
     return dataclasses.replace(shape, coordinates=tuple(dataclasses.replace(c, low=a, high=b) for c, a, b in ends))
 
 

@@ -55,6 +55,7 @@ _OF_MOMENTUM = [_SQUARE, _power(1), _power(4), *_EXPONENTIALS]
 _OF_POSITION = {
     "length": [*_POWERS, *_EXPONENTIALS, *_WAVES],  # it may be an angle that nobody said is one
     "angle": [*_WAVES, *_DOUBLE_WAVES, *_POWERS[:2]],
+    "logarithm": [_EXPONENTIAL, *_POWERS, _EXPONENTIALS[1]],
 }
 
 

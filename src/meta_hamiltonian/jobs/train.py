@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from meta_hamiltonian.basics.devices import from_first, rank
 from meta_hamiltonian.basics.exceptions import ConfigError
+from meta_hamiltonian.dynamics import Domain
 from meta_hamiltonian.episodes.recorded import RecordedDataModule
 from meta_hamiltonian.episodes.recordings import Recordings
 from meta_hamiltonian.jobs.recorded import data_of
@@ -24,7 +25,12 @@ from meta_hamiltonian.training.modules import MetaModule
 from meta_hamiltonian.training.orbits import OrbitLoop
 from meta_hamiltonian.training.progress import ProgressBar
 from meta_hamiltonian.training.saving import WholeCheckpoints, checkpoints
-from meta_hamiltonian.training.surroundings import find_friction, find_separation, find_strangers
+from meta_hamiltonian.training.surroundings import (
+    find_friction,
+    find_logarithms,
+    find_separation,
+    find_strangers,
+)
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +59,17 @@ def train(
     else:
         data = data_of(config, recordings, config.seed, dtype)
         if isinstance(learner, Ridge) and learner.net.has_energy:
+            build_for = lambda domain: _solver(settings, domain, dtype)  # noqa: E731
+            if (domain := find_logarithms(build_for, data)) is not None:
+                settings = {**settings, "domain": domain.settings()}
+                learner = build_for(domain)
             friction = _looked_at(learner, data, config.data.skip_bad)
             settings = {**settings, "recordings": {**settings["recordings"], "friction": list(friction)}}
+        if data.training_tasks < config.trainer.devices:
+            raise ConfigError(
+                f"trainer.devices={config.trainer.devices} is not allowed with {data.training_tasks} members for "
+                "training: each device needs one of them; use fewer devices"
+            )
     learner.prepare(data.training_tasks)
     if recordings is not None and config.data.loss == "orbits":
         module = _on_orbits(config, learner, settings, data)
@@ -89,6 +104,13 @@ def train(
         trainer.save_checkpoint(last)
         return
     trainer.fit(module, data, ckpt_path=last if resumed else None, weights_only=True)
+
+
+def _solver(settings: Mapping[str, Any], domain: Domain, dtype: torch.dtype) -> Ridge:
+    """A learner for another domain than that of the settings."""
+    learner = build_learner({**settings, "domain": domain.settings()}).to(dtype)
+    assert isinstance(learner, Ridge)
+    return learner
 
 
 def _looked_at(learner: Ridge, data: RecordedDataModule, skip_bad: bool) -> tuple[str, ...]:

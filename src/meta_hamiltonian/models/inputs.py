@@ -25,6 +25,7 @@ class Inputs(nn.Module):
 
     - angles are given as cosine and sine, so that the field is the same after a whole turn: those of the harmonics k·q
         of all angles together, k integer, to the second order, Σ|kᵢ| ≤ 2;
+    - the logarithm q of a positive quantity is given beside the quantity itself, e^q;
     - for each exclusion, such as the surroundings of a singularity, there is the logarithm of the distance r to its
         centre too: a power of r is an exponential in it, which is smooth however close the singularity is;
     - on a lattice the body sees one particle and a neighbour at a time, (qᵢ, qⱼ, pᵢ), once for each neighbour j of
@@ -38,8 +39,8 @@ class Inputs(nn.Module):
 
     - `windows`: how many the body is evaluated on for each state; 1 without a lattice.
     - `size`: numbers in each of them.
-    - `lengths`, `momenta`: which of these numbers are coordinates in units of the box, and which of the coordinates are
-        momenta.
+    - `lengths`, `momenta`: which of these numbers are coordinates in units of the box, and which of them tell momenta
+        alone.
     - `scaled`: whether u is nothing but the coordinates in units of the box.
     - `latents`, `added`: how many latents there are, and how many entries at the end of u they bring.
     """
@@ -50,6 +51,9 @@ class Inputs(nn.Module):
     straight: Tensor
     of_lengths: Tensor
     of_angles: Tensor
+    of_logarithms: Tensor
+    middle: Tensor
+    reach: Tensor
     chosen: Tensor
 
     def __init__(self, domain: Domain, kind: str | None = None):
@@ -76,9 +80,15 @@ class Inputs(nn.Module):
         self._singularities = list(domain.singularities) if natural and self._chosen is None else []
         self._domain = domain
         self.lengths = list(range(len(lengths)))
-        first_momentum = len(coordinates) // 2 if self._chosen is None else 2
-        self.momenta = [place for place, i in enumerate(lengths) if i >= first_momentum]
         self._harmonics = _harmonics(len(angles))
+        logarithms = [i for i in lengths if natural and coordinates[i].kind == "logarithm"]
+        self._logarithms = logarithms
+        self._positives = [(math.exp(coordinates[i].low), math.exp(coordinates[i].high)) for i in logarithms]
+        self._first_positive = len(lengths) + 2 * len(self._harmonics)
+        self._first_ball = self._first_positive + len(logarithms)
+        first_momentum = len(coordinates) // 2 if self._chosen is None else 2
+        told = [*enumerate(lengths), *enumerate(logarithms, self._first_positive)]
+        self.momenta = [place for place, i in told if i >= first_momentum]
         self._state_dim = domain.state_dim
         self._local_dim = len(coordinates)
         self.latents = 0
@@ -101,12 +111,13 @@ class Inputs(nn.Module):
     @property
     def size(self) -> int:
         """Numbers in each window."""
-        return len(self._lengths) + 2 * len(self._harmonics) + len(self._exclusions) + self.added
+        return self._first_ball + len(self._exclusions) + self.added
 
     @property
     def scaled(self) -> bool:
         """Whether u is nothing but the coordinates in units of the box."""
-        return not self._angles and not self._balls and self._chosen is None and not self.latents
+        natural = self._angles or self._logarithms or self._balls
+        return not natural and self._chosen is None and not self.latents
 
     def latents_of(self, weight: Float[Tensor, "width inputs"] | None) -> int:
         """How many latents a first layer with these weights has: as many as now, unless it has other inputs."""
@@ -134,6 +145,10 @@ class Inputs(nn.Module):
         self.register_buffer("of_angles", torch.tensor(self._angles, dtype=torch.long).to(device), persistent=False)
         if self._angles:
             constant("harmonics", self._harmonics)
+        if self._logarithms:
+            self.register_buffer("of_logarithms", torch.tensor(self._logarithms).to(device), persistent=False)
+            constant("middle", [(high + low) / 2 for low, high in self._positives])
+            constant("reach", [(high - low) / 2 for low, high in self._positives])
         moved = 0
         for i, ball in enumerate(self._balls):
             constant(f"matrix_{i}", ball.matrix)
@@ -195,6 +210,8 @@ class Inputs(nn.Module):
         if self._angles:
             angles = local[..., self.of_angles] @ self.harmonics.mT
             parts += [angles.cos(), angles.sin()]
+        if self._logarithms:
+            parts.append((local[..., self.of_logarithms].exp() - self.middle) / self.reach)
         for i in range(len(self._balls)):
             _, square = self._away(i, local, z)
             low, high = self.get_buffer(f"ends_{i}").unbind()
@@ -214,10 +231,15 @@ class Inputs(nn.Module):
             angles = (local[..., self.of_angles] @ self.harmonics.mT).unsqueeze(-2)
             bent = torch.cat([-angles.sin() * self.harmonics.mT, angles.cos() * self.harmonics.mT], dim=-1)
             slopes[..., self.of_angles, m : m + 2 * k] = bent
+        if self._logarithms:
+            positives = local[..., self.of_logarithms].exp() / self.reach
+            slopes[..., self.of_logarithms, self._first_positive : self._first_ball] = positives.diag_embed()
         for i in range(len(self._balls)):
             away, square = self._away(i, local, z)
             low, high = self.get_buffer(f"ends_{i}").unbind()
-            slopes[..., m + 2 * k + i] = 2 * away @ self.get_buffer(f"matrix_{i}") / square[..., None] / (high - low)
+            slopes[..., self._first_ball + i] = (
+                2 * away @ self.get_buffer(f"matrix_{i}") / square[..., None] / (high - low)
+            )
         return slopes
 
     def gathered(self, rows: Float[Tensor, "*batch windows local columns"]) -> Float[Tensor, "*batch state columns"]:
@@ -249,12 +271,16 @@ class Inputs(nn.Module):
             own = self.harmonics.mT @ (bent.unsqueeze(-1) * self.harmonics)
             places = self.of_angles
             curvature[..., places[:, None], places] = own
+        if self._logarithms:
+            places = self.of_logarithms
+            of_positives = gradient[..., self._first_positive : self._first_ball]
+            curvature[..., places, places] = of_positives * local[..., places].exp() / self.reach
         for i in range(len(self._balls)):
             matrix, (low, high) = self.get_buffer(f"matrix_{i}"), self.get_buffer(f"ends_{i}").unbind()
             away, square = self._away(i, local, z)
             square = square[..., None, None]
             along = (away @ matrix).unsqueeze(-1) / square
-            own = 2 * gradient[..., m + 2 * k + i, None, None] / (high - low)
+            own = 2 * gradient[..., self._first_ball + i, None, None] / (high - low)
             curvature = curvature + own * (matrix.mT @ matrix / square - 2 * along @ along.mT)
         return curvature
 
@@ -265,7 +291,7 @@ class Inputs(nn.Module):
         x, z = self._parts(x)
         assert z is not None
         local = self._local(x)
-        place = len(self._lengths) + 2 * len(self._harmonics)
+        place = self._first_ball
         moved = local.new_zeros(*local.shape[:-1], self.size, self.latents)
         moved[..., -self.latents :, :] = torch.eye(self.latents, dtype=x.dtype, device=x.device)
         mixed = local.new_zeros(*local.shape, self.latents)

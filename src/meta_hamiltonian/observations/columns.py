@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from meta_hamiltonian.dynamics.space import Space
 from meta_hamiltonian.observations.forms import ObservationError, at_place, named, shown
 from meta_hamiltonian.observations.layout import LABEL, check_dimension, find_form, missing_words
-from meta_hamiltonian.observations.names import Meaning, Vocabulary, is_acceleration, same_name
+from meta_hamiltonian.observations.names import Meaning, Vocabulary, is_acceleration, of_logarithm, same_name
 from meta_hamiltonian.observations.sheet import Sheet
 
 _COMPLETE = (("q", "p", "dq", "dp"), ("t", "q"), ("t", "v"), ("t", "x", "y"))
@@ -26,6 +26,7 @@ class Columns:
     - `label`: the column of trajectories.
     - `units`: what the names say, by position.
     - `ignored`: the names of the others.
+    - `logarithms`: those of which the logarithm is wanted, by position.
     """
 
     of: Mapping[str, Sequence[int]]
@@ -34,6 +35,7 @@ class Columns:
     label: int | None
     units: Mapping[int, str]
     ignored: Sequence[str]
+    logarithms: Sequence[int] = ()
 
 
 def find_columns(sheet: Sheet, domain: Space, vocabulary: Vocabulary, wanted: Mapping[str, str]) -> Columns:
@@ -54,6 +56,7 @@ def _find(sheet: Sheet, domain: Space, vocabulary: Vocabulary, wanted: Mapping[s
             f"it holds numbers where the {noun}s should be named; begin with {missing_words(n).removeprefix('give ')}, "
             "or by their positions, such as --columns t=1,q=2"
         )
+    wanted, logarithms = _positives(sheet, wanted)
     chosen = {quantity: _position(sheet, quantity, name, n) for quantity, name in wanted.items()}
     for position, count in Counter(chosen.values()).items():
         if count > 1:
@@ -117,7 +120,22 @@ def _find(sheet: Sheet, domain: Space, vocabulary: Vocabulary, wanted: Mapping[s
     label = found.get(LABEL) if "t" in form else None
     used = {i for positions in of.values() for i in positions} | {*gyroscopes, label}
     ignored = [name for i, name in enumerate(names) if i not in used and name]
-    return Columns(of, tuple(form), gyroscopes, label, units, ignored)
+    if logarithms and (rates := [q for q in form if q in ("v", "dq", "dp")]):
+        raise ObservationError(
+            f"logarithms are taken of {' and '.join(logarithms)}, but not of {' and '.join(rates)}; give t,q,p alone"
+        )
+    return Columns(of, tuple(form), gyroscopes, label, units, ignored, [chosen[q] for q in logarithms])
+
+
+def _positives(sheet: Sheet, wanted: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """The wishes with `prey` for `ln prey` where only the column `prey` is there, and the quantities of such."""
+    names, logarithms = dict(wanted), []
+    for quantity, name in wanted.items():
+        positive = of_logarithm(name)
+        if quantity[:1] in "qp" and positive is not None and not any(same_name(name, one) for one in sheet.names):
+            names[quantity] = positive
+            logarithms.append(quantity)
+    return names, logarithms
 
 
 def _position(sheet: Sheet, quantity: str, name: str, n: int) -> int:

@@ -177,8 +177,8 @@ def _sheet(path: Path, asked: Asked, more: Sequence[str] = ()) -> Sheet:
 
 def _common(shapes: Sequence[Shape]) -> Shape:
     """What most of them are; units are those that the first of these says, where some say nothing."""
-    (most, _), *_ = Counter((one.angles, "p" in one.observed) for one in shapes).most_common(1)
-    alike = [one for one in shapes if (one.angles, "p" in one.observed) == most]
+    (most, _), *_ = Counter(map(_kind, shapes)).most_common(1)
+    alike = [one for one in shapes if _kind(one) == most]
 
     def first(units: Sequence[str]) -> str:
         return next(filter(None, units), "")
@@ -189,6 +189,10 @@ def _common(shapes: Sequence[Shape]) -> Shape:
     return alike[0]._replace(positions=positions, momenta=momenta, time=first([one.time for one in alike]))
 
 
+def _kind(shape: Shape) -> tuple[object, ...]:
+    return shape.angles, shape.logarithms, "p" in shape.observed
+
+
 def _different(own: Shape, common: Shape) -> str:
     """In what a member differs from most, in words; empty where it does not."""
     if own.dofs != common.dofs:
@@ -197,6 +201,8 @@ def _different(own: Shape, common: Shape) -> str:
         kinds = {True: "an angle", False: "a length"}
         i = next(i for i in range(own.dofs) if own.angles[i] != common.angles[i])
         return f"its position is {kinds[own.angles[i]]}, and that of most members {kinds[common.angles[i]]}"
+    if own.logarithms != common.logarithms:
+        return "some of its columns are logarithms where those of most members are none, or the other way round"
     if ("p" in own.observed) != ("p" in common.observed):
         has, have = ("has no", "have") if "p" in common.observed else ("has", "have no")
         return f"it {has} momenta p, and most members {have}"

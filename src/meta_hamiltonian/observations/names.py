@@ -33,6 +33,8 @@ _WORDS = {
 }  # fmt: skip
 _NAMES_WITH_UNITS = {"millis": "ms", "milliseconds": "ms", "elapsedms": "ms", "micros": "µs", "microseconds": "µs"}
 _GYROSCOPES = ("gyroscope", "gyro", "gyr", "angularvelocity", "angularrate", "omega", "w", "rotationrate")
+# `ln prey`, `log(prey)`, `ln_prey`.
+_LOGARITHM = re.compile(r"(?:ln|log)(?:[\s_]+|(?=[(\[{]))[(\[{]?\s*(.+?)\s*[)\]}]?", re.IGNORECASE)
 _ACCELERATION = re.compile(r"(?:linear)?acc|a[xyz]$|beschleunigung")
 
 _LETTERS = str.maketrans(
@@ -73,7 +75,7 @@ class Meaning:
     - `quantity`: `t`, `q`, `p`, `v`, `dp`, `u`, `trajectory`; `rate` for what is v or dq, `y` and `z` for positions
         beside x, `gyro` for one axis of three, `frame` for a count.
     - `index`: the number of the coordinate, from 1 on; None without one.
-    - `kind`: whether a position is an `angle` or a `length`; empty where the name leaves it open.
+    - `kind`: whether a position is an `angle` or a `length`, or q or p a `logarithm`; empty where the name leaves it open.
     - `unit`: the unit that the name gives.
     - `axis`: `x`, `y` or `z`.
     """
@@ -127,6 +129,9 @@ class Vocabulary:
         return self._found[name]
 
     def _read(self, name: str) -> Meaning | None:
+        if (positive := of_logarithm(name)) is not None:
+            found = self._word(_key(positive))
+            return dataclasses.replace(found, kind="logarithm") if found and found.quantity in ("q", "p") else None
         for base, unit in _readings(name):
             if (found := self._word(_key(base))) is not None:
                 unit = _SUFFIX_WORDS.get(unit.lower(), unit)
@@ -151,6 +156,12 @@ class Vocabulary:
 def vocabulary_of(domain: Space) -> Vocabulary:
     """The names that columns of observations of a family may have."""
     return Vocabulary(domain)
+
+
+def of_logarithm(name: str) -> str | None:
+    """What a column is the logarithm of, by its name."""
+    match = _LOGARITHM.fullmatch(name.strip())
+    return match[1] if match else None
 
 
 def is_acceleration(name: str) -> bool:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from meta_hamiltonian.dynamics.domain import Coordinate, Domain, canonical_names
 from meta_hamiltonian.observations.columns import Columns, find_columns
 from meta_hamiltonian.observations.forms import ObservationError
-from meta_hamiltonian.observations.names import vocabulary_of
+from meta_hamiltonian.observations.names import of_logarithm, vocabulary_of
 from meta_hamiltonian.observations.sheet import Sheet
 from meta_hamiltonian.observations.units import NONE, conversion
 
@@ -32,12 +32,14 @@ class Shape(NamedTuple):
     """The coordinates of a system.
 
     - `angles`: whether each position is one.
+    - `logarithms`: whether each coordinate is that of a positive quantity, the positions first.
     - `positions`, `momenta`: their units; empty where nothing is said.
     - `time`: the unit of time.
     - `observed`: the quantities of the table.
     """
 
     angles: tuple[bool, ...]
+    logarithms: tuple[bool, ...]
     positions: tuple[str, ...]
     momenta: tuple[str, ...]
     time: str
@@ -52,7 +54,11 @@ class Shape(NamedTuple):
     def domain(self) -> Domain:
         """The coordinates in a box of half-widths 1: where they live is not known yet."""
         names = canonical_names(2 * self.dofs)
-        kinds = ["angle" if angle else "length" for angle in self.angles] + ["length"] * self.dofs
+        angles = [*self.angles, *[False] * self.dofs]
+        kinds = [
+            "angle" if angle else "logarithm" if logarithm else "length"
+            for angle, logarithm in zip(angles, self.logarithms, strict=True)
+        ]
         units = [*self.positions, *self.momenta]
         each = zip(names, kinds, units, strict=True)
         return Domain(tuple(Coordinate(name, -1.0, 1.0, kind, unit) for name, kind, unit in each), (), self.time)
@@ -75,13 +81,14 @@ def shape_of(sheet: Sheet, asked: Asked) -> Shape:
         angles = [name in asked.angles for name in names]
     else:
         angles = [around or _is_angle(sheet, columns, asked, i, n) for i in range(n)]
+    logarithms = [_is_logarithm(sheet, columns, quantity, i) for quantity in "qp" for i in range(n)]
     time = _unit(sheet, columns, asked, "t", 0, 1)
     positions = ["rad" if angle else unit for angle, unit in zip(angles, units, strict=True)]
     if "p" in columns.form:
         momenta = [_unit(sheet, columns, asked, "p", i, n) for i in range(n)]
     else:  # p = inertia · dq/dt with an inertia without a unit
         momenta = [f"{unit}/{time}" if unit and time else "" for unit in positions]
-    return Shape(tuple(angles), tuple(positions), tuple(momenta), time, tuple(columns.form))
+    return Shape(tuple(angles), tuple(logarithms), tuple(positions), tuple(momenta), time, tuple(columns.form))
 
 
 def _any(n: int, around: bool) -> Domain:
@@ -123,8 +130,19 @@ def _text(sheet: Sheet, columns: Columns, asked: Asked, quantity: str, i: int, n
 
 def _unit(sheet: Sheet, columns: Columns, asked: Asked, quantity: str, i: int, n: int) -> str:
     """The unit that it is converted to."""
+    if quantity in ("q", "p") and _is_logarithm(sheet, columns, quantity, i):
+        return ""
     text = _text(sheet, columns, asked, quantity, i, n)
     return "" if text.strip().lower() in NONE else conversion(text, "", quantity)[1]
+
+
+def _is_logarithm(sheet: Sheet, columns: Columns, quantity: str, i: int) -> bool:
+    """By its name, or because it is to be taken."""
+    positions = columns.of.get(quantity, ())
+    if not positions:
+        return False
+    position = positions[min(i, len(positions) - 1)]
+    return position in columns.logarithms or of_logarithm(sheet.names[position]) is not None
 
 
 def _is_angle(sheet: Sheet, columns: Columns, asked: Asked, i: int, n: int) -> bool:

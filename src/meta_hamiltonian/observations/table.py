@@ -88,6 +88,7 @@ def read_table(sheet: Sheet, columns: Columns, domain: Space, units: Mapping[str
     if columns.label is not None:
         labels = _labels(sheet, columns.label, len(next(iter(values.values()))))
     unknown = _convert(values, of, sheet, columns, domain, units, stamped, notes)
+    _take_logarithms(values, of, sheet, columns, notes)
     if columns.ignored:
         listed = named(sheet.noun, map(shown, columns.ignored))
         notes.append(f"{listed} {'is' if len(columns.ignored) == 1 else 'are'} not used")
@@ -191,6 +192,9 @@ def _convert(
             for key in keys:
                 left.pop(key, None)
             text = units[keys[0]] if keys else columns.units.get(position, "")
+            pure = position in columns.logarithms or _is_logarithm(domain, quantity, i)
+            if pure:
+                text = ""  # another unit adds a constant to it
             target, kind = _targets(domain, quantity, i)
             which = f"{sheet.noun} {shown(name)} is {ours}"
             if quantity == "t" and stamped:
@@ -203,7 +207,7 @@ def _convert(
                 continue
             if not text:
                 factors[quantity].append(1.0)
-                said.setdefault(quantity, False)
+                said.setdefault(quantity, pure)
                 taken = {"t": "s" if not domain.time_unit else domain.time_unit}.get(quantity, target)
                 needs = bool(domain.time_unit or domain.coordinates[0].unit)
                 notes.append(
@@ -233,6 +237,38 @@ def _convert(
     if "t" in values and not stamped:
         _check_times(values, said, notes)
     return not said.get("q", True)
+
+
+def _is_logarithm(domain: Space, quantity: str, i: int) -> bool:
+    """Whether it is that of a positive quantity, which needs no unit."""
+    n = domain.degrees_of_freedom
+    places = {"q": i, "p": n + i}
+    return i < n and quantity in places and domain.coordinates[places[quantity]].kind == "logarithm"
+
+
+def _take_logarithms(
+    values: Mapping[str, np.ndarray],
+    of: Mapping[str, Sequence[int]],
+    sheet: Sheet,
+    columns: Columns,
+    notes: list[str],
+) -> None:
+    """Puts the logarithms of positive quantities in their place, where they are wanted.
+
+    **Raises:** [`ObservationError`][] for a number that has none.
+    """
+    for quantity, positions in of.items():
+        for i, position in enumerate(positions):
+            if position not in columns.logarithms:
+                continue
+            name, column = shown(sheet.names[position]), values[quantity][:, i]
+            if (bad := np.flatnonzero(column <= 0)).size:
+                raise ObservationError(
+                    f"{sheet.place(int(bad[0]))}: {sheet.noun} {name}: {column[bad[0]]:g} has no logarithm; "
+                    "leave out the row, or give the column itself"
+                )
+            values[quantity][:, i] = np.log(column)
+            notes.append(f"{quantity} is the logarithm of {sheet.noun} {name}")
 
 
 def _input_unit(text: str) -> tuple[float, str]:

@@ -31,7 +31,7 @@ class LotkaVolterra(SimulatedSystem):
 
     parameter_names = ("alpha", "beta", "gamma", "delta")
     parameter_ranges = ((0.3, 1.0), (0.5, 1.0), (0.3, 1.0), (0.5, 1.0))
-    domain = Domain.box({"q": (-3.0, 2.0), "p": (-3.0, 2.0)})
+    domain = Domain.box({"q": (-3.0, 2.0), "p": (-3.0, 2.0)}, logarithms=("q", "p"))
     horizon = 100.0  # about nine periods, a little longer than the 2π / √(α γ) near coexistence
 
     def hamiltonian(

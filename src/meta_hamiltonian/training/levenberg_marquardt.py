@@ -29,7 +29,7 @@ class NormalEquations(NamedTuple):
     """The linearised problem of a step.
 
     - `loss`: as [`LeastSquares.loss`][] gives it.
-    - `matrix`, `descent`: JᵀJ and −Jᵀr, J the Jacobian of the residuals r.
+    - `matrix`, `descent`: JᵀJ and −Jᵀr, J the Jacobian of the residuals r; empty where nothing is to be changed.
     """
 
     loss: Float[Tensor, ""]
@@ -79,6 +79,8 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         (group,) = self.param_groups
         parameters: list[nn.Parameter] = group["params"]
         before, matrix, descent = problem.normal_equations()
+        if not len(descent):
+            return before
         scale = matrix.diagonal().clone()
         scale += 1e-12 * scale.max()
         start = nn.utils.parameters_to_vector(parameters)
@@ -144,9 +146,8 @@ class VariableProjection:
     def normal_equations(self) -> NormalEquations:
         """The mean loss over the tasks of all devices; JᵀJ and −Jᵀr, summed over them."""
         if not self.learner.uses_body:  # heads of features without hidden units come from `find_prior` alone
-            size = sum(value.numel() for value in self.parameters.values())
-            some = next(iter(self.parameters.values()))
-            return NormalEquations(self.loss(), some.new_zeros(size, size), some.new_zeros(size))
+            loss = self.loss()
+            return NormalEquations(loss, loss.new_zeros(0, 0), loss.new_zeros(0))
         first, *others = self._parts(self._tasks_at_once())
         loss, matrix, descent = self._of_tasks(first)
         losses = [loss]

@@ -98,7 +98,8 @@ class MetaModule(LightningModule):
         """Logs the query loss of the held-out tasks, and calibrates the learner."""
         mine = batch[share(len(batch))]
         self.learner.calibrate(self.known(batch))
-        loss = self.learner.validation_loss(mine)
+        # A device has none where fewer members are held out than there are devices.
+        loss = self.learner.validation_loss(mine) if len(mine) else mine.query.x.new_zeros(())
         self.log("val/query_loss", _mean_over_tasks(loss, mine), prog_bar=True, batch_size=len(mine))
 
     def known(self, held_out: Episodes) -> Episodes:

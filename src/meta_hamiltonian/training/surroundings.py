@@ -1,12 +1,15 @@
-"""What the members of a recorded family have in common, as the recordings tell: friction, a separable law, any law."""
+"""What the members of a recorded family have in common, found and not assumed: whether coordinates are logarithms, a
+separable law, friction, and a law at all."""
 
 import copy
+import dataclasses
 import logging
 import math
+from collections.abc import Callable
 
 import torch
 
-from meta_hamiltonian.dynamics import FRICTION
+from meta_hamiltonian.dynamics import FRICTION, Domain
 from meta_hamiltonian.episodes.recorded import RecordedDataModule
 from meta_hamiltonian.learners import Ridge
 from meta_hamiltonian.learners.loss import rescaled
@@ -19,6 +22,8 @@ _STRONG, _USUAL = 6.0, "viscous"
 _INDEPENDENT = 40
 # A separable law is as good where it leaves at most so many times the variance that any law does.
 _AS_GOOD = 1.5
+# A law explains rates of splines where it leaves this part of their squares.
+_EXPLAINS = 2.5e-3
 # A member is a stranger from so many times the error of the median member on, where its error is this part of its
 # rates.
 _STRANGE, _MATTERS = 5.0, 0.03
@@ -52,6 +57,39 @@ def find_friction(learner: Ridge, data: RecordedDataModule) -> tuple[str, ...]:
     data.suppose_friction(best)
     log.info("The members conserve energy." if not best else f"The members have friction: {'+'.join(best)}.")
     return best
+
+
+def find_logarithms(build: Callable[[Domain], Ridge], data: RecordedDataModule) -> Domain | None:
+    """The domain with its coordinates taken for logarithms of positive quantities, where that is the simpler law.
+
+    That is where every coordinate is a number without a unit, and where their exponentials explain the members as well
+    as any network does, which the coordinates and their products do not.
+
+    **Arguments:** `build`: gives a learner for a domain.
+
+    **Returns:** None where they are as they were read.
+    """
+    domain = data.recordings.domain
+    if any(one.kind != "length" or one.unit for one in domain.coordinates):
+        return None
+    as_logarithms = (dataclasses.replace(one, kind="logarithm") for one in domain.coordinates)
+    try:
+        other = dataclasses.replace(domain, coordinates=tuple(as_logarithms))
+    except ValueError:  # they are too large for logarithms
+        return None
+    data.suppose_friction((_USUAL,))
+    simple = []
+    for one in (domain, other):
+        learner = build(one)
+        if learner.net.plain_features is None:
+            break
+        learner.find_prior(data.known, _EXPLAINS)
+        simple.append(not learner.uses_body)
+    data.suppose_friction(())
+    if simple != [False, True]:
+        return None
+    log.info("q and p are taken for logarithms of positive quantities: their exponentials explain the members.")
+    return other
 
 
 def find_separation(learner: Ridge, data: RecordedDataModule) -> bool:
