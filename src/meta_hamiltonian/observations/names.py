@@ -75,7 +75,7 @@ class Meaning:
     - `quantity`: `t`, `q`, `p`, `v`, `dp`, `u`, `trajectory`; `rate` for what is v or dq, `y` and `z` for positions
         beside x, `gyro` for one axis of three, `frame` for a count.
     - `index`: the number of the coordinate, from 1 on; None without one.
-    - `kind`: whether a position is an `angle` or a `length`, or q or p a `logarithm`; empty where the name leaves it open.
+    - `kind`: `angle` or `length` for a position, `logarithm` for q or p too; empty where the name leaves it open.
     - `unit`: the unit that the name gives.
     - `axis`: `x`, `y` or `z`.
     """
