@@ -1,5 +1,6 @@
 """The meta-training of a run: from its settings to its checkpoints."""
 
+import functools
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -59,7 +60,7 @@ def train(
     else:
         data = data_of(config, recordings, config.seed, dtype)
         if isinstance(learner, Ridge) and learner.net.has_energy:
-            build_for = lambda domain: _solver(settings, domain, dtype)  # noqa: E731
+            build_for = functools.partial(_solver, settings, dtype)
             if (domain := find_logarithms(build_for, data)) is not None:
                 settings = {**settings, "domain": domain.settings()}
                 learner = build_for(domain)
@@ -106,8 +107,8 @@ def train(
     trainer.fit(module, data, ckpt_path=last if resumed else None, weights_only=True)
 
 
-def _solver(settings: Mapping[str, Any], domain: Domain, dtype: torch.dtype) -> Ridge:
-    """A learner for another domain than that of the settings."""
+def _solver(settings: Mapping[str, Any], dtype: torch.dtype, domain: Domain) -> Ridge:
+    """The learner that the settings describe, for another domain than theirs."""
     learner = build_learner({**settings, "domain": domain.settings()}).to(dtype)
     assert isinstance(learner, Ridge)
     return learner
