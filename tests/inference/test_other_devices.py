@@ -2,6 +2,9 @@
 
 import copy
 import dataclasses
+import os
+import subprocess
+import sys
 
 import elsewhere
 import numpy as np
@@ -28,7 +31,12 @@ CASES = {
 }
 
 
-@pytest.fixture(params=["elsewhere", pytest.param("cuda", marks=pytest.mark.cuda)])
+# PyTorch must know of a device before the first gradient of a process is taken.
+IN_A_PROCESS = "TESTS_OF_ELSEWHERE"
+ELSEWHERE = pytest.mark.skipif(IN_A_PROCESS not in os.environ, reason="run by test_on_a_device_of_its_own_process")
+
+
+@pytest.fixture(params=[pytest.param("elsewhere", marks=ELSEWHERE), pytest.param("cuda", marks=pytest.mark.cuda)])
 def device(request):
     if request.param == "cuda":
         yield torch.device("cuda", 0)
@@ -90,3 +98,11 @@ def test_the_simulated_device_refuses_what_a_gpu_does():
         with pytest.raises(TypeError, match="copy it to the CPU first"):
             x.numpy()
         assert torch.equal((x + 1.0).cpu(), torch.full((3,), 2.0))
+
+
+@pytest.mark.skipif(IN_A_PROCESS in os.environ, reason="this is that process")
+def test_on_a_device_of_its_own_process():
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-q", "-p", "no:cacheprovider", "-k", "elsewhere", __file__]
+    done = subprocess.run(command, env=os.environ | {IN_A_PROCESS: "1"}, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stdout
+    assert "6 passed" in done.stdout

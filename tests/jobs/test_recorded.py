@@ -12,6 +12,7 @@ from meta_hamiltonian import load
 from meta_hamiltonian.__main__ import app
 from meta_hamiltonian.learners.checkpoint import load_trained
 from meta_hamiltonian.systems import Recorded
+from meta_hamiltonian.training import orbits
 
 TINY = (
     "system=recorded",
@@ -119,12 +120,10 @@ def test_orbits_can_be_learned_from(home):
     assert np.isfinite(float(results(home / "orbits")[0]["orbit_rel_median"]))
 
 
-def test_orbits_that_run_away_between_two_instants_are_refused(home, tmp_path):
-    done = invoke(
-        "simulate", "system=spring", "--members", 6, "--duration", 40, "--rate", 0.5, "--out", tmp_path / "coarse"
-    )  # fmt: skip
-    assert done.exit_code == 0, done.output
-    arguments = (*TINY, f"data.path={tmp_path / 'coarse'}", "data.loss=orbits", f"hydra.run.dir={tmp_path / 'run'}")
+def test_orbits_that_run_away_between_two_instants_are_refused(home, tmp_path, monkeypatch):
+    solved = orbits.least_squares
+    monkeypatch.setattr(orbits, "least_squares", lambda a, y: 1e4 * solved(a, y))  # as heads of useless rates may be
+    arguments = (*TINY, f"data.path={home / 'springs'}", "data.loss=orbits", f"hydra.run.dir={tmp_path / 'run'}")
     done = train_here(home / "home", *arguments)
     assert done.code == 1
     assert "the orbits run away" in done.stderr
