@@ -76,6 +76,18 @@ def test_the_step_of_training_knows_how_latents_follow_the_weights():
     assert by_differences == pytest.approx(gradient.norm().item(), rel=0.05)
 
 
+def test_a_member_whose_latents_were_not_found_has_no_part_in_a_step():
+    learner, tasks = trained(), rescaled(members(5))
+    lost = tasks[torch.arange(5)]
+    lost.query.dxdt[2] += 1e3  # no latents explain this
+    others = torch.tensor([0, 1, 3, 4])
+    with torch.no_grad():
+        problem, expected = VariableProjection(learner, lost), VariableProjection(learner, tasks[others])
+        assert len(problem.episodes) == 4
+        for one, other in zip(problem.normal_equations(), expected.normal_equations(), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+
+
 def test_descent_lowers_the_cost_and_ends_where_no_latent_is_better():
     learner = trained()
     support = rescaled(members(4)).support
