@@ -76,10 +76,11 @@ def test_the_step_of_training_knows_how_latents_follow_the_weights():
     assert by_differences == pytest.approx(gradient.norm().item(), rel=0.05)
 
 
-def test_a_member_whose_latents_were_not_found_has_no_part_in_a_step():
+@pytest.mark.parametrize("wrong", [1e3, math.nan])
+def test_a_member_whose_latents_were_not_found_has_no_part_in_a_step(wrong):
     learner, tasks = trained(), rescaled(members(5))
     lost = tasks[torch.arange(5)]
-    lost.query.dxdt[2] += 1e3  # no latents explain this
+    lost.query.dxdt[2] += wrong  # no latents explain this
     others = torch.tensor([0, 1, 3, 4])
     with torch.no_grad():
         problem, expected = VariableProjection(learner, lost), VariableProjection(learner, tasks[others])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from meta_hamiltonian.basics.plain_values import find_checkpoint, plain_value
-from meta_hamiltonian.commands.loading import load, poor
+from meta_hamiltonian.commands.loading import load
 from meta_hamiltonian.commands.options import (
     Device,
     Force,
@@ -121,6 +121,7 @@ def adapt(
         import torch
 
         from meta_hamiltonian.inference import fit as fit_system
+        from meta_hamiltonian.learners.quality import poor
         from meta_hamiltonian.reports.progress import progress
         from meta_hamiltonian.reports.system import Origin, write_system
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from meta_hamiltonian.commands.loading import load, poor
+from meta_hamiltonian.commands.loading import load
 from meta_hamiltonian.commands.options import Device, Force, Imports, Json, Run, device_of, numbers
 from meta_hamiltonian.commands.output import Output, check_free, new_folder, one_line_errors
 from meta_hamiltonian.commands.suggestions import next_command
@@ -45,6 +45,7 @@ def bands(
         from meta_hamiltonian.evaluation.results import write_rows
         from meta_hamiltonian.figures import save
         from meta_hamiltonian.figures.learned import reliability
+        from meta_hamiltonian.learners.quality import poor
         from meta_hamiltonian.reports.progress import progress
 
         if not trained.learner.has_posterior:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from meta_hamiltonian.commands.loading import load, poor
+from meta_hamiltonian.commands.loading import load
 from meta_hamiltonian.commands.options import Device, Force, Imports, Json, Run, device_of
 from meta_hamiltonian.commands.output import Output, check_free, new_folder, one_line_errors
 from meta_hamiltonian.commands.suggestions import next_command
@@ -40,6 +40,7 @@ def identify(
         from meta_hamiltonian.evaluation.results import write_rows
         from meta_hamiltonian.figures import save
         from meta_hamiltonian.figures.learned import terms
+        from meta_hamiltonian.learners.quality import poor
         from meta_hamiltonian.reports.progress import progress
 
         warnings = poor(trained)

@@ -1,4 +1,4 @@
-"""Loading what a training left, with a warning where it was poor; PyTorch is imported here."""
+"""Loading what a training left; PyTorch is imported here."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,11 +18,3 @@ def load(run: Path, imports: list[str] | None) -> "Trained":
     from meta_hamiltonian.learners.checkpoint import load_trained
 
     return load_trained(run)
-
-
-def poor(trained: "Trained") -> list[str]:
-    """The warning about a learner that was not trained well, if it was not."""
-    from meta_hamiltonian.learners.quality import quality
-
-    found = quality(trained)
-    return [found.warning] if found is not None and found.warning is not None else []

@@ -56,7 +56,7 @@ def test_forecasts(
     write_rows(folder / "forecasts.csv", list(columns), each)
     track(logger, rows)
     log_table(logger, "forecasts", each)
-    drawn = draw_training(trained, folder)
+    drawn = draw_training(trained, folder / "figures")
     if found:
         labels = {name: known_words(own) for name, own in known.items()}
         save(forecast_figure(found, trained.learner.net.domain, labels), folder / "figures" / "forecasts")

@@ -1,5 +1,6 @@
 """What `train.py` runs: train, test, report."""
 
+import dataclasses
 import logging
 import os
 import warnings
@@ -27,8 +28,16 @@ from meta_hamiltonian.jobs.sharing import train_once
 from meta_hamiltonian.jobs.test import test
 from meta_hamiltonian.jobs.tracking import close
 from meta_hamiltonian.jobs.train import train
-from meta_hamiltonian.learners.checkpoint import CheckpointError, Trained, build, build_learner, load_trained
-from meta_hamiltonian.learners.quality import quality
+from meta_hamiltonian.learners.checkpoint import (
+    HISTORY_KEY,
+    CheckpointError,
+    Trained,
+    build,
+    build_learner,
+    load_trained,
+    read_checkpoint,
+)
+from meta_hamiltonian.learners.quality import poor
 from meta_hamiltonian.systems import System
 from meta_hamiltonian.training.compilation import is_earned
 
@@ -67,9 +76,8 @@ def _run(config: DictConfig) -> float | None:
     try:
         recordings = recordings_of(config) if given is None else recordings_of_given(config, given)
         trained = _trained(config, job, sweep, logger, recordings) if given is None else given
-        reached = quality(trained)
-        if reached is not None and reached.warning is not None:
-            log.warning(reached.warning)
+        for warning in poor(trained):
+            log.warning(warning)
         with job.times("testing"):
             if recordings is None:
                 test(config, trained, folder, logger)
@@ -91,14 +99,16 @@ def _trained(
             train(config, settings, job.folder, logger, config.resume, recordings)
     else:
         train_once(job, sweep, lambda shared: train(config, settings, shared, logger, True, recordings))
-    return load_trained(job.folder)
+    # The best checkpoint knows of no validation after it.
+    last = read_checkpoint(job.folder / "checkpoints" / "last.ckpt")
+    return dataclasses.replace(load_trained(job.folder), history=last.get(HISTORY_KEY) or [])
 
 
 def _given(config: DictConfig) -> Trained:
     """The trained learner that `ckpt_path` names."""
     try:
         trained = load_trained(config.ckpt_path)
-    except (FileNotFoundError, CheckpointError) as error:
+    except CheckpointError as error:
         raise ConfigError(f"ckpt_path={config.ckpt_path} is not allowed: {error}") from error
     names = trained.settings["names"]
     parts = names["system"].split("+")

@@ -17,7 +17,7 @@ from meta_hamiltonian.evaluation.results import COLUMNS, FORECAST_COLUMNS, write
 from meta_hamiltonian.figures import Shown, save, streamlines, training, trajectories
 from meta_hamiltonian.figures.spacetime import has_sites, spacetimes
 from meta_hamiltonian.jobs.tracking import ADAPTATION, log_figure, log_table
-from meta_hamiltonian.learners.checkpoint import HISTORY_KEY, Trained, read_checkpoint
+from meta_hamiltonian.learners.checkpoint import Trained
 from meta_hamiltonian.reports.tables import print_table
 from meta_hamiltonian.systems import SimulatedSystem
 
@@ -51,7 +51,7 @@ def test(config: DictConfig, trained: Trained, folder: Path, logger: Logger | No
         ]
         write_rows(folder / "families.csv", COLUMNS, of_kinds)
     track(logger, rows)
-    drawn = itertools.chain(draw_training(trained, folder), draw(results, test_set, folder / "figures"))
+    drawn = itertools.chain(draw_training(trained, folder / "figures"), draw(results, test_set, folder / "figures"))
     for file in drawn:
         log_figure(logger, file)
     print_table(rows, system.domain.duration(system.horizon))
@@ -93,13 +93,11 @@ def draw(results: Sequence[Result], test_set: TestSet, folder: Path) -> Iterator
 
 
 def draw_training(trained: Trained, folder: Path) -> list[Path]:
-    """The figure of a training's progress in a run's folder, where there was one; returns the PNG file."""
-    last = folder / "checkpoints" / "last.ckpt"  # the best checkpoint knows nothing of what came after it
-    history = read_checkpoint(last).get(HISTORY_KEY) if last.exists() else trained.history
-    if not history:
+    """The figure of a training's progress, where there was one; returns the PNG file."""
+    if not trained.history:
         return []
-    save(training(history), folder / "figures" / "training")
-    return [folder / "figures" / "training.png"]
+    save(training(trained.history), folder / "training")
+    return [folder / "training.png"]
 
 
 def track(logger: Logger | None, rows: Sequence[Mapping[str, Any]]) -> None:

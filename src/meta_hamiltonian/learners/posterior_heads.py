@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from meta_hamiltonian.episodes import Points
-from meta_hamiltonian.learners.low_rank import LowRankHeads
+from meta_hamiltonian.learners.held_out_heads import HeldOutHeads
 from meta_hamiltonian.learners.numerics.latent_search import Answers, search
 from meta_hamiltonian.learners.numerics.linear_head import head_columns, head_weights, present_rows
 from meta_hamiltonian.learners.numerics.noisy_states import linearise
@@ -31,7 +31,7 @@ _TINY = torch.finfo(torch.float64).tiny
 Acting = Callable[[Float[Tensor, "tasks points n"]], Float[Tensor, "tasks points n terms"]]
 
 
-class PosteriorHeads(LowRankHeads):
+class PosteriorHeads(HeldOutHeads):
     """The posterior of heads and latents of members, after some points of each were observed.
 
     The field is linear in the head, so that its posterior is that of a Bayesian regression, [`Posterior`][]. Where the

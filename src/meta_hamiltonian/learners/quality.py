@@ -56,6 +56,12 @@ def quality(trained: Trained) -> Quality | None:
     return Quality(int(trained.history[-1]["step"]), error, simulated and heads_alone)
 
 
+def poor(trained: Trained) -> list[str]:
+    """The warning about a learner that was not trained well, if it was not."""
+    found = quality(trained)
+    return [found.warning] if found is not None and found.warning is not None else []
+
+
 def usual_error(learner: Learner, loss: float | None, size: float | None = None) -> float | None:
     """The relative RMS error of the predicted fields of held-out systems, from the validation loss.
 

@@ -70,7 +70,7 @@ class Race:
 
         - `held_out`: what they are compared on.
         - `optimizer`: the learner's.
-        - `spare`: as of [`find_rank`][meta_hamiltonian.learners.low_rank.LowRankHeads.find_rank].
+        - `spare`: as of [`find_rank`][meta_hamiltonian.learners.held_out_heads.HeldOutHeads.find_rank].
         """
         losses = [_loss(self.learner, held_out)]
         losses += [find_columns(other, held_out, spare) for other in self.others]
@@ -109,7 +109,7 @@ def find_columns(learner: Ridge, held_out: Episodes, spare: int) -> float:
     Columns are compared at the latents that members have with the columns of now. With others, which the learner was
     not trained with, members may be led to latents that no member has.
 
-    **Arguments:** as those of [`find_rank`][meta_hamiltonian.learners.low_rank.LowRankHeads.find_rank].
+    **Arguments:** as those of [`find_rank`][meta_hamiltonian.learners.held_out_heads.HeldOutHeads.find_rank].
 
     **Returns:** the loss of held-out members that are adapted.
     """

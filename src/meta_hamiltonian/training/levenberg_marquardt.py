@@ -286,7 +286,10 @@ def _found(learner: Ridge, episodes: Episodes) -> tuple[Episodes, Float[Tensor, 
     """
     z = learner.find_latents(episodes.support)
     losses = learner.task_losses(episodes, z)
-    (found,) = (losses <= _NOT_FOUND * losses.median()).nonzero(as_tuple=True)
+    usual = losses.nanmedian()
+    if not usual.isfinite():  # no body to speak of: the step is skipped
+        return episodes, z
+    (found,) = (losses <= _NOT_FOUND * usual).nonzero(as_tuple=True)
     return episodes[found], z[found]
 
 
