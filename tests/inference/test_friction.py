@@ -11,7 +11,7 @@ NONE, VISCOUS, QUADRATIC, DRY = (), ("viscous",), ("quadratic",), ("dry",)
 BOTH = ("viscous", "dry")
 
 
-def chosen(evidence, negative=()):
+def chosen(evidence, negative=(), expected=NONE):
     """Laws that are not named have poor evidence; those in `negative` would bring energy in."""
     tried = []
 
@@ -19,7 +19,7 @@ def chosen(evidence, negative=()):
         tried.append(kinds)
         return tuple(kind for kind in kinds if kind not in negative)
 
-    kinds, candidates = choose(fit, lambda laws: [float(evidence.get(law, -1000.0)) for law in laws])
+    kinds, candidates = choose(fit, lambda laws: [float(evidence.get(law, -1000.0)) for law in laws], expected)
     return kinds, {one.kinds: one.evidence for one in candidates}, tried
 
 
@@ -61,6 +61,22 @@ def test_kinds_that_would_bring_energy_in_are_no_candidates():
     assert chosen({NONE: 0.0}, negative=tuple(FRICTION))[0] == NONE
 
 
+@pytest.mark.parametrize("expected", [VISCOUS, QUADRATIC, BOTH])
+def test_what_the_family_has_is_kept_unless_the_evidence_against_it_is_strong(expected):
+    """Whether the evidence speaks for none or for another kind."""
+    for other in {NONE, VISCOUS, QUADRATIC, DRY} - {expected}:
+        assert chosen({expected: 0.0, other: 5.9}, expected=expected)[0] == expected
+        assert chosen({expected: 0.0, other: 6.1}, expected=expected)[0] == other
+    assert chosen({VISCOUS: 0.0, BOTH: 9.9}, expected=VISCOUS)[0] == VISCOUS
+    assert chosen({VISCOUS: 0.0, BOTH: 10.1}, expected=VISCOUS)[0] == BOTH
+
+
+def test_expected_friction_that_would_bring_energy_in_is_none():
+    kinds, candidates, _ = chosen({NONE: 0.0, VISCOUS: 99.0, DRY: 5.0}, negative=("viscous",), expected=VISCOUS)
+    assert kinds == NONE
+    assert set(candidates) == {NONE, QUADRATIC, DRY}
+
+
 def test_friction_is_given_as_text():
     assert parse_friction("auto") is None
     assert parse_friction("none") == ()
@@ -98,6 +114,9 @@ def test_shares_are_those_of_the_probabilities():
     # What decides between two laws also shares between them.
     assert shares(candidates({VISCOUS: 40.0, DRY: 46.0}), 200) == {VISCOUS: 100, DRY: 100}
     assert shares(candidates({VISCOUS: 40.0, BOTH: 50.0}), 200) == {VISCOUS: 100, BOTH: 100}
+    # What is expected needs no evidence, and none does.
+    assert shares(candidates({VISCOUS: 40.0, NONE: 46.0}), 200, VISCOUS) == {VISCOUS: 100, NONE: 100}
+    assert shares(candidates({DRY: 40.0, VISCOUS: 46.0}), 200, DRY) == {DRY: 100, VISCOUS: 100}
 
 
 @pytest.mark.parametrize("count", [100, 1000, 5000])

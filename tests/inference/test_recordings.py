@@ -1,5 +1,6 @@
 """Recordings of pendulums that friction slows down or a motor drives, from SciPy, and what is found of them."""
 
+import copy
 import dataclasses
 import functools
 import math
@@ -228,3 +229,36 @@ def test_few_points_are_not_asked_for_friction():
 def test_a_friction_that_is_none_of_the_kinds_is_refused():
     with pytest.raises(ValueError, match="friction='sticky' is not known"):
         fit(learner(), [recording(motion())], "orbit", INERTIA, friction="sticky")
+
+
+def of_a_family(mean, deviation):
+    """The learner of a family whose members have such viscous friction."""
+    one = copy.deepcopy(learner())
+    values = mean + deviation * torch.linspace(-1.7, 1.7, 1001, dtype=torch.float64)  # of deviation 1
+    one.friction.estimate(("viscous",), values[:, None])
+    return one
+
+
+@functools.cache
+def beginning(d, family=None, seen=81):
+    """The fit of a first part, by default of 4 s, which hardly tell friction."""
+    given = learner() if family is None else of_a_family(*family)
+    return fit(given, [recording(motion(d=d), seen=seen)], "orbit", INERTIA)
+
+
+def test_friction_that_a_short_recording_does_not_tell_is_that_of_the_family():
+    d = 0.006
+    assert not beginning(d).friction
+    family = beginning(d, (0.008, 0.003))
+    value, deviation = family.friction["viscous"]
+    assert abs(value - d) < 0.004
+    assert deviation < 0.004
+    assert any("Members of the family have viscous 0.008 ± 0.003" in note for note in family.notes)
+    errors = [np.abs(predict(one, 20.0).x[-1, 0] - motion(d=d)[480, 0]) for one in (beginning(d), family)]
+    assert errors[1] < errors[0]
+
+
+def test_a_recording_that_tells_its_friction_is_believed():
+    alone, family = (beginning(0.15, given, SEEN).friction["viscous"] for given in (None, (0.01, 0.005)))
+    assert alone[0] == pytest.approx(0.15, rel=0.1)
+    assert family[0] == pytest.approx(alone[0], rel=0.05)

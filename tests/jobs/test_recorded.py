@@ -69,6 +69,10 @@ def test_the_checkpoint_keeps_the_domain_and_what_was_found(home):
     assert trained.system.domain == trained.learner.net.domain == load(home / "run").net.domain
     assert trained.system.domain.half_widths != (1.0, 1.0)
     assert trained.settings["recordings"]["friction"] == ["viscous"]
+    true = [float(row["d"]) for row in csv.DictReader((home / "springs" / "members.csv").open())]
+    mean, deviation = trained.learner.friction.known["viscous"]
+    assert mean == pytest.approx(np.mean(true), rel=0.3)
+    assert 0.02 < deviation < 0.3
 
 
 def test_a_new_recording_is_adapted_to(home, monkeypatch):

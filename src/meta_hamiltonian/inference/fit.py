@@ -338,7 +338,8 @@ def _reported(
         notes=notes,
         warnings=warnings,
     )
-    return dataclasses.replace(found, notes=[*notes, *about_friction(found.friction, solution, how, kinds)])
+    about = about_friction(found.friction, solution, how, kinds, learner.friction.known)
+    return dataclasses.replace(found, notes=[*notes, *about])
 
 
 def _rates(adapted: Adapted, points: Points, u: Tensor | None) -> Float[Tensor, "points state"]:

@@ -43,17 +43,20 @@ class Candidate(NamedTuple):
 
 
 def choose(
-    fit: Callable[[Kinds], Kinds], evidence: Callable[[Sequence[Kinds]], Sequence[float]]
+    fit: Callable[[Kinds], Kinds],
+    evidence: Callable[[Sequence[Kinds]], Sequence[float]],
+    expected: Kinds = (),
 ) -> tuple[Kinds, list[Candidate]]:
-    """Tries no friction and each kind alone, and a second kind besides the best.
+    """Tries the expected friction, none, each kind alone, and a kind besides the best.
 
-    Simple laws are kept unless the evidence against them is strong, and viscous friction is preferred to other kinds.
+    What is expected is kept unless the evidence against it is strong, and viscous friction is preferred to other kinds.
 
     **Arguments:**
 
     - `fit`: fits a law with kinds of friction, and returns those that are left: none whose coefficient would be
         negative.
     - `evidence`: twice the logarithm of the evidence for each of some laws, up to a constant that they share.
+    - `expected`: the friction that the members of the family have; none where nothing is known of it.
 
     **Returns:** the kinds, and everything that was tried.
 
@@ -61,33 +64,36 @@ def choose(
 
         Kass, Raftery: Bayes factors. Journal of the American Statistical Association 90, 1995.
     """
+    expected = fit(expected)
     # Viscous friction first: the others start from what it finds.
-    laws: list[Kinds] = [kinds for kind in _IN_ORDER if fit(kinds := (kind,)) == kinds] + [fit(())]
+    singles = [kinds for kind in _IN_ORDER if fit(kinds := (kind,)) == kinds]
+    laws = list(dict.fromkeys([expected, *singles, fit(())]))
     found = dict(zip(laws, evidence(laws), strict=True))
-    single = max(found, key=lambda kinds: found[kinds])
-    if not single or found[single] <= found[()] + _STRONG:
+    first = max(found, key=lambda kinds: found[kinds])
+    if found[first] <= found[expected] + _STRONG:
+        first = expected
+    elif found.get((_USUAL,), -math.inf) > max(found[first] - _STRONG, found[expected] + _STRONG):
+        first = (_USUAL,)
+    if not first:
         return (), _candidates(found)
-    usual = found.get((_USUAL,), -math.inf)
-    if usual > max(found[single] - _STRONG, found[()] + _STRONG):
-        single = (_USUAL,)
-    pairs = [tuple(k for k in FRICTION if k in (*single, other)) for other in FRICTION if other not in single]
-    laws += [kinds for kinds in pairs if fit(kinds) == kinds]
-    found = dict(zip(laws, evidence(laws), strict=True))
-    best = max(laws, key=lambda kinds: found[kinds])
-    return (best if found[best] > found[single] + _VERY_STRONG and len(best) > 1 else single), _candidates(found)
+    more = [tuple(k for k in FRICTION if k in (*first, other)) for other in FRICTION if other not in first]
+    more = [kinds for kinds in more if fit(kinds) == kinds]
+    found = dict(zip([*laws, *more], evidence([*laws, *more]), strict=True))
+    best = max(more, key=lambda kinds: found[kinds], default=first)
+    return (best if found[best] > found[first] + _VERY_STRONG else first), _candidates(found)
 
 
 def _candidates(tried: Mapping[Kinds, float]) -> list[Candidate]:
     return sorted((Candidate(*item) for item in tried.items()), key=lambda one: -one.evidence)
 
 
-def shares(candidates: Sequence[Candidate], count: int, least: float = 0.01) -> dict[Kinds, int]:
+def shares(candidates: Sequence[Candidate], count: int, expected: Kinds = (), least: float = 0.01) -> dict[Kinds, int]:
     """How many of `count` samples come from each law.
 
-    A law's share is its probability: its evidence, times the prior odds with which [`choose`][] prefers viscous
-    friction to other kinds and no friction to any. Laws with next to no share are left out.
+    A law's share is its probability: its evidence, times the prior odds with which [`choose`][] prefers what is
+    expected to other laws, and viscous friction to other kinds. Laws with next to no share are left out.
     """
-    values = np.array([one.evidence - _reserve(one.kinds) for one in candidates]) / 2
+    values = np.array([one.evidence - _reserve(one.kinds, expected) for one in candidates]) / 2
     weights = np.exp(values - values.max())
     weights = np.where(weights < least * weights.sum(), 0.0, weights)
     counts = np.floor(count * weights / weights.sum() + 0.5).astype(int)
@@ -95,12 +101,12 @@ def shares(candidates: Sequence[Candidate], count: int, least: float = 0.01) -> 
     return {one.kinds: int(n) for one, n in zip(candidates, counts, strict=True) if n}
 
 
-def _reserve(kinds: Kinds) -> float:
+def _reserve(kinds: Kinds, expected: Kinds) -> float:
     """Twice the logarithm of the odds against a law before anything is observed."""
-    if not kinds:
+    if kinds == expected:
         return 0.0
-    unusual = 0.0 if _USUAL in kinds else _STRONG
-    return _STRONG + unusual + (_VERY_STRONG if len(kinds) > 1 else 0.0)
+    unusual = 0.0 if not kinds or {_USUAL, *expected} & set(kinds) else _STRONG
+    return _STRONG + unusual + (_VERY_STRONG if len(kinds) > max(1, len(expected)) else 0.0)
 
 
 def correlation_time(residual: Float[Tensor, " instants"]) -> float:

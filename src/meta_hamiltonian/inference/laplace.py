@@ -1,8 +1,10 @@
 """How sure a fit of orbits is: samples of its unknowns."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
+import scipy.stats
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -15,6 +17,10 @@ from meta_hamiltonian.inference.shooting import Shot
 _FEWEST_FREE = 10.0
 # At most this part of the independent residuals counts as lost to the unknowns.
 _MOST_LOST = 0.3
+# An unknown that is so many standard deviations above 0 is not known better by being above 0.
+_SURE = 4.0
+# One that is so many below 0 cannot be above it.
+_NEVER = 30.0
 # Correlations of residuals are looked for over this part of an orbit.
 _REACH = 0.2
 
@@ -37,11 +43,7 @@ def draw(law: Law, shot: Shot, count: int, generator: torch.Generator) -> Drawn:
     Residuals are not independent where the law or the instrument has errors of its own. The covariance therefore is
     that of Newey and West, in directions where it is the larger one.
     """
-    rows = torch.cat([shot.design, shot.prior])
-    size = rows.square().sum(0).sqrt()
-    size = size.clamp_min(1e-12 * size.max())
-    _, values, right = torch.linalg.svd(rows / size, full_matrices=False)
-    root = right.mT / values.clamp_min(1e-12 * values[0])  # covariance = root rootᵀ, for noise of size 1
+    root, size = _root(shot)
     design, prior = (shot.design / size) @ root, (shot.prior / size) @ root
     white = shot.misfit.square().mean().clamp_min(1e-300)
     # With few independent residuals their size is not known well either: Student's distribution.
@@ -66,6 +68,49 @@ def draw(law: Law, shot: Shot, count: int, generator: torch.Generator) -> Drawn:
     theta[:, heads : heads + friction] = theta[:, heads : heads + friction].clamp_min(0.0)
     ends = shot.ends[-1] + change[kept] @ shot.to_ends[-1].mT
     return Drawn(theta, ends)
+
+
+class Gaussian(NamedTuple):
+    """A Gaussian of one number."""
+
+    mean: float
+    deviation: float
+
+
+def deviation_of(shot: Shot, unknown: int) -> float:
+    """The standard deviation of one unknown of θ, all others unknown too."""
+    root, size = _root(shot)
+    place = unknown - len(shot.theta)
+    return (root[place].square().sum().sqrt() / size[place]).item()
+
+
+def at_least_zero(shot: Shot, unknown: int) -> Gaussian | None:
+    """What is to be added to a Gaussian, to make it one with the moments that it has where an unknown of θ is above 0.
+
+    **Returns:** mean and standard deviation of a factor on this unknown; None where it is far above 0, so that nothing
+    is to be added, or so far below that nothing helps.
+
+    ??? cite "Reference"
+
+        Minka: Expectation propagation for approximate Bayesian inference. UAI 2001.
+    """
+    value, deviation = shot.theta[unknown].item(), deviation_of(shot, unknown)
+    below = -value / deviation
+    if not -_SURE < below < _NEVER:
+        return None
+    ratio = math.exp(scipy.stats.norm.logpdf(below) - scipy.stats.norm.logsf(below))
+    mean, variance = value + deviation * ratio, deviation**2 * (1 + below * ratio - ratio**2)
+    precision = 1 / variance - 1 / deviation**2
+    return Gaussian((mean / variance - value / deviation**2) / precision, precision**-0.5)
+
+
+def _root(shot: Shot) -> tuple[Float[Tensor, "columns columns"], Float[Tensor, " columns"]]:
+    """A factor of the covariance of the columns in units of their sizes, for noise of size 1; and these sizes."""
+    rows = torch.cat([shot.design, shot.prior])
+    size = rows.square().sum(0).sqrt()
+    size = size.clamp_min(1e-12 * size.max())
+    _, values, right = torch.linalg.svd(rows / size, full_matrices=False)
+    return right.mT / values.clamp_min(1e-12 * values[0]), size
 
 
 def _larger(

@@ -1,5 +1,6 @@
 """An adapted system whose orbits meet observed trajectories."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from meta_hamiltonian.dynamics import Forces, Signal
 from meta_hamiltonian.episodes import Points
 from meta_hamiltonian.inference.friction import Candidate, Kinds, choose, correlation_time, shares
-from meta_hamiltonian.inference.laplace import Drawn, draw, in_order
+from meta_hamiltonian.inference.laplace import Drawn, Gaussian, at_least_zero, deviation_of, draw, in_order
 from meta_hamiltonian.inference.sensitivity import Law
 from meta_hamiltonian.inference.shooting import Known, Shot, Windows, enough_steps, shoot, stable_steps
 from meta_hamiltonian.learners import Learner
@@ -30,6 +31,8 @@ _DEFINED = 1e-4
 _DEFINED_AT = 400
 # Rounds in which steps are made short enough for dry friction.
 _FINER = 3
+# A member whose friction is so many deviations from that of the others is one of which they tell less.
+_UNUSUAL = 3.0
 # The noise is found again where it differs by more than this part, at most so often.
 _SAME, _NOISE_ROUNDS = 0.1, 4
 
@@ -96,7 +99,7 @@ def fit_orbits(
     """
     fits = _Fits(learner, adapted, points, paths, width, signals, inertia, said)
     if kinds is None:
-        kinds, candidates = choose(fits.left, fits.evidence)
+        kinds, candidates = choose(fits.left, fits.evidence, fits.expected)
     else:
         kinds = fits.left(kinds)
         candidates = [Candidate(kinds, 0.0)]
@@ -107,7 +110,8 @@ def fit_orbits(
         candidates = others or [Candidate(kinds, 0.0)]
     generator = torch.Generator().manual_seed(0)
     # Two kinds at once are hard to tell from one: they count where they were chosen.
-    counts = shares([one for one in candidates if len(one.kinds) < 2 or one.kinds == kinds], SAMPLES)
+    alone = [one for one in candidates if len(one.kinds) < 2 or one.kinds == kinds]
+    counts = shares(alone, SAMPLES, fits.expected)
     drawn = [draw(fits.of(one).law, fits.of(one).shot, count, generator) for one, count in counts.items()]
     systems, ends = zip(
         *(_systems(fits.of(one).law, d, signals) for one, d in zip(counts, drawn, strict=True)), strict=True
@@ -138,6 +142,10 @@ class _Fits:
     ):
         self.said = said
         self.adapted, self.width, self.signals, self.inertia = adapted, width, signals, inertia
+        self.learned_friction = learner.friction.known
+        self.friction = dict(self.learned_friction)
+        self.expected = tuple(self.friction)
+        self.above_zero: Sequence[Gaussian | None] = []
         self.head = learner.unknowns(adapted, Points(points.x[None], points.dxdt[None]))
         self.box = adapted.net.state_box
         self.windows = Windows.of(paths)
@@ -161,8 +169,8 @@ class _Fits:
         return kinds if fewer == kinds else self.left(fewer)
 
     def evidence(self, laws: Sequence[Kinds]) -> list[float]:
-        """Twice the log evidence for each law: the log likelihood with the noise at its best, less ½ log N for every
-        coefficient (Schwarz).
+        """Twice the log evidence for each law: the log likelihood with the noise at its best, less what the
+        coefficients of friction cost.
 
         Residuals of the best law that go together count as one observation, for all of them.
         """
@@ -178,7 +186,21 @@ class _Fits:
         counts = logs.new_tensor([len(r) / correlation_time(r) for r in residuals])
         values = -(logs @ counts)
         price = counts.sum().clamp_min(2.0).log()
-        return [(value - len(kinds) * price).item() for kinds, value in zip(laws, values, strict=True)]
+        costs = [sum(self._cost(one, j, price.item()) for j in range(len(one.law.kinds))) for one in fits]
+        return [value - cost for value, cost in zip(values.tolist(), costs, strict=True)]
+
+    def _cost(self, fitted: "_Fitted", place: int, price: float) -> float:
+        """What a coefficient of friction costs in twice the log evidence.
+
+        One that the members of the family have costs what its distribution says of the value, and how much less of the
+        distribution is left. Another one costs `price`, which is log N (Schwarz).
+        """
+        kind, unknown = fitted.law.kinds[place], fitted.law.sizes[0] + place
+        if kind not in self.friction:
+            return price
+        mean, deviation = self.friction[kind]
+        left, value = deviation_of(fitted.shot, unknown), fitted.shot.theta[unknown].item()
+        return ((value - mean) / deviation) ** 2 + 2 * math.log(deviation / left)
 
     def _fit(self, law: Law) -> _Fitted:
         if self.fits:
@@ -193,6 +215,19 @@ class _Fits:
         if first:
             noise = self._noise(shot)
             shot = self._shot(law, shot.theta, shot.nodes, noise, known, robust=True)
+        fitted = self._finite(_Fitted(law, shot, noise))
+        if law.kinds != self.expected:
+            return fitted
+        heads, friction, _ = law.sizes
+        d = fitted.shot.theta[heads : heads + friction].tolist()
+        for kind, value in zip(law.kinds, d, strict=True):
+            mean, deviation = self.friction[kind]
+            if abs(value - mean) > _UNUSUAL * deviation:
+                self.friction[kind] = (mean, abs(value - mean))
+        self.above_zero = [at_least_zero(fitted.shot, heads + j) for j in range(friction)]
+        if self.friction == self.learned_friction and not any(self.above_zero):
+            return fitted
+        shot = self._shot(law, shot.theta, shot.nodes, noise, self._known(law), robust=True)
         return self._finite(_Fitted(law, shot, noise))
 
     def refined(self, kinds: Kinds) -> _Fitted:
@@ -251,10 +286,18 @@ class _Fits:
         return values
 
     def _known(self, law: Law) -> Known:
-        """The prior of the head, and where p is defined as inertia · dq/dt, that it is."""
+        """The priors of head and friction, and where p is defined as inertia · dq/dt, that it is."""
         heads, friction, gains = law.sizes
-        eye = torch.eye(heads, heads + friction + gains, dtype=self.x.dtype, device=self.x.device)
-        prior = Known(eye, self.x.new_zeros(heads))
+        eye = torch.eye(heads + friction, heads + friction + gains, dtype=self.x.dtype, device=self.x.device)
+        prior = Known(eye[:heads], self.x.new_zeros(heads))
+        factors = [(j, self.friction[kind]) for j, kind in enumerate(law.kinds) if kind in self.friction]
+        if law.kinds == self.expected:
+            factors += [(j, factor) for j, factor in enumerate(self.above_zero) if factor is not None]
+        if factors:
+            place = [heads + j for j, _ in factors]
+            mean, deviation = self.x.new_tensor([factor for _, factor in factors]).unbind(-1)
+            rows = torch.cat([prior.rows, eye[place] / deviation[:, None]])
+            prior = Known(rows, torch.cat([prior.values, mean / deviation]))
         if self.inertia is None or self.adapted.net.head.out_features > 1:
             return prior
         x = self.x[:: max(1, len(self.x) // _DEFINED_AT)]

@@ -37,9 +37,16 @@ def with_error(value: float, deviation: float) -> str:
 
 
 def about_friction(
-    friction: Mapping[str, tuple[float, float]], solution: Solution, how: str, kinds: Kinds | None
+    friction: Mapping[str, tuple[float, float]],
+    solution: Solution,
+    how: str,
+    kinds: Kinds | None,
+    usual: Mapping[str, tuple[float, float]],
 ) -> list[str]:
-    """What was found of friction, in words."""
+    """What was found of friction, in words.
+
+    **Arguments:** `usual`: mean and standard deviation of the coefficients that members of the family have.
+    """
     if kinds == ():
         return ["Friction was left out (friction=none)."] if how == "orbit" else []
     words = [
@@ -64,6 +71,12 @@ def about_friction(
     doubt = f" These observations do not tell it from {', '.join(close)}" if close else ""
     if doubt:
         doubt += "; the bands hold all of them." if solution.samples is not None else "."
+    if how == "orbit":
+        doubt += "".join(
+            f" Members of the family have {kind} {with_error(*usual[kind])}, which counts as known before."
+            for kind in friction
+            if kind in usual
+        )
     compared = f" (compared with {', '.join(others)})" if others else ""
     return [f"Friction: {', '.join(words)}{compared}.{doubt}"]
 

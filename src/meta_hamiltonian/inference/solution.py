@@ -151,7 +151,7 @@ def from_points(learner: Learner, task: Task, kinds: Kinds | None, steps: int | 
 
 def from_orbits(learner: Learner, task: Task, kinds: Kinds | None, steps: int | None, said: Said = silent) -> Solution:
     """Fits the orbits themselves, beginning with what the rates say."""
-    beginning = ("viscous",) if kinds is None else kinds
+    beginning = (tuple(learner.friction.known) or ("viscous",)) if kinds is None else kinds
     terms = Terms(beginning, task.width, task.u)
     begun = learner.adapt_forced(task.points, terms, task.signals[-1] if task.signals else None, steps)
     adapted = begun.adapted

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from meta_hamiltonian.basics.devices import sum_over_ranks
 from meta_hamiltonian.episodes import Episodes, Points
-from meta_hamiltonian.learners.loss import rescaled
+from meta_hamiltonian.learners.loss import rescaled, task_scale
 from meta_hamiltonian.learners.low_rank import EXPLAINED, LowRankHeads
 from meta_hamiltonian.learners.numerics.directions import ENOUGH, WORTH, Directions, HeadRows, find_directions
 from meta_hamiltonian.learners.numerics.latents import Problem, candidates, descend, starts
 from meta_hamiltonian.learners.numerics.latents import Rows as ProblemRows
+from meta_hamiltonian.learners.numerics.least_squares import least_squares
 from meta_hamiltonian.learners.numerics.linear_head import (
     balanced,
     head_columns,
@@ -171,6 +172,18 @@ class HeldOutHeads(LowRankHeads):
                 yield self.centred(episodes.query[part], None if z is None else z[part]).features.double()
 
         self.misfit_factor.copy_(misfit * _unit_changes(features, left, present[..., 0].sum()))
+
+    @torch.no_grad()
+    def free_coefficients(self, episodes: Episodes) -> Float[Tensor, "tasks terms"]:
+        """The coefficients of the free columns of each task, such as those of its friction, beside its head."""
+        scale = task_scale(episodes.support)[:, None] if self.scale == "task" else 1.0
+        points = (rescaled(episodes) if self.scale == "task" else episodes).points
+        assert points.free is not None
+        v, _, z = self._fit(points)
+        own = head_weights(self.net, self.columns(v)) | ({} if z is None else {"latents": z})
+        left = points.rows(points.dxdt - self.net.linear_field_with(own, points.x)).flatten(1)
+        present = points.free if points.mask is None else points.free * points.mask[..., None, None]
+        return scale * least_squares(present.flatten(1, 2).double(), left[..., None].double())[..., 0]
 
     def in_parts(self, tasks: int, points: Points) -> list[slice]:
         """So many tasks at a time, that a matrix A for each of them stays within a bounded memory."""

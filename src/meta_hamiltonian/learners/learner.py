@@ -16,6 +16,7 @@ from meta_hamiltonian.config import check_arguments
 from meta_hamiltonian.dynamics import Signal, Terms
 from meta_hamiltonian.episodes import Episodes, Points
 from meta_hamiltonian.learners.loss import field_loss, rescaled, task_scale
+from meta_hamiltonian.learners.numerics.family_friction import FamilyFriction
 from meta_hamiltonian.learners.numerics.family_heads import FamilyHeads
 from meta_hamiltonian.learners.numerics.linear_head import head_columns, head_problem, head_rows, own_head
 from meta_hamiltonian.learners.numerics.posterior import Posterior
@@ -116,6 +117,7 @@ class Learner(nn.Module, abc.ABC):
         check_arguments(type(self), scale=scale)
         self.net = net
         self.scale = scale
+        self.friction = FamilyFriction()
         if net.has_head and not self.solves_for_head:
             self.heads = FamilyHeads(*head_columns(own_head(net)).shape)
 
