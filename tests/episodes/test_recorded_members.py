@@ -45,6 +45,15 @@ def test_members_are_split_by_seed(springs):
     assert len(load_recordings(str(springs), held_out=0.0).train) == 10
 
 
+@pytest.mark.parametrize(("members", "parts"), [(2, (2, 0, 0)), (3, (2, 0, 1)), (5, (4, 0, 1)), (6, (4, 1, 1))])
+def test_few_members_are_for_training_first(copy, members, parts):
+    for file in sorted(copy.glob("member-*.csv"))[members:]:
+        file.unlink()
+    (copy / "members.csv").unlink(missing_ok=True)
+    found = load_recordings(str(copy))
+    assert tuple(len(part) for part in (found.train, found.val, found.test)) == parts
+
+
 def test_members_are_split_by_a_column(copy):
     rows = [f"member-{i:02d},{'test' if i > 8 else 'val' if i > 6 else 'train'}" for i in range(1, 11)]
     (copy / "members.csv").write_text("\n".join(["member,part", *rows]))

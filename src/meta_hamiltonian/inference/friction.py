@@ -19,6 +19,8 @@ _STRONG, _VERY_STRONG = 6.0, 10.0
 _USUAL = "viscous"
 _IN_ORDER = sorted(FRICTION, key=lambda kind: kind != _USUAL)
 Kinds = tuple[str, ...]
+FIRST: Kinds = (_USUAL,)
+"""The friction that is fitted first where none is expected."""
 
 
 def parse_friction(text: str) -> Kinds | None:
@@ -64,16 +66,16 @@ def choose(
 
         Kass, Raftery: Bayes factors. Journal of the American Statistical Association 90, 1995.
     """
+    fit(expected or FIRST)  # first: the others start from what it finds
     expected = fit(expected)
-    # Viscous friction first: the others start from what it finds.
     singles = [kinds for kind in _IN_ORDER if fit(kinds := (kind,)) == kinds]
     laws = list(dict.fromkeys([expected, *singles, fit(())]))
     found = dict(zip(laws, evidence(laws), strict=True))
     first = max(found, key=lambda kinds: found[kinds])
     if found[first] <= found[expected] + _STRONG:
         first = expected
-    elif found.get((_USUAL,), -math.inf) > max(found[first] - _STRONG, found[expected] + _STRONG):
-        first = (_USUAL,)
+    elif found.get(FIRST, -math.inf) > max(found[first] - _STRONG, found[expected] + _STRONG):
+        first = FIRST
     if not first:
         return (), _candidates(found)
     more = [tuple(k for k in FRICTION if k in (*first, other)) for other in FRICTION if other not in first]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from meta_hamiltonian.dynamics import Forces, Signal
 from meta_hamiltonian.episodes import Points
-from meta_hamiltonian.inference.friction import Candidate, Kinds, choose, correlation_time, shares
+from meta_hamiltonian.inference.friction import FIRST, Candidate, Kinds, choose, correlation_time, shares
 from meta_hamiltonian.inference.laplace import Drawn, Gaussian, at_least_zero, deviation_of, draw, in_order
 from meta_hamiltonian.inference.sensitivity import Law
 from meta_hamiltonian.inference.shooting import Known, Shot, Windows, enough_steps, shoot, stable_steps
@@ -33,6 +33,8 @@ _DEFINED_AT = 400
 _FINER = 3
 # A member whose friction is so many deviations from that of the others is one of which they tell less.
 _UNUSUAL = 3.0
+# Orbits that miss the observations by this part of their size do not tell kinds of friction apart.
+_LOST = 0.3
 # The noise is found again where it differs by more than this part, at most so often.
 _SAME, _NOISE_ROUNDS = 0.1, 4
 
@@ -98,10 +100,10 @@ def fit_orbits(
     **Raises:** `TypeError` if the network has no linear head, [`NoOrbitError`][].
     """
     fits = _Fits(learner, adapted, points, paths, width, signals, inertia, said)
-    if kinds is None:
+    if kinds is None and not fits.lost(fits.expected or FIRST):
         kinds, candidates = choose(fits.left, fits.evidence, fits.expected)
     else:
-        kinds = fits.left(kinds)
+        kinds = fits.left(fits.expected or FIRST if kinds is None else kinds)
         candidates = [Candidate(kinds, 0.0)]
     best = fits.refined(kinds)
     if best.law.kinds != kinds:
@@ -167,6 +169,11 @@ class _Fits:
         """The kinds of friction that are left when those that would bring energy in are taken out."""
         fewer = _without_negative(self.of(kinds))
         return kinds if fewer == kinds else self.left(fewer)
+
+    def lost(self, kinds: Kinds) -> bool:
+        """Whether the orbits stay far from the observations, whatever friction they have: that of these kinds hardly
+        differs from others as long as little is met."""
+        return bool((self._noise(self.of(kinds).shot) > _LOST * self.x.std(0)).all())
 
     def evidence(self, laws: Sequence[Kinds]) -> list[float]:
         """Twice the log evidence for each law: the log likelihood with the noise at its best, less what the
@@ -257,6 +264,8 @@ class _Fits:
             if all(a <= b for a, b in zip(needed, steps, strict=True)):
                 break
             steps = [max(a, b) for a, b in zip(needed, steps, strict=True)]
+            if shot.settled:
+                theta, nodes = shot.theta, shot.nodes
             shot = shoot(law, self.windows, theta, nodes, noise, known, steps, robust)
         return shot
 

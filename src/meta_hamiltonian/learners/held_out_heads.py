@@ -150,11 +150,12 @@ class HeldOutHeads(LowRankHeads):
             self.latent_mean.copy_(z.mean(0))
             values, vectors = torch.linalg.eigh((z - z.mean(0)).mT @ (z - z.mean(0)) / len(z))
             self.latent_spread.copy_(vectors * values.clamp_min(_NARROWEST).sqrt())
-        mean = v.mean(0)
-        rows = (v - mean).mT.flatten(0, 1)  # one for each task and output
-        values, vectors = torch.linalg.eigh(rows.mT @ rows / len(rows))
-        self.mean.copy_(mean)
-        self.spread.copy_(vectors * values.clamp_min(0.0).sqrt())
+        if self.uses_body:  # other heads are not trained: they keep the distribution that was found with them
+            mean = v.mean(0)
+            rows = (v - mean).mT.flatten(0, 1)  # one for each task and output
+            values, vectors = torch.linalg.eigh(rows.mT @ rows / len(rows))
+            self.mean.copy_(mean)
+            self.spread.copy_(vectors * values.clamp_min(0.0).sqrt())
         _, noisy, _ = self._fit(episodes.support)
         seen = episodes.support.counts.sum() / episodes.support.x[..., 0].numel() * noisy.numel()
         noise = noisy.square().sum() / (seen - v.numel() - len(v) * self.net.latents).clamp(min=1)

@@ -28,6 +28,8 @@ from meta_hamiltonian.models import FieldNetwork
 _FIRST_RANK, _MOST_OF_FEW = 6, 16
 # Few members may have so many columns on hidden units in any case.
 _LEAST_OF_FEW = 2
+# So many members for each feature tell how heads are distributed on few features.
+_TELLING = 2
 # A direction of recorded members counts where it contributes this part of the noise, and of the largest.
 _ABOVE, _SLIGHT = 0.25, 1e-4
 # Rounds of expectation and maximisation on all features, and on few of them.
@@ -181,10 +183,12 @@ class LowRankHeads(Learner):
             if few.noise <= max(_AS_GOOD * heads.noise.item(), EXPLAINED * errors, good):
                 which = plain[needed(features[..., plain], targets, rows)]
                 heads = estimated(which, _MANY_ROUNDS)
+                if len(rows) < _TELLING * len(which):
+                    heads.widen(features[..., which], targets, rows, _MANY_ROUNDS, EXPLAINED * errors)
         sizes = (features[..., which].double() @ heads.factor).square().mean((0, 1)).sqrt()
         if self.finds_rank:
             above = sizes > max(_ABOVE * heads.noise.sqrt().item(), _SLIGHT * sizes[0].item())
-            most = len(points.x) - 1 if not self._has_units(which) else max(_LEAST_OF_FEW, len(points.x) // 3)
+            most = len(which) if not self._has_units(which) else max(_LEAST_OF_FEW, len(points.x) // 3)
             self._resize(max(1, min(int(above.sum()), _MOST_OF_FEW, most)))
         found = min(self.rank, heads.factor.shape[1])
         self.prior_factor.zero_()

@@ -25,14 +25,14 @@ class FamilyFriction(nn.Module):
         super().__init__()
         self.mean: Tensor
         self.deviation: Tensor
-        for name in ("mean", "deviation"):  # not a number for kinds that the members do not have
-            self.register_buffer(name, torch.full((len(FRICTION),), torch.nan, dtype=torch.float64))
+        for name in ("mean", "deviation"):  # 0 for kinds that the members do not have
+            self.register_buffer(name, torch.zeros(len(FRICTION), dtype=torch.float64))
 
     @property
     def known(self) -> Mapping[str, tuple[float, float]]:
         """Mean and standard deviation of the coefficient of each kind that the members have."""
         each = zip(FRICTION, self.mean.tolist(), self.deviation.tolist(), strict=True)
-        return {kind: (mean, deviation) for kind, mean, deviation in each if mean == mean}
+        return {kind: (mean, deviation) for kind, mean, deviation in each if deviation > 0}
 
     def estimate(self, kinds: Sequence[str], coefficients: Float[Tensor, "members kinds"]) -> None:
         """Takes the distribution from the coefficients of some members.
@@ -40,8 +40,8 @@ class FamilyFriction(nn.Module):
         Few members do not tell their spread. It is therefore shrunk towards the size of the mean, which counts as one
         member more, and widened for the error of the mean.
         """
-        self.mean.fill_(torch.nan)
-        self.deviation.fill_(torch.nan)
+        self.mean.zero_()
+        self.deviation.zero_()
         members = len(coefficients)
         for kind, found in zip(kinds, coefficients.unbind(-1), strict=True):
             mean = found.mean().clamp_min(0.0)

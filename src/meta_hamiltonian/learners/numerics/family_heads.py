@@ -17,6 +17,8 @@ _ROUNDS = 8
 _RESOLVED = 1e-5
 # What the rounds begin with: the fields that the heads leave unexplained, as a part of all fields.
 _FIRST = 1e-2
+# Parts of an uninformed covariance that may be added to that of few members.
+_WIDER = (0.0, *(10.0 ** (power / 2) for power in range(-12, 3)))
 # A variance of fields in units of their own is no smaller.
 _LEAST = 1e-20
 # Variances of the noise that are tried on a new system, as factors; ratios of the variances of dq/dt and dp/dt; and
@@ -119,6 +121,53 @@ class FamilyHeads(nn.Module):
         self.noise.copy_(noise)
 
     @torch.no_grad()
+    def widen(
+        self,
+        features: Float[Tensor, "tasks rows features"],
+        targets: Float[Tensor, "tasks rows outputs"],
+        rows: Float[Tensor, " tasks"],
+        rounds: int,
+        errors: float,
+    ) -> None:
+        """Lets heads differ in every direction, by as much as members tell that were left out in turn.
+
+        Few members tell fewer directions than heads have: two tell one, and a third member lies beside it. What is
+        added to the covariance in each direction is the part of an uninformed one with which the distribution that the
+        other members tell predicts the observations of one best, over all members. A single member leaves all of it.
+
+        **Arguments:** as those of [`estimate`][], which was called before.
+        """
+        features, targets = features.double(), targets.double()
+        size = (targets.square().sum() / rows.sum() / targets.shape[-1]).item()
+        heads = _unit_heads(features, rows.double().sum())
+        isotropic = heads * (size / heads.shape[1]) ** 0.5
+        part = 1.0 if len(features) == 1 else self._part(features, targets, rows, rounds, errors, isotropic)
+        if not part:
+            return
+        both = torch.cat([self.factor, part**0.5 * isotropic], dim=1)
+        # The same covariance by fewer columns, the largest fields first.
+        directions, values, _ = torch.linalg.svd(torch.linalg.pinv(heads) @ both, full_matrices=False)
+        count = min(self.factor.shape[1], len(values))
+        self.factor.zero_()
+        self.factor[:, :count] = heads @ (directions * values)[:, :count]
+
+    def _part(
+        self, features: Tensor, targets: Tensor, rows: Tensor, rounds: int, errors: float, isotropic: Tensor
+    ) -> float:
+        """The part of the isotropic covariance with which members are predicted best by the others."""
+        totals = [0.0] * len(_WIDER)
+        for out in range(len(features)):
+            others = [i for i in range(len(features)) if i != out]
+            one = FamilyHeads(features.shape[-1], targets.shape[-1]).to(features.device)
+            one.estimate(features[others], targets[others], rows[others], rounds, errors)
+            left = targets[out] - features[out] @ one.mean
+            noise = self.noise.maximum(one.noise)
+            for i, part in enumerate(_WIDER):
+                factor = torch.cat([one.factor, part**0.5 * isotropic], dim=1)
+                totals[i] += _log_likelihood(features[out] @ factor, left, noise, rows[out])
+        return _WIDER[max(range(len(_WIDER)), key=totals.__getitem__)]
+
+    @torch.no_grad()
     def suppose(self, mean: Float[Tensor, "features outputs"], features: Float[Tensor, "rows features"]) -> None:
         """Supposes any heads whose fields have the size 1 over these rows, in the directions best told apart."""
         heads = _unit_heads(features[None], torch.tensor(float(len(features))))[:, : self.factor.shape[1]]
@@ -145,6 +194,18 @@ class FamilyHeads(nn.Module):
             found.append((posterior.log_evidence().item() - count * math.log(scale), scale, posterior))
         _, scale, posterior = max(found, key=lambda one: one[0])
         return scale, posterior
+
+
+def _log_likelihood(
+    design: Float[Tensor, "rows directions"], left: Float[Tensor, "rows outputs"], noise: Tensor, rows: Tensor
+) -> float:
+    """That of what is left of a task whose head is N(0, I) in these directions, up to a constant."""
+    eye = torch.eye(design.shape[1]).to(design)
+    inner = torch.linalg.cholesky(design.mT @ design / noise + eye)
+    along = torch.linalg.solve_triangular(inner, design.mT @ left / noise, upper=False)
+    misfit = left.square().sum() / noise - along.square().sum()
+    determinant = 2 * inner.diagonal().log().sum() + rows * noise.log()
+    return -(misfit + left.shape[1] * determinant).item() / 2
 
 
 def _unit_heads(features: Float[Tensor, "tasks rows features"], rows: Tensor) -> Float[Tensor, "features directions"]:
