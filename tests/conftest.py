@@ -1,5 +1,6 @@
 """Checks every shape in a signature while the tests run."""
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -13,9 +14,12 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
+import shapes  # noqa: E402
 
-# Before the first import of the package, whose functions are then checked by beartype.
-jaxtyping.install_import_hook("meta_hamiltonian", "beartype.beartype")
+# Before the first import of the package.
+shapes.check("meta_hamiltonian")
+# Nearly all that the imports of the modules make is kept to the end, and to look for what is not took a tenth of them.
+gc.disable()
 
 
 # The modules that take longest, and come first, so that no worker waits for another at the end.
@@ -54,6 +58,19 @@ def pytest_collection_modifyitems(items):
     if not torch.cuda.is_available():
         for item in on_cuda:
             item.add_marker(pytest.mark.skip(reason="there is no CUDA device"))
+
+
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_unconfigure():
+    gc.unfreeze()
+
+
+def pytest_runtest_setup():
+    shapes.another_test()
 
 
 @pytest.fixture

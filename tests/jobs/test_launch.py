@@ -3,9 +3,13 @@
 The first of its processes is this one: to start another takes longer than the run.
 """
 
+import contextlib
+from unittest import mock
+
 import pytest
 import torch
 from command import TINY, results, rows, train_here
+from forked import CONTEXT
 
 pytestmark = pytest.mark.slow
 RUN = (*TINY, "logger=csv", "trainer.max_steps=20", "trainer.val_check_interval=8")
@@ -31,6 +35,15 @@ def metrics(folder):
     return [float(row[name]) for name in ("train/query_loss", "val/query_loss") for row in table if row[name]]
 
 
+@contextlib.contextmanager
+def forked():
+    """Other ranks are forked from a process that has imported PyTorch: one test that starts them anew is enough."""
+    plain = torch.multiprocessing.start_processes
+    start = lambda *given, start_method, **more: plain(*given, start_method=CONTEXT.get_start_method(), **more)  # noqa: E731
+    with mock.patch.object(torch.multiprocessing, "start_processes", start):
+        yield
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """A run on one device, and a sweep on two whose jobs need the same training; and what the sweep said."""
@@ -38,7 +51,8 @@ def folders(tmp_path_factory):
     arguments = (*RUN, "trainer.precision=64-true", "data.meta_batch=5", "data.val_tasks=5", "test.n_systems=5")
     one = train_here(folder / "home", *arguments, f"hydra.run.dir={folder}/1", "shots=[5,10]")
     assert one.code == 0, one.stderr
-    two = train_here(folder / "home", "-m", *arguments, f"hydra.sweep.dir={folder}/2", *ON_TWO, "shots=5,10")
+    with forked():
+        two = train_here(folder / "home", "-m", *arguments, f"hydra.sweep.dir={folder}/2", *ON_TWO, "shots=5,10")
     assert two.code == 0, two.stderr
     return folder / "1", folder / "2", two.stdout
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command import ROOT, TINY, environment_of, results
+from forked import Forked, package_main
 from omegaconf import OmegaConf
 from typer.testing import CliRunner
 
@@ -31,7 +32,7 @@ def home(tmp_path_factory):
     arguments = ["--config-dir", "my_conf", "system=toda", "algo=ridge", "model.width=16", "algo.rank=4"]
     short = ("trainer.max_steps=25", "data.train_shots=20", "shots=25", "logger=none")
     done = command(folder, "train", *arguments, *TINY, *short, RUN)
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.stderr
     return folder
 
 
@@ -40,15 +41,9 @@ RUN = "hydra.run.dir=outputs/own"
 
 def command(folder, *arguments):
     """`python -m meta_hamiltonian ...`, as the installed command, in the user's folder."""
-    return subprocess.run(
-        [sys.executable, "-m", "meta_hamiltonian", *arguments],
-        cwd=folder,
-        env=environment_of(folder / "home") | {"PYTHONPATH": str(ROOT / "src")},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+    (folder / "home").mkdir(exist_ok=True)
+    said, environment = folder / "home" / "said", environment_of(folder / "home")
+    return Forked(package_main, ["meta-hamiltonian", *arguments], folder, environment, said).finished(300)
 
 
 def test_it_is_trained_and_tested_with_figures(home):
@@ -120,7 +115,7 @@ def test_it_is_adapted_reported_identified_and_exported(home, monkeypatch):
     assert re.search(r"Independent terms of the family: \d", identified.stdout)
     assert "1/m is linear in the head" in identified.stdout
     exported = command(home, "export", "seen-adapted/adapted.pt", "own.pt2", *own)
-    assert exported.returncode == 0, exported.stderr
+    assert exported.code == 0, exported.stderr
     assert (home / "own.pt2").exists()
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import re
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from typer.testing import CliRunner
 
 from meta_hamiltonian import load
 from meta_hamiltonian.__main__ import app
+from meta_hamiltonian.evaluation import baselines
 from meta_hamiltonian.learners.checkpoint import load_trained
+from meta_hamiltonian.reports import system
 from meta_hamiltonian.systems import Recorded
 from meta_hamiltonian.training import orbits
 
@@ -29,6 +32,13 @@ TINY = (
 
 def invoke(*arguments):
     return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _hasty_baselines():
+    """Networks are fitted anew to each member, in far fewer steps than in earnest: how good they are is not asked."""
+    with mock.patch.object(baselines, "_ITERATIONS", 20):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +105,8 @@ def test_states_outside_the_domain_of_the_recordings_are_said(home, monkeypatch)
         ),
     ]
     (home / "far.csv").write_text("\n".join(far))
-    done = invoke("adapt", "run", "far.csv", "--horizon", 1, "--fit", "derivatives", "--friction", "none")
+    with mock.patch.object(system, "_figures", return_value={}):
+        done = invoke("adapt", "run", "far.csv", "--horizon", 1, "--fit", "derivatives", "--friction", "none")
     assert "outside the domain that the learner was trained in" in done.output
 
 

@@ -3,14 +3,13 @@
 import http.server
 import json
 import socket
-import subprocess
-import sys
 import threading
 import time
 
 import pytest
 import wandb
-from command import ROOT, TINY, Finished, environment_of, train, train_here
+from command import TINY, train_here
+from forked import train, train_py
 from wandb_files import Run
 
 from meta_hamiltonian.jobs import tracking
@@ -72,20 +71,12 @@ class Taking(Refusing):
     do_GET = do_POST  # noqa: N815
 
 
-# `train.py`, which for a server that is gone waits for two seconds instead of half a minute, and on a busy machine
-# for the answer of one that is there as long as it takes.
-IMPATIENT = """import runpy
-from meta_hamiltonian.jobs import tracking
-tracking._SECONDS_TO_FINISH, tracking._SECONDS_FOR_AN_ANSWER = 2.0, 60.0
-runpy.run_path("train.py", run_name="__main__")
-"""
-
-
-def impatient(home, *arguments, **environment):
-    command = [sys.executable, "-c", IMPATIENT, *arguments]
-    settings = {**environment_of(home), **environment}
-    done = subprocess.run(command, cwd=ROOT, env=settings, text=True, capture_output=True, timeout=600, check=False)
-    return Finished(done.returncode, done.stdout, done.stderr)
+def impatient():
+    """`train.py`, which for a server that is gone waits for two seconds instead of half a minute, and on a busy
+    machine for the answer of one that is there as long as it takes.
+    """
+    tracking._SECONDS_TO_FINISH, tracking._SECONDS_FOR_AN_ANSWER = 2.0, 60.0
+    train_py()
 
 
 def test_a_server_that_is_lost_on_the_way_costs_nothing(tmp_path):
@@ -102,7 +93,7 @@ def test_a_server_that_is_lost_on_the_way_costs_nothing(tmp_path):
     threading.Thread(target=lose, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}"
     long = ("trainer.max_steps=60", "trainer.val_check_interval=20")
-    done = tiny(impatient, tmp_path, *long, WANDB_BASE_URL=url, WANDB_API_KEY=KEY)
+    done = tiny(train, tmp_path, *long, program=impatient, WANDB_BASE_URL=url, WANDB_API_KEY=KEY)
     assert done.code == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith("W&B:")]
     assert lines[0] == f"W&B: {url}/me/meta-hamiltonian/runs/{(tmp_path / 'run' / 'wandb' / 'id').read_text()}"
@@ -119,8 +110,8 @@ def hanging():
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
-def tiny(start, folder, *arguments, **environment):
-    return start(folder / "home", *TINY, "shots=5", f"hydra.run.dir={folder / 'run'}", *arguments, **environment)
+def tiny(start, folder, *arguments, **more):
+    return start(folder / "home", *TINY, "shots=5", f"hydra.run.dir={folder / 'run'}", *arguments, **more)
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ sys.path.append(str(ROOT / "docs" / "hooks"))
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """Built as the gate and `uv run mkdocs build --strict` build it."""
+    """Built as `uv run mkdocs build --strict` builds it, so that the gate need not do so again."""
     from mkdocs.commands.build import build
     from mkdocs.config import load_config
 

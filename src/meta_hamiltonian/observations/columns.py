@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 from meta_hamiltonian.dynamics.space import Space
 from meta_hamiltonian.observations.forms import ObservationError, at_place, named, shown
@@ -27,6 +27,8 @@ class Columns:
     - `units`: what the names say, by position.
     - `ignored`: the names of the others.
     - `logarithms`: those of which the logarithm is wanted, by position.
+    - `of_positives`: the coordinates that are logarithms of positive quantities, as (`q`, 0): by the name of the
+        column, by the domain, or because the logarithm is wanted. They need no unit: another adds a constant to them.
     """
 
     of: Mapping[str, Sequence[int]]
@@ -35,7 +37,8 @@ class Columns:
     label: int | None
     units: Mapping[int, str]
     ignored: Sequence[str]
-    logarithms: Sequence[int] = ()
+    logarithms: Sequence[int]
+    of_positives: Set[tuple[str, int]]
 
 
 def find_columns(sheet: Sheet, domain: Space, vocabulary: Vocabulary, wanted: Mapping[str, str]) -> Columns:
@@ -124,7 +127,9 @@ def _find(sheet: Sheet, domain: Space, vocabulary: Vocabulary, wanted: Mapping[s
         raise ObservationError(
             f"logarithms are taken of {' and '.join(logarithms)}, but not of {' and '.join(rates)}; give t,q,p alone"
         )
-    return Columns(of, tuple(form), gyroscopes, label, units, ignored, [chosen[q] for q in logarithms])
+    taken = [chosen[q] for q in logarithms]
+    of_positives = _of_positives(sheet, of, domain, taken)
+    return Columns(of, tuple(form), gyroscopes, label, units, ignored, taken, of_positives)
 
 
 def _positives(sheet: Sheet, wanted: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
@@ -136,6 +141,22 @@ def _positives(sheet: Sheet, wanted: Mapping[str, str]) -> tuple[dict[str, str],
             names[quantity] = positive
             logarithms.append(quantity)
     return names, logarithms
+
+
+def _of_positives(
+    sheet: Sheet, of: Mapping[str, Sequence[int]], domain: Space, taken: Sequence[int]
+) -> set[tuple[str, int]]:
+    """Which coordinates are logarithms of positive quantities."""
+    n = domain.degrees_of_freedom
+    found = set()
+    for quantity, coordinates in {"q": domain.coordinates[:n], "p": domain.coordinates[n:]}.items():
+        positions = of.get(quantity, ())
+        for i, coordinate in enumerate(coordinates if positions else ()):
+            position = positions[min(i, len(positions) - 1)]  # an array holds several
+            named = of_logarithm(sheet.names[position]) is not None
+            if named or position in taken or coordinate.kind == "logarithm":
+                found.add((quantity, i))
+    return found
 
 
 def _position(sheet: Sheet, quantity: str, name: str, n: int) -> int:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from meta_hamiltonian.dynamics.domain import Coordinate, Domain, canonical_names
 from meta_hamiltonian.observations.columns import Columns, find_columns
 from meta_hamiltonian.observations.forms import ObservationError
-from meta_hamiltonian.observations.names import of_logarithm, vocabulary_of
+from meta_hamiltonian.observations.names import vocabulary_of
 from meta_hamiltonian.observations.sheet import Sheet
 from meta_hamiltonian.observations.units import NONE, conversion
 
@@ -81,7 +81,7 @@ def shape_of(sheet: Sheet, asked: Asked) -> Shape:
         angles = [name in asked.angles for name in names]
     else:
         angles = [around or _is_angle(sheet, columns, asked, i, n) for i in range(n)]
-    logarithms = [_is_logarithm(sheet, columns, quantity, i) for quantity in "qp" for i in range(n)]
+    logarithms = [(quantity, i) in columns.of_positives for quantity in "qp" for i in range(n)]
     time = _unit(sheet, columns, asked, "t", 0, 1)
     positions = ["rad" if angle else unit for angle, unit in zip(angles, units, strict=True)]
     if "p" in columns.form:
@@ -130,19 +130,10 @@ def _text(sheet: Sheet, columns: Columns, asked: Asked, quantity: str, i: int, n
 
 def _unit(sheet: Sheet, columns: Columns, asked: Asked, quantity: str, i: int, n: int) -> str:
     """The unit that it is converted to."""
-    if quantity in ("q", "p") and _is_logarithm(sheet, columns, quantity, i):
+    if (quantity, i) in columns.of_positives:
         return ""
     text = _text(sheet, columns, asked, quantity, i, n)
     return "" if text.strip().lower() in NONE else conversion(text, "", quantity)[1]
-
-
-def _is_logarithm(sheet: Sheet, columns: Columns, quantity: str, i: int) -> bool:
-    """By its name, or because it is to be taken."""
-    positions = columns.of.get(quantity, ())
-    if not positions:
-        return False
-    position = positions[min(i, len(positions) - 1)]
-    return position in columns.logarithms or of_logarithm(sheet.names[position]) is not None
 
 
 def _is_angle(sheet: Sheet, columns: Columns, asked: Asked, i: int, n: int) -> bool:

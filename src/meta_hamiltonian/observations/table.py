@@ -192,9 +192,9 @@ def _convert(
             for key in keys:
                 left.pop(key, None)
             text = units[keys[0]] if keys else columns.units.get(position, "")
-            pure = position in columns.logarithms or _is_logarithm(domain, quantity, i)
+            pure = (quantity, i) in columns.of_positives
             if pure:
-                text = ""  # another unit adds a constant to it
+                text = ""
             target, kind = _targets(domain, quantity, i)
             which = f"{sheet.noun} {shown(name)} is {ours}"
             if quantity == "t" and stamped:
@@ -237,13 +237,6 @@ def _convert(
     if "t" in values and not stamped:
         _check_times(values, said, notes)
     return not said.get("q", True)
-
-
-def _is_logarithm(domain: Space, quantity: str, i: int) -> bool:
-    """Whether it is that of a positive quantity, which needs no unit."""
-    n = domain.degrees_of_freedom
-    places = {"q": i, "p": n + i}
-    return i < n and quantity in places and domain.coordinates[places[quantity]].kind == "logarithm"
 
 
 def _take_logarithms(
