@@ -20,8 +20,8 @@ from meta_hamiltonian.observations.canonical_states import observed_states
 _HELD_OUT = 0.25
 # The orbit is compared with observations, which have errors of their own.
 _TOLERANCE = 1e-7
-# Samples that tell what error is expected.
-_SAMPLES = 50
+# Samples that tell what error is expected, and steps that their orbits may take for each instant.
+_SAMPLES, _STEPS = 50, 20.0
 # Parts into which points are divided, each of which is left out once.
 _FOLDS = 5
 ENOUGH = 8
@@ -75,7 +75,7 @@ def errors_at_the_end(
         if solution.samples is not None and solution.end_samples is not None and not orbit.diverged[0]:
             samples = solution.samples.first(_SAMPLES)
             starts = solution.end_samples[:: max(1, len(solution.end_samples) // _SAMPLES)]
-            sampled = samples.rollout(starts, t, _TOLERANCE)
+            sampled = samples.rollout(starts, t, _TOLERANCE, _STEPS * len(t))
             expected = (sampled.states[1:] - orbit.states[1:]).square().mean(1) + solution.noise.square()
             surprise[how] = _rms(away / expected.sqrt())
     return HeldOut(errors, relative, surprise, (t[-1] - t[0]).item())

@@ -9,15 +9,14 @@ from collections.abc import Callable
 
 import torch
 
-from meta_hamiltonian.dynamics import FRICTION, Domain
+from meta_hamiltonian.dynamics import Domain
 from meta_hamiltonian.episodes.recorded import RecordedDataModule
+from meta_hamiltonian.inference.friction import FIRST, Kinds, choose
 from meta_hamiltonian.learners import Ridge
 from meta_hamiltonian.learners.loss import rescaled
 
 log = logging.getLogger(__name__)
 
-# Twice the logarithm of the evidence that friction needs, or another kind than the usual one.
-_STRONG, _USUAL = 6.0, "viscous"
 # Neighbours on smoothed curves say the same: at most so many points of a member count.
 _INDEPENDENT = 40
 # A separable law is as good where it leaves at most so many times the variance that any law does.
@@ -29,34 +28,37 @@ _EXPLAINS = 2.5e-3
 _STRANGE, _MATTERS = 5.0, 0.03
 
 
-def find_friction(learner: Ridge, data: RecordedDataModule) -> tuple[str, ...]:
-    """Which kind of friction the members of a family have together, by what the best distribution of heads leaves.
+def find_friction(learner: Ridge, data: RecordedDataModule) -> Kinds:
+    """Which friction the members of a family have together, by what the best distribution of heads leaves.
 
-    No friction and each kind alone are tried, with a coefficient for each member. The features are those of the body
-    before training: they are smooth, and no conservative combination of them explains that an orbit shrinks. Each
-    coefficient costs ½ log N (Schwarz); viscous friction is preferred where the evidence is not strong.
+    No friction, each kind alone and a second one are compared ([`choose`][meta_hamiltonian.inference.friction.choose]),
+    with coefficients for each member. The features are those of the body before training: they are smooth, and no
+    conservative combination of them explains that an orbit shrinks. Each coefficient costs ½ log N (Schwarz).
 
     **Returns:** the kinds that were found, which the data module then assumes.
     """
-    found: dict[tuple[str, ...], float] = {}
+    found: dict[Kinds, float] = {}
     state = {name: value.clone() for name, value in learner.state_dict().items()}
-    for kinds in [(), *((kind,) for kind in FRICTION)]:
-        data.suppose_friction(kinds)
-        heads = learner.find_prior(data.known)
-        members, n = len(data.known), data.known.query.x.shape[-1] // 2
-        rows = members * _INDEPENDENT * n
-        found[kinds] = -rows * heads.noise.log().item() - len(kinds) * members * math.log(_INDEPENDENT * n)
-        log.info(f"Friction {'+'.join(kinds) or 'none'}: evidence {found[kinds]:.4g}, error {heads.noise.sqrt():.2g}.")
-    best = max(found, key=lambda kinds: found[kinds])
-    usual = (_USUAL,)
-    if found[best] <= found[()] + _STRONG:
-        best = ()
-    elif best != usual and found[best] <= found[usual] + _STRONG:
-        best = usual
+
+    def evidence(kinds: Kinds) -> float:
+        if kinds not in found:
+            data.suppose_friction(kinds)
+            noise = learner.find_prior(data.known).noise
+            members, n = len(data.known), data.known.query.x.shape[-1] // 2
+            price = members * math.log(_INDEPENDENT * n)
+            found[kinds] = -members * _INDEPENDENT * n * noise.log().item() - len(kinds) * price
+            log.info(f"Friction {_said(kinds)}: evidence {found[kinds]:.4g}, error {noise.sqrt():.2g}.")
+        return found[kinds]
+
+    best, _ = choose(lambda kinds: kinds, lambda laws: [evidence(kinds) for kinds in laws])
     learner.load_state_dict(state)
     data.suppose_friction(best)
-    log.info("The members conserve energy." if not best else f"The members have friction: {'+'.join(best)}.")
+    log.info(f"The members have friction: {_said(best)}." if best else "The members conserve energy.")
     return best
+
+
+def _said(kinds: Kinds) -> str:
+    return " + ".join(kinds) or "none"
 
 
 def find_logarithms(build: Callable[[Domain], Ridge], data: RecordedDataModule) -> Domain | None:
@@ -77,7 +79,7 @@ def find_logarithms(build: Callable[[Domain], Ridge], data: RecordedDataModule) 
         other = dataclasses.replace(domain, coordinates=tuple(as_logarithms))
     except ValueError:  # they are too large for logarithms
         return None
-    data.suppose_friction((_USUAL,))
+    data.suppose_friction(FIRST)
     simple = []
     for one in (domain, other):
         learner = build(one)
@@ -105,7 +107,7 @@ def find_separation(learner: Ridge, data: RecordedDataModule) -> bool:
         return False
     state, together = copy.deepcopy(learner.state_dict()), copy.deepcopy(learner)
     learner.net.separate()
-    data.suppose_friction((_USUAL,))  # each law may have it: it is looked for afterwards
+    data.suppose_friction(FIRST)  # each law may have it: it is looked for afterwards
     noises = [one.find_prior(data.known).noise.item() for one in (copy.deepcopy(learner), together)]
     data.suppose_friction(())
     as_good = noises[0] <= _AS_GOOD * noises[1]
