@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from scipy.integrate import solve_ivp
 
 from meta_hamiltonian.dynamics import Domain
 from meta_hamiltonian.episodes import Episodes, Points
@@ -16,7 +17,7 @@ from meta_hamiltonian.observations.instrument import Instrument, record
 from meta_hamiltonian.systems import DoublePendulum, LotkaVolterra, Spring
 from meta_hamiltonian.training.levenberg_marquardt import LevenbergMarquardt, VariableProjection, projected_parameters
 from meta_hamiltonian.training.refined import refine
-from meta_hamiltonian.training.surroundings import find_logarithms, find_separation
+from meta_hamiltonian.training.surroundings import find_friction, find_lawless, find_logarithms, find_separation
 
 
 def ridge(domain):
@@ -140,3 +141,40 @@ def test_dense_recordings_stay_as_they_are(tmp_path):
     refine(learner, data)
     for before, after in zip(recordings.train, data.recordings.train, strict=True):
         assert after.points is before.points
+
+
+@pytest.mark.parametrize("driven", [False, True])
+def test_a_driven_member_is_found_among_few_free_ones(driven, tmp_path):
+    """By itself, since the law of so few members would be spoilt by it."""
+    record(Spring(), 6, tmp_path, Instrument(duration=8.0, rate=20.0, noise=0.005))
+    if driven:
+        t = np.arange(161) / 20
+        q = np.cos(t) + 0.8 * np.cos(1.7 * t + 1)  # of m = k = 1, driven at 1.7
+        p = -np.sin(t) - 1.36 * np.sin(1.7 * t + 1)
+        np.savetxt(tmp_path / "motor.csv", np.column_stack([t, q, p]), delimiter=",", header="t,q,p", comments="")
+    (tmp_path / "members.csv").unlink()
+    data = RecordedDataModule(load_recordings(str(tmp_path), held_out=0.0), 50, 50, 50, "random", 0, torch.float64)
+    found = find_lawless(ridge(data.recordings.domain), data)
+    assert list(found) == (["motor"] if driven else [])
+    assert data.friction == ()
+
+
+def test_two_kinds_of_friction_are_found_together(tmp_path):
+    generator = np.random.default_rng(0)
+    t = np.arange(241) / 20
+    for i in range(8):
+        k, b, c = generator.uniform(0.8, 1.2), generator.uniform(0.02, 0.06), generator.uniform(0.05, 0.15)
+
+        def rate(_, x, k=k, b=b, c=c):
+            return [x[1], -k * x[0] - b * x[1] - c * x[1] * abs(x[1])]
+
+        x = solve_ivp(rate, (0, 12), [generator.uniform(0.8, 1.5), 0.0], "RK45", t, rtol=1e-9, atol=1e-10).y.T
+        np.savetxt(tmp_path / f"{i}.csv", np.column_stack([t, x]), delimiter=",", header="t,q,p", comments="")
+    data = RecordedDataModule(load_recordings(str(tmp_path), held_out=0.0), 50, 50, 50, "random", 0, torch.float64)
+    learner = ridge(data.recordings.domain)
+    assert find_friction(learner, data) == ("viscous", "quadratic") == data.friction
+    learner.find_prior(data.known)
+    learner.friction.estimate(data.friction, learner.free_coefficients(data.known))
+    (viscous, _), (quadratic, _) = learner.friction.known.values()
+    assert viscous == pytest.approx(0.04, abs=0.015)
+    assert quadratic == pytest.approx(0.1, abs=0.03)

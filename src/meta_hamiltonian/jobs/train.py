@@ -28,6 +28,7 @@ from meta_hamiltonian.training.progress import ProgressBar
 from meta_hamiltonian.training.saving import WholeCheckpoints, checkpoints
 from meta_hamiltonian.training.surroundings import (
     find_friction,
+    find_lawless,
     find_logarithms,
     find_separation,
     find_strangers,
@@ -116,19 +117,27 @@ def _solver(settings: Mapping[str, Any], dtype: torch.dtype, domain: Domain) -> 
 
 def _looked_at(learner: Ridge, data: RecordedDataModule, skip_bad: bool) -> tuple[str, ...]:
     """The friction that the members have in common; warns of members that are not of the family, or leaves them out."""
+    lawless = find_lawless(learner, data)
+    _warned(lawless, "any sum of simple terms and friction", "it may be driven", skip_bad)
+    if skip_bad:
+        data.leave_out(lawless)
     find_separation(learner, data)
     friction = find_friction(learner, data)
-    strangers = find_strangers(learner, data)
-    for name, ratio in strangers.items():
-        log.warning(
-            f"{name} is unlike the other members: the best law of the family misses its rates {ratio:.2g} times as "
-            f"much as those of the median member; it may be driven, or of another family"
-            f"{', and is left out' if skip_bad else ''}."
-        )
+    found = find_strangers(learner, data)
+    strangers = {name: ratio for name, ratio in found.items() if name not in lawless}
+    _warned(strangers, "the best law of the family", "it may be driven, or of another family", skip_bad)
     if not strangers or not skip_bad:
         return friction
     data.leave_out(strangers)
     return find_friction(learner, data)
+
+
+def _warned(members: Mapping[str, float], law: str, reason: str, skip_bad: bool) -> None:
+    for name, ratio in members.items():
+        log.warning(
+            f"{name} is unlike the other members: {law} misses its rates {ratio:.2g} times as much as those of the "
+            f"median member; {reason}{', and is left out' if skip_bad else ''}."
+        )
 
 
 def _on_orbits(

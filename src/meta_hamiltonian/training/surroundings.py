@@ -8,12 +8,16 @@ import math
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
-from meta_hamiltonian.dynamics import Domain
+from meta_hamiltonian.dynamics import FRICTION, Domain
 from meta_hamiltonian.episodes.recorded import RecordedDataModule
 from meta_hamiltonian.inference.friction import FIRST, Kinds, choose
 from meta_hamiltonian.learners import Ridge
 from meta_hamiltonian.learners.loss import rescaled
+from meta_hamiltonian.learners.numerics.least_squares import least_squares
+from meta_hamiltonian.learners.numerics.linear_head import balanced, head_problem
 
 log = logging.getLogger(__name__)
 
@@ -117,15 +121,39 @@ def find_separation(learner: Ridge, data: RecordedDataModule) -> bool:
     return as_good
 
 
+def find_lawless(learner: Ridge, data: RecordedDataModule) -> dict[str, float]:
+    """Members that no sum of simple terms and friction explains, where such sums explain the others: driven ones.
+
+    Each member is fitted by itself, so that one that is driven cannot spoil the law of the others, which it would where
+    they are few.
+
+    **Returns:** by name, how many times the error of the median member theirs is.
+    """
+    plain = learner.net.plain_features
+    if plain is None:
+        return {}
+    data.suppose_friction(tuple(FRICTION))
+    points = rescaled(data.known).points
+    features, targets = (balanced(learner.net, part).double() for part in head_problem(learner.net, points))
+    data.suppose_friction(())
+    features = features[..., plain]
+    left = targets - features @ least_squares(features, targets)
+    return _far(data, (left.square().sum((1, 2)) / targets.square().sum((1, 2))).sqrt())
+
+
 def find_strangers(learner: Ridge, data: RecordedDataModule) -> dict[str, float]:
-    """Members that the best law of the family fits far worse than the others, such as a driven one among free ones.
+    """Members that the best law of the family fits far worse than the others, such as those of another family.
 
     **Returns:** by name, how many times the error of the median member theirs is.
     """
     learner.find_prior(data.known)
     with torch.no_grad():
         losses = learner.task_losses(rescaled(data.known) if learner.scale == "task" else data.known)
-    errors = (losses / learner.net.state_dim).sqrt()
+    return _far(data, (losses / learner.net.state_dim).sqrt())
+
+
+def _far(data: RecordedDataModule, errors: Float[Tensor, " members"]) -> dict[str, float]:
+    """The members whose errors are far above that of the median one."""
     typical = errors.median().item()
     times = (errors / max(typical, torch.finfo(errors.dtype).tiny)).tolist()
     return {
