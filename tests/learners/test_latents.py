@@ -20,7 +20,8 @@ from meta_hamiltonian.learners.ridge import SeveralAnswersWarning
 from meta_hamiltonian.models import HamiltonianNetwork, NaturalNetwork, VectorFieldNetwork
 from meta_hamiltonian.observations import Derivatives
 from meta_hamiltonian.systems import Domain
-from meta_hamiltonian.training.latents import Race
+from meta_hamiltonian.training import latents as race_of_latents
+from meta_hamiltonian.training.latents import Race, find_columns
 from meta_hamiltonian.training.levenberg_marquardt import LevenbergMarquardt, VariableProjection
 
 pytestmark = pytest.mark.usefixtures("no_shape_checks")  # thousands of small steps
@@ -225,6 +226,33 @@ def test_learners_with_latents_are_given_the_columns_they_need_before_they_are_c
     race.decide(held_out, LevenbergMarquardt([torch.nn.Parameter(torch.zeros(1).double())]), spare=3)
     for other, loss in zip(race.others, before, strict=True):
         assert other.validation_loss(held_out) < 0.5 * loss
+
+
+@pytest.mark.parametrize(
+    ("columns", "after", "kept"),
+    [(6, 2.0, False), (6, 0.5, True), (4, 2.0, True), (4, 4.0, False)],
+    ids=["others that are worse", "others that are better", "fewer that serve", "too few"],
+)
+def test_columns_beside_latents_are_changed_only_where_members_gain(monkeypatch, columns, after, kept):
+    learner = Ridge(NaturalNetwork(2, WIDTH, SYSTEM.domain), rank="auto", scale="task", latents=1).double()
+    losses = iter((1.0, after))
+    monkeypatch.setattr(race_of_latents, "_loss", lambda *_: next(losses))
+    ones = learner.prior_factor.new_ones(len(learner.prior_factor), columns)
+    monkeypatch.setattr(Ridge, "find_rank", lambda self, *_: self._set_columns(ones))
+    assert find_columns(learner, members(4), spare=3) == (after if kept else 1.0)
+    assert bool((learner.prior_factor == 1.0).all()) == kept
+    assert learner.rank == (columns if kept else 6)
+
+
+def test_no_columns_are_added_beside_latents():
+    """A body in training has some use for any column, and each validation would add some."""
+    for latents, most in ((1, 6), (0, 24)):
+        torch.manual_seed(0)
+        net = NaturalNetwork(2, WIDTH, SYSTEM.domain)
+        learner = Ridge(net, rank="auto", noise=1e-10, scale="task", latents=latents).double()
+        for _ in range(2):
+            learner.find_rank(members(8, split="val"), spare=3)
+        assert (learner.rank > 6) == (most > 6)
 
 
 def test_training_goes_on_as_it_was_where_latents_are_worth_nothing():

@@ -117,10 +117,11 @@ def find_columns(learner: Ridge, held_out: Episodes, spare: int) -> float:
     if not learner.finds_rank:
         return loss
     before = {name: value.clone() for name, value in learner.state_dict().items()}
+    rank = learner.rank
     learner.find_rank(held_out, spare)
     after = _loss(learner, held_out)
-    # Fewer columns may serve a little worse; more have to serve better.
-    if after < (loss if spare else WORTH * loss):
+    # Fewer columns may serve a little worse; as many have to serve better.
+    if after < (WORTH * loss if learner.rank < rank else loss):
         return after
     learner.load_state_dict(before)
     return loss
