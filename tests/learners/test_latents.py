@@ -2,6 +2,7 @@
 
 import copy
 import math
+import warnings
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from meta_hamiltonian.learners import Ridge
 from meta_hamiltonian.learners.checkpoint import load_adapted, save_adapted
 from meta_hamiltonian.learners.loss import rescaled
 from meta_hamiltonian.learners.numerics.latents import descend
-from meta_hamiltonian.learners.ridge import SeveralAnswersWarning
+from meta_hamiltonian.learners.ridge import OpenLatentsWarning, SeveralAnswersWarning
 from meta_hamiltonian.models import HamiltonianNetwork, NaturalNetwork, VectorFieldNetwork
 from meta_hamiltonian.observations import Derivatives
 from meta_hamiltonian.systems import Domain
@@ -172,6 +173,18 @@ def test_a_member_with_two_answers_says_so():
     assert forced.adapted.parameters["latents"].item() == pytest.approx(0.8, abs=1e-4)
 
 
+def test_points_that_leave_latents_open_say_so():
+    learner, tasks = trained(), members(1)
+    x, dxdt = tasks.support.x[0], tasks.support.dxdt[0]
+    with pytest.warns(OpenLatentsWarning, match=r"leave the unknowns inside the law open \(.* is \d+% of"):
+        learner.adapt(x[:1], dxdt[:1])
+    found = fit(learner, Derivatives(x[:1].numpy(), dxdt[:1].numpy()), friction="none")
+    assert any("leave the unknowns inside the law open" in warning for warning in found.warnings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        learner.adapt(x, dxdt)
+
+
 def test_linear_and_other_unknowns_are_counted_apart():
     found = identify(trained(), SYSTEM, 12)
     assert found.unknowns == RANK
@@ -229,17 +242,17 @@ def test_learners_with_latents_are_given_the_columns_they_need_before_they_are_c
 
 
 @pytest.mark.parametrize(
-    ("columns", "after", "kept"),
-    [(6, 2.0, False), (6, 0.5, True), (4, 2.0, True), (4, 4.0, False)],
-    ids=["others that are worse", "others that are better", "fewer that serve", "too few"],
+    ("columns", "before", "after", "kept"),
+    [(6, 1e-4, 2e-4, False), (6, 1.0, 0.5, True), (4, 1e-4, 2e-4, True), (4, 1e-4, 4e-4, False), (1, 1.0, 1.0, False)],
+    ids=["others that are worse", "others that are better", "fewer that serve", "too few", "nothing learned yet"],
 )
-def test_columns_beside_latents_are_changed_only_where_members_gain(monkeypatch, columns, after, kept):
+def test_columns_beside_latents_are_changed_only_where_members_gain(monkeypatch, columns, before, after, kept):
     learner = Ridge(NaturalNetwork(2, WIDTH, SYSTEM.domain), rank="auto", scale="task", latents=1).double()
-    losses = iter((1.0, after))
+    losses = iter((before, after))
     monkeypatch.setattr(race_of_latents, "_loss", lambda *_: next(losses))
     ones = learner.prior_factor.new_ones(len(learner.prior_factor), columns)
     monkeypatch.setattr(Ridge, "find_rank", lambda self, *_: self._set_columns(ones))
-    assert find_columns(learner, members(4), spare=3) == (after if kept else 1.0)
+    assert find_columns(learner, members(4), spare=3) == (after if kept else before)
     assert bool((learner.prior_factor == 1.0).all()) == kept
     assert learner.rank == (columns if kept else 6)
 
