@@ -6,6 +6,7 @@ import pytest
 from command import TINY, results, train_here
 
 from meta_hamiltonian import load
+from meta_hamiltonian.learners.checkpoint import load_trained
 
 pytestmark = pytest.mark.slow
 
@@ -25,6 +26,16 @@ def test_a_training_says_how_many_latents_it_takes_and_leaves_a_learner_with_the
     assert learner.net.latents == latents
     assert learner.net.head.in_features == load(folder / "checkpoints" / "last.ckpt").net.head.in_features
     assert [row["shots"] for row in results(folder)] == ["25", "50", "100", "200"], "of several degrees of freedom"
+
+
+@pytest.mark.usefixtures("no_shape_checks")
+def test_a_short_training_with_latents_looks_at_its_columns_at_the_half(tmp_path):
+    folder = tmp_path / "run"
+    long = ("trainer.val_check_interval=50", "algo.latents=1", "system=spring")
+    done = train_here(tmp_path / "home", *TINY, *SMALL, *long, f"hydra.run.dir={folder}")
+    assert done.code == 0, done.stderr
+    last = load_trained(folder / "checkpoints" / "last.ckpt")
+    assert [row["step"] for row in last.history] == [3, 6]
 
 
 def test_recordings_have_no_latents_yet(tmp_path):

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import warnings
 
 import pytest
 import torch
@@ -16,11 +17,12 @@ from meta_hamiltonian.learners import Ridge
 from meta_hamiltonian.learners.checkpoint import load_adapted, save_adapted
 from meta_hamiltonian.learners.loss import rescaled
 from meta_hamiltonian.learners.numerics.latents import descend
-from meta_hamiltonian.learners.ridge import SeveralAnswersWarning
+from meta_hamiltonian.learners.ridge import OpenLatentsWarning, SeveralAnswersWarning
 from meta_hamiltonian.models import HamiltonianNetwork, NaturalNetwork, VectorFieldNetwork
 from meta_hamiltonian.observations import Derivatives
 from meta_hamiltonian.systems import Domain
-from meta_hamiltonian.training.latents import Race
+from meta_hamiltonian.training import latents as race_of_latents
+from meta_hamiltonian.training.latents import Race, find_columns
 from meta_hamiltonian.training.levenberg_marquardt import LevenbergMarquardt, VariableProjection
 
 pytestmark = pytest.mark.usefixtures("no_shape_checks")  # thousands of small steps
@@ -171,6 +173,18 @@ def test_a_member_with_two_answers_says_so():
     assert forced.adapted.parameters["latents"].item() == pytest.approx(0.8, abs=1e-4)
 
 
+def test_points_that_leave_latents_open_say_so():
+    learner, tasks = trained(), members(1)
+    x, dxdt = tasks.support.x[0], tasks.support.dxdt[0]
+    with pytest.warns(OpenLatentsWarning, match=r"leave the unknowns inside the law open \(.* is \d+% of"):
+        learner.adapt(x[:1], dxdt[:1])
+    found = fit(learner, Derivatives(x[:1].numpy(), dxdt[:1].numpy()), friction="none")
+    assert any("leave the unknowns inside the law open" in warning for warning in found.warnings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        learner.adapt(x, dxdt)
+
+
 def test_linear_and_other_unknowns_are_counted_apart():
     found = identify(trained(), SYSTEM, 12)
     assert found.unknowns == RANK
@@ -225,6 +239,33 @@ def test_learners_with_latents_are_given_the_columns_they_need_before_they_are_c
     race.decide(held_out, LevenbergMarquardt([torch.nn.Parameter(torch.zeros(1).double())]), spare=3)
     for other, loss in zip(race.others, before, strict=True):
         assert other.validation_loss(held_out) < 0.5 * loss
+
+
+@pytest.mark.parametrize(
+    ("columns", "before", "after", "kept"),
+    [(6, 1e-4, 2e-4, False), (6, 1.0, 0.5, True), (4, 1e-4, 2e-4, True), (4, 1e-4, 4e-4, False), (1, 1.0, 1.0, False)],
+    ids=["others that are worse", "others that are better", "fewer that serve", "too few", "nothing learned yet"],
+)
+def test_columns_beside_latents_are_changed_only_where_members_gain(monkeypatch, columns, before, after, kept):
+    learner = Ridge(NaturalNetwork(2, WIDTH, SYSTEM.domain), rank="auto", scale="task", latents=1).double()
+    losses = iter((before, after))
+    monkeypatch.setattr(race_of_latents, "_loss", lambda *_: next(losses))
+    ones = learner.prior_factor.new_ones(len(learner.prior_factor), columns)
+    monkeypatch.setattr(Ridge, "find_rank", lambda self, *_: self._set_columns(ones))
+    assert find_columns(learner, members(4), spare=3) == (after if kept else before)
+    assert bool((learner.prior_factor == 1.0).all()) == kept
+    assert learner.rank == (columns if kept else 6)
+
+
+def test_no_columns_are_added_beside_latents():
+    """A body in training has some use for any column, and each validation would add some."""
+    for latents, most in ((1, 6), (0, 24)):
+        torch.manual_seed(0)
+        net = NaturalNetwork(2, WIDTH, SYSTEM.domain)
+        learner = Ridge(net, rank="auto", noise=1e-10, scale="task", latents=latents).double()
+        for _ in range(2):
+            learner.find_rank(members(8, split="val"), spare=3)
+        assert (learner.rank > 6) == (most > 6)
 
 
 def test_training_goes_on_as_it_was_where_latents_are_worth_nothing():

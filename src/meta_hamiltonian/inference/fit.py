@@ -19,6 +19,7 @@ from meta_hamiltonian.inference.orbit_fit import NoOrbitError
 from meta_hamiltonian.inference.remarks import about_friction, badly_met, missed, outside, several_answers
 from meta_hamiltonian.inference.solution import WAYS, Said, Solution, Task, from_points, of_trajectories, silent
 from meta_hamiltonian.learners import Learner, task_scale
+from meta_hamiltonian.learners.posterior_heads import open_latents
 from meta_hamiltonian.learners.quality import usual_error
 from meta_hamiltonian.models import Adapted, AdaptedSystems
 from meta_hamiltonian.observations import Derivatives, ObservationError, Trajectory
@@ -312,6 +313,8 @@ def _reported(
             "The fit of the orbits was still getting better when it was stopped; do not trust the prediction."
         )
     warnings += several_answers(solution.shares, how)
+    if solution.samples is not None and learner.net.latents and len(solution.shares) == 1:
+        warnings += open_latents(learner.left_open(solution.samples.parameters["latents"]))
     warnings += missed(learner, task, solution, usual) if how == "orbit" else badly_met(residual, usual)
     found = Fit(
         before=before,

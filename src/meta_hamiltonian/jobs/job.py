@@ -27,13 +27,15 @@ class Job:
         self._name = digest({key: value for key, value in values.items() if key not in _NOT_THE_SAME_JOB})
         self._began = time.time()
         self._seconds = {"waiting": 0.0, "training": 0.0, "testing": 0.0}
+        self._processor_seconds = dict(self._seconds)  # what they would be on a machine that does nothing else
 
     @contextlib.contextmanager
     def times(self, what: str) -> Iterator[None]:
         """Counts the time inside as waiting, training or testing."""
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         yield
         self._seconds[what] += time.perf_counter() - start
+        self._processor_seconds[what] += time.process_time() - busy
 
     def is_finished(self) -> bool:
         """Whether a job with this configuration has left everything in this folder."""
@@ -41,12 +43,19 @@ class Job:
 
     def finish(self) -> None:
         """Writes `.finished.json`, which marks the folder as complete and says how the time was spent."""
-        content = {"config": self._name, "began": self._began, "ended": time.time(), "seconds": self._seconds}
+        content = {
+            "config": self._name,
+            "began": self._began,
+            "ended": time.time(),
+            "seconds": self._seconds,
+            "processor_seconds": self._processor_seconds,
+        }
         write_text(self.folder / _FILE, json.dumps(content))
 
 
 def read_finished(folder: Path) -> dict[str, Any] | None:
-    """When the job began and ended, in seconds since the epoch, and its `seconds` of each kind; None if unfinished."""
+    """When the job began and ended, in seconds since the epoch, and its `seconds` and `processor_seconds` of each kind;
+    None if unfinished. Jobs of earlier versions have no `processor_seconds`."""
     file = folder / _FILE
     return json.loads(file.read_text()) if file.exists() else None
 

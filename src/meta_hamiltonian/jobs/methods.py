@@ -24,6 +24,7 @@ COLUMNS = (
     "adaptation_ms",
     "unknowns",
     "jobs",
+    "training_processor_seconds",
 )
 """The columns of `methods.csv`."""
 OURS = ("ridge", "ridge_latents")
@@ -33,7 +34,14 @@ _MANY = 4
 
 
 def of_methods(sweep: Path, finished: Sequence[Row]) -> list[dict[str, Any]]:
-    """A row for each family, K and method, where there are several families and at least four algorithms.
+    """The rows of [`rows_of`][], where there are several families and at least four algorithms; else none."""
+    if len(by_family(finished)) < 2 or len({row["algo"] for row in finished}) < _MANY:
+        return []
+    return rows_of(sweep, finished)
+
+
+def rows_of(sweep: Path, finished: Sequence[Row]) -> list[dict[str, Any]]:
+    """A row for each family, K and method.
 
     A method is named as the job's override `method=` names it, without its folder, or else by its algorithm. Each job
     counts after the number of gradient steps that serves its method best, and the mean is taken over jobs that differ
@@ -42,12 +50,11 @@ def of_methods(sweep: Path, finished: Sequence[Row]) -> list[dict[str, Any]]:
     - `field_error`, `trajectory_error`: relative, medians over systems: ‖f̂ − f‖ / ‖f‖ on the grid, ‖x̂ − x‖ / ‖x‖ along
         the orbit.
     - `energy_error`: RMS of the error of the energy along the orbit, the median over systems, in units of the family.
-    - `training_seconds`: those of training and validation; `adaptation_ms`: those of one system, when all are adapted
+    - `training_seconds`: those of training and validation, and `training_processor_seconds` those of the processor,
+        which other work on the machine does not count in; `adaptation_ms`: those of one system, when all are adapted
         to together.
     - `unknowns`: numbers that adaptation finds for a member.
     """
-    if len(by_family(finished)) < 2 or len({row["algo"] for row in finished}) < _MANY:
-        return []
     rows: dict[tuple[str, int, str], dict[str, list[Row]]] = {}
     for row in finished:
         key = row["system"], int(row["shots"]), _method(row)
@@ -67,7 +74,12 @@ def _row(sweep: Path, system: str, shots: int, method: str, best: Sequence[Row])
     def mean(column: str) -> float:
         return statistics.mean(float(row[column]) for row in best)
 
-    seconds = [found["seconds"]["training"] for row in best if (found := read_finished(sweep / row["job"]))]
+    jobs = [found for row in best if (found := read_finished(sweep / row["job"]))]
+
+    def seconds(kind: str) -> float | str:
+        known = [job[kind]["training"] for job in jobs if kind in job]
+        return round(statistics.mean(known), 1) if known else ""
+
     return {
         "system": system,
         "shots": shots,
@@ -78,10 +90,11 @@ def _row(sweep: Path, system: str, shots: int, method: str, best: Sequence[Row])
         "energy_error": math.sqrt(mean("energy_mse_median")),
         "n_diverged": round(mean("n_diverged")),
         "n_systems": best[0]["n_systems"],
-        "training_seconds": round(statistics.mean(seconds), 1) if seconds else "",
+        "training_seconds": seconds("seconds"),
         "adaptation_ms": round(1e3 * mean("adapt_seconds") / int(best[0]["n_systems"]), 3),
         "unknowns": best[0]["unknowns"],
         "jobs": len(best),
+        "training_processor_seconds": seconds("processor_seconds"),
     }
 
 
@@ -106,6 +119,7 @@ def tables(methods: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, str
         "Methods: relative error of the trajectory": "trajectory_error",
         "Methods: error of the energy": "energy_error",
         "Methods: seconds of training": "training_seconds",
+        "Methods: seconds of the processor in training": "training_processor_seconds",
         "Methods: milliseconds of adaptation": "adaptation_ms",
         "Methods: unknowns of a member": "unknowns",
     }
@@ -118,9 +132,9 @@ def _table(methods: Sequence[Mapping[str, Any]], column: str) -> list[dict[str, 
     for system in dict.fromkeys(row["system"] for row in methods):
         own = [row for row in methods if row["system"] == system]
         shots = max(int(row["shots"]) for row in own)
-        found = {row["method"]: row[column] for row in own if int(row["shots"]) == shots}
+        found = {row["method"]: row[column] for row in own if int(row["shots"]) == shots and row[column] != ""}
         line = {"system": system, "K": str(shots)} | {name: _number(found.get(name, "")) for name in names}
-        if column.endswith("_error"):
+        if column.endswith("_error") and found:
             best = min(found, key=lambda name: float(found[name]))
             line[best] = f"**{line[best]}**"
             ours = [float(value) for name, value in found.items() if name in OURS]

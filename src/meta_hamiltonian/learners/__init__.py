@@ -13,7 +13,7 @@ from meta_hamiltonian.learners.loss import field_loss, task_scale
 from meta_hamiltonian.learners.maml import MAML
 from meta_hamiltonian.learners.metasgd import MetaSGD
 from meta_hamiltonian.learners.oracle import Oracle
-from meta_hamiltonian.learners.ridge import Ridge, SeveralAnswersWarning
+from meta_hamiltonian.learners.ridge import OpenLatentsWarning, Ridge, SeveralAnswersWarning
 from meta_hamiltonian.learners.svd import SVD
 from meta_hamiltonian.models import Adapted, AdaptedSystems
 
@@ -31,6 +31,7 @@ __all__ = [
     "GradientLearner",
     "Learner",
     "MetaSGD",
+    "OpenLatentsWarning",
     "Oracle",
     "Ridge",
     "Scratch",

@@ -55,19 +55,24 @@ class HeldOutHeads(LowRankHeads):
         are not restricted by L do much better, they are the directions in which such heads differ, and w₀ becomes the
         mean of these heads.
 
+        Beside latents, L never has more columns than it began with. A body that has not learned yet what its latents
+        are for has some use for any column, so that each validation would add some, which then do badly what latents
+        are for.
+
         **Arguments:** `spare`: so many columns are added, and none is taken away. Training finds a better body with
         spare columns, which serves as well without them afterwards.
         """
+        most = self.rank if self.net.latents else _MOST_RANK
         numbers = (held_out.support.x[0].numel() + held_out.query.x[0].numel()) * self.prior_factor.shape[0]
         held_out = held_out[: max(_FEWEST_TASKS, _NUMBERS_OF_RANK // numbers)]
         episodes, noise = rescaled(held_out) if self.scale == "task" else held_out, self.log_noise.exp().item()
         rows = HeadRows.of(self.net, episodes, self.find_latents(episodes.points) if self.net.latents else None)
         among = (head_columns(own_head(self.net)), self.prior_factor)
-        found = find_directions(rows, noise, _MOST_RANK, among)
+        found = find_directions(rows, noise, most, among)
         if not self.finds_rank:
             return found
         if spare:
-            free = find_directions(rows, noise, _MOST_RANK)
+            free = find_directions(rows, noise, most)
             if found.losses.min() <= (WORTH * free.losses.min()).clamp_min(ENOUGH):
                 more = free.factor[:, self.rank : found.rank + spare]
                 if more.shape[1]:

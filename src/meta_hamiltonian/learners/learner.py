@@ -227,6 +227,10 @@ class Learner(nn.Module, abc.ABC):
         check_observations(x, dxdt, self.net.state_dim)
         return next(iter(self.sample_tasks(Points(x[None], dxdt[None]), count, seed)))
 
+    def left_open(self, z: Float[Tensor, "samples latents"]) -> float:
+        """How widely latents of a posterior are spread, as a part of what they are over the family; 0 without any."""
+        return 0.0
+
     def sample_tasks(self, support: Points, count: int, seed: int = 0) -> Iterator[AdaptedSystems]:
         """Draws systems from the posterior of each of many tasks."""
         raise TypeError(f"{type(self).__name__} has no posterior, and so no credible bands; train one with algo=ridge")

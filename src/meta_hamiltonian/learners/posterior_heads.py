@@ -28,6 +28,8 @@ _DEVIATIONS, _ENOUGH = 3.0, 200
 # The most numbers in the features of the tasks that are looked at at once; states at which fields are compared.
 _NUMBERS, _STATES = 2**22, 512
 _TINY = torch.finfo(torch.float64).tiny
+# Over this part of their spread over a family, laws may bend as their latents change.
+_BENDS = 0.05
 Acting = Callable[[Float[Tensor, "tasks points n"]], Float[Tensor, "tasks points n terms"]]
 
 
@@ -201,6 +203,11 @@ class PosteriorHeads(HeldOutHeads):
         free = [part[3] for part in parts if part[3] is not None]
         return u, widths, noise, torch.cat(free) if free else None
 
+    def left_open(self, z: Float[Tensor, "samples latents"]) -> float:
+        """The largest standard deviation of latents over samples of a posterior, in units of that over the family."""
+        u = torch.linalg.solve(self.latent_spread.to(z), (z - z.mean(0)).mT)
+        return u.square().mean(1).sqrt().max().item() if self.net.latents else 0.0
+
     def sampled_weights(
         self,
         u: Float[Tensor, "tasks samples unknowns outputs"],
@@ -213,6 +220,19 @@ class PosteriorHeads(HeldOutHeads):
         unit = torch.randn(*columns.shape, dtype=columns.dtype, generator=generator).to(columns.device)
         changed = columns + widths.sqrt()[..., None, None] * (self.misfit_factor @ unit)
         return found | head_weights(self.net, changed)
+
+
+def open_latents(part: float) -> list[str]:
+    """A warning where observations tell latents so roughly that the law is not linear in them over their posterior.
+
+    **Arguments:** `part`: as [`PosteriorHeads.left_open`][] has it.
+    """
+    if part <= _BENDS:
+        return []
+    return [
+        f"These observations leave the unknowns inside the law open (their standard deviation is {part:.0%} of that "
+        "over the family): the bands take the law for linear in them, and may be too narrow; observe more points."
+    ]
 
 
 def _reaches(one: Posterior, other: Posterior, rank: int) -> bool:

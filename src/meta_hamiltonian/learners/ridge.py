@@ -17,7 +17,7 @@ from meta_hamiltonian.learners.low_rank import Rows
 from meta_hamiltonian.learners.numerics.gram import cholesky_solve, ridge_factor
 from meta_hamiltonian.learners.numerics.latents import cost_of, polished
 from meta_hamiltonian.learners.numerics.linear_head import balanced, head_rows, head_targets, present_rows
-from meta_hamiltonian.learners.posterior_heads import PosteriorHeads
+from meta_hamiltonian.learners.posterior_heads import PosteriorHeads, open_latents
 from meta_hamiltonian.models import Adapted, AdaptedSystems
 
 # Errors of coefficients are widened by 1 + so much over the number of observed rates of momenta.
@@ -31,6 +31,10 @@ _STATES, _SIZES = 512, (0.3, 30.0)
 
 class SeveralAnswersWarning(UserWarning):
     """Several members of a family explain what was observed."""
+
+
+class OpenLatentsWarning(UserWarning):
+    """What was observed tells the unknowns inside the law roughly at best."""
 
 
 @register
@@ -166,7 +170,8 @@ class Ridge(PosteriorHeads):
         self, x: Float[Tensor, "points state"], dxdt: Float[Tensor, "points state"], steps: int | None = None
     ) -> Adapted:
         """Adapts to one new system, as every learner does. Where several laws explain the points, the likeliest is
-        returned, and a [`SeveralAnswersWarning`][] says so."""
+        returned, and a [`SeveralAnswersWarning`][] says so; where the points tell little of the latents, an
+        [`OpenLatentsWarning`][] does."""
         if not self.net.latents or steps == 0:
             return super().adapt(x, dxdt, steps)
         check_observations(x, dxdt, self.net.state_dim)
@@ -183,6 +188,10 @@ class Ridge(PosteriorHeads):
                 SeveralAnswersWarning,
                 stacklevel=2,
             )
+        else:
+            u, _, _ = answers[0][0].sample(_STATES, torch.Generator().manual_seed(0))
+            for warning in open_latents(learner.left_open(learner.weights(u[0])["latents"])):
+                warnings.warn(warning, OpenLatentsWarning, stacklevel=2)
         return Adapted(AdaptedSystems(learner.net, own, scale))
 
     def adaptations(self, support: Points, steps: int) -> Iterator[Mapping[str, Tensor]]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from meta_hamiltonian.episodes import Episodes
 from meta_hamiltonian.learners import Ridge
 from meta_hamiltonian.learners.numerics.directions import ENOUGH, WORTH
+from meta_hamiltonian.learners.quality import POOR
 from meta_hamiltonian.models.network import FieldNetwork
 from meta_hamiltonian.training.levenberg_marquardt import LevenbergMarquardt, VariableProjection, projected_parameters
 
@@ -117,10 +118,13 @@ def find_columns(learner: Ridge, held_out: Episodes, spare: int) -> float:
     if not learner.finds_rank:
         return loss
     before = {name: value.clone() for name, value in learner.state_dict().items()}
+    rank = learner.rank
     learner.find_rank(held_out, spare)
     after = _loss(learner, held_out)
-    # Fewer columns may serve a little worse; more have to serve better.
-    if after < (loss if spare else WORTH * loss):
+    # Fewer columns may serve a little worse, as long as they serve: while a body has learned nothing yet, one column is
+    # about as bad as six, and they have to be much better. As many have to be better.
+    serves = max(learner.net.state_dim * POOR**2, loss / WORTH)
+    if after < (min(WORTH * loss, serves) if learner.rank < rank else loss):
         return after
     learner.load_state_dict(before)
     return loss
