@@ -13,7 +13,7 @@ from meta_hamiltonian.episodes import Episodes, Points
 from meta_hamiltonian.learners.learner import Learner
 from meta_hamiltonian.learners.loss import rescaled
 from meta_hamiltonian.learners.numerics.family_heads import FamilyHeads
-from meta_hamiltonian.learners.numerics.few_features import needed
+from meta_hamiltonian.learners.numerics.few_features import needed, with_shifts
 from meta_hamiltonian.learners.numerics.linear_head import (
     balanced,
     centred_problem,
@@ -29,7 +29,7 @@ _FIRST_RANK, _MOST_OF_FEW = 6, 16
 # Few members may have so many columns on hidden units in any case.
 _LEAST_OF_FEW = 2
 # So many members for each feature tell how heads are distributed on few features.
-_TELLING = 2
+_TELLING = 4
 # A direction of recorded members counts where it contributes this part of the noise, and of the largest.
 _ABOVE, _SLIGHT = 0.25, 1e-4
 # Rounds of expectation and maximisation on all features, and on few of them.
@@ -181,14 +181,16 @@ class LowRankHeads(Learner):
             plain = (usable & without_units).nonzero()[:, 0]
             few = estimated(plain, _MANY_ROUNDS)
             if few.noise <= max(_AS_GOOD * heads.noise.item(), EXPLAINED * errors, good):
-                which = plain[needed(features[..., plain], targets, rows)]
+                which = with_shifts(self.net, plain[needed(features[..., plain], targets, rows)], plain)
                 heads = estimated(which, _MANY_ROUNDS)
                 if len(rows) < _TELLING * len(which):
                     heads.widen(features[..., which], targets, rows, _MANY_ROUNDS, EXPLAINED * errors)
         sizes = (features[..., which].double() @ heads.factor).square().mean((0, 1)).sqrt()
         if self.finds_rank:
-            above = sizes > max(_ABOVE * heads.noise.sqrt().item(), _SLIGHT * sizes[0].item())
-            most = len(which) if not self._has_units(which) else max(_LEAST_OF_FEW, len(points.x) // 3)
+            # Errors of rates hide small differences of heads, which orbits may tell: few known terms keep theirs.
+            hidden = _ABOVE * heads.noise.sqrt().item() if self._has_units(which) else 0.0
+            above = sizes > max(hidden, _SLIGHT * sizes[0].item())
+            most = max(_LEAST_OF_FEW, len(points.x) // 3) if self._has_units(which) else len(which)
             self._resize(max(1, min(int(above.sum()), _MOST_OF_FEW, most)))
         found = min(self.rank, heads.factor.shape[1])
         self.prior_factor.zero_()

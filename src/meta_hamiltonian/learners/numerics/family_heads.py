@@ -17,6 +17,8 @@ _ROUNDS = 8
 _RESOLVED = 1e-5
 # What the rounds begin with: the fields that the heads leave unexplained, as a part of all fields.
 _FIRST = 1e-2
+# Log likelihoods that differ by less do not tell two distributions apart.
+_AS_WELL = 2.0
 # Parts of an uninformed covariance that may be added to that of few members.
 _WIDER = (0.0, *(10.0 ** (power / 2) for power in range(-12, 3)))
 # A variance of fields in units of their own is no smaller.
@@ -132,8 +134,9 @@ class FamilyHeads(nn.Module):
         """Lets heads differ in every direction, by as much as members tell that were left out in turn.
 
         Few members tell fewer directions than heads have: two tell one, and a third member lies beside it. What is
-        added to the covariance in each direction is the part of an uninformed one with which the distribution that the
-        other members tell predicts the observations of one best, over all members. A single member leaves all of it.
+        added to the covariance in each direction is a part of an uninformed one: the largest with which the
+        distribution that the other members tell predicts the observations of one about as well as with any, over all
+        members. A single member leaves all of it.
 
         **Arguments:** as those of [`estimate`][], which was called before.
         """
@@ -154,7 +157,7 @@ class FamilyHeads(nn.Module):
     def _part(
         self, features: Tensor, targets: Tensor, rows: Tensor, rounds: int, errors: float, isotropic: Tensor
     ) -> float:
-        """The part of the isotropic covariance with which members are predicted best by the others."""
+        """The largest part of the isotropic covariance with which members are predicted as well as with any."""
         totals = [0.0] * len(_WIDER)
         for out in range(len(features)):
             others = [i for i in range(len(features)) if i != out]
@@ -165,7 +168,7 @@ class FamilyHeads(nn.Module):
             for i, part in enumerate(_WIDER):
                 factor = torch.cat([one.factor, part**0.5 * isotropic], dim=1)
                 totals[i] += _log_likelihood(features[out] @ factor, left, noise, rows[out])
-        return _WIDER[max(range(len(_WIDER)), key=totals.__getitem__)]
+        return max(part for part, total in zip(_WIDER, totals, strict=True) if total > max(totals) - _AS_WELL)
 
     @torch.no_grad()
     def suppose(self, mean: Float[Tensor, "features outputs"], features: Float[Tensor, "rows features"]) -> None:

@@ -1,11 +1,19 @@
 """Which features a family needs: with few recordings, heads on all features would fit the errors too."""
 
+import copy
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from meta_hamiltonian.learners.numerics.least_squares import least_squares
+from meta_hamiltonian.learners.numerics.linear_head import head_rows
+from meta_hamiltonian.models import FieldNetwork
+
 # Features are left out as long as the variance that heads leave rises by no more than this, over all of them.
 _RISE = 1.25
+# States at which shifted features are compared, the shift as a part of the box, and what counts as nothing.
+_STATES, _SHIFT, _NOTHING = 256, 0.1, 1e-6
 # Singular values below this part of the largest are rounding.
 _RESOLVED = 1e-10
 
@@ -48,3 +56,32 @@ def needed(
             break
         kept = without[best]
     return torch.tensor(kept, device=features.device)
+
+
+def with_shifts(net: FieldNetwork, kept: Int[Tensor, " kept"], among: Int[Tensor, " features"]) -> Int[Tensor, " more"]:
+    """Features together with those into which a shift of the positions turns them: cos q asks for sin q, q² for q.
+
+    Where an instrument has its zero is arbitrary. A pendulum whose angle is 0 a hundredth of a radian beside the
+    vertical has a small term in sin q, which the errors of smoothed rates hide, and which a fit of its orbits needs.
+
+    **Arguments:**
+
+    - `kept`: the features.
+    - `among`: those that may be added; features whose shift they do not span ask for none.
+    """
+    net = copy.deepcopy(net).double()
+    x = net.domain.sobol(_STATES).to(net.state_box)
+    here = head_rows(net, x)[..., among]
+    sizes = here.square().mean(0).sqrt().clamp_min(torch.finfo(here.dtype).tiny)
+    places = {feature: place for place, feature in enumerate(among.tolist())}
+    chosen = [places[feature] for feature in kept.tolist()]
+    needed_too = torch.zeros(len(among), dtype=torch.bool, device=here.device)
+    needed_too[chosen] = True
+    for i in range(net.state_dim // 2):
+        step = torch.zeros_like(x[0])
+        step[i] = _SHIFT * net.state_box[i]
+        shifted = head_rows(net, x + step)[..., among[chosen]] / sizes[chosen]
+        parts = least_squares(here / sizes, shifted, _RESOLVED)
+        spanned = (here / sizes @ parts - shifted).square().mean(0).sqrt() < _NOTHING
+        needed_too |= (parts[:, spanned].abs() > _NOTHING).any(1)
+    return among[needed_too]
