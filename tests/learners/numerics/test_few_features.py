@@ -2,7 +2,11 @@
 
 import torch
 
-from meta_hamiltonian.learners.numerics.few_features import needed
+from meta_hamiltonian.dynamics import Domain
+from meta_hamiltonian.learners.numerics.few_features import needed, with_shifts
+from meta_hamiltonian.learners.numerics.linear_head import head_rows
+from meta_hamiltonian.models import NaturalNetwork
+from meta_hamiltonian.systems import Pendulum
 
 
 def tasks(noise, weak=1.0, count=7, rows=200):
@@ -34,3 +38,40 @@ def test_rows_that_a_task_does_not_have_count_for_nothing():
     shorter[0] = 120
     features[0, 120:], targets[0, 120:] = 0.0, 0.0
     assert needed(features, targets, shorter).tolist() == [1, 3, 4]
+
+
+def test_a_shift_of_positions_asks_for_its_features():
+    """With cos q comes sin q, and with q² comes q; momenta, whose zero is not arbitrary, ask for nothing."""
+    pendulum = NaturalNetwork(2, width=8, domain=Pendulum().domain)
+    plain = pendulum.plain_features.nonzero()[:, 0]
+    fields = head_rows(pendulum.double(), STATES)[..., plain].unflatten(0, (-1, 2))
+    q, p = STATES.unbind(-1)
+    wave = [i for i in range(len(plain)) if is_multiple(fields[:, 1, i], q.sin())]
+    square = [i for i in range(len(plain)) if is_multiple(fields[:, 0, i], p)]
+    assert len(wave) == len(square) == 1
+    found = with_shifts(pendulum, plain[wave + square], plain)
+    others = [i for i in found.tolist() if i not in plain[wave + square].tolist()]
+    assert len(others) == 1
+    assert is_multiple(fields[:, 1, plain.tolist().index(others[0])], q.cos())
+    assert with_shifts(pendulum, plain[square], plain).tolist() == plain[square].tolist()
+
+
+def test_a_shift_of_a_length_lowers_powers():
+    spring = NaturalNetwork(2, width=8, domain=Domain.box((2.0, 3.0)))
+    plain = spring.plain_features.nonzero()[:, 0]
+    fields = head_rows(spring.double(), STATES)[..., plain].unflatten(0, (-1, 2))
+    square = [i for i in range(len(plain)) if is_multiple(fields[:, 1, i], STATES[:, 0])]
+    found = with_shifts(spring, plain[square], plain)
+    assert len(found) == 2
+    linear = next(i for i in found.tolist() if i != plain[square[0]])
+    assert is_multiple(fields[:, 1, plain.tolist().index(linear)], torch.ones(len(STATES)))
+
+
+STATES = torch.rand(50, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 4 - 2
+
+
+def is_multiple(values, expected):
+    """Whether a part of a field is a multiple of this function, and not 0."""
+    expected = expected.to(values)
+    factor = (values @ expected) / (expected @ expected)
+    return bool(factor.abs() > 1e-6 and (values - factor * expected).abs().max() < 1e-9 * values.abs().max())
