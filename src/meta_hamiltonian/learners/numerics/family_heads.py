@@ -199,12 +199,15 @@ class FamilyHeads(nn.Module):
 def _log_likelihood(
     design: Float[Tensor, "rows directions"], left: Float[Tensor, "rows outputs"], noise: Tensor, rows: Tensor
 ) -> float:
-    """That of what is left of a task whose head is N(0, I) in these directions, up to a constant."""
-    eye = torch.eye(design.shape[1]).to(design)
-    inner = torch.linalg.cholesky(design.mT @ design / noise + eye)
-    along = torch.linalg.solve_triangular(inner, design.mT @ left / noise, upper=False)
-    misfit = left.square().sum() / noise - along.square().sum()
-    determinant = 2 * inner.diagonal().log().sum() + rows * noise.log()
+    """That of what is left of a task whose head is N(0, I) in these directions, up to a constant.
+
+    By singular values, since exact rates leave so little noise that the normal equations have no digits for it.
+    """
+    directions, sizes, _ = torch.linalg.svd(design, full_matrices=False)
+    along = directions.mT @ left
+    variances = noise + sizes.square()
+    misfit = (left - directions @ along).square().sum() / noise + (along.square() / variances[:, None]).sum()
+    determinant = rows * noise.log() + (variances / noise).log().sum()
     return -(misfit + left.shape[1] * determinant).item() / 2
 
 
