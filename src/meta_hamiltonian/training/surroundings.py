@@ -125,7 +125,7 @@ def find_lawless(learner: Ridge, data: RecordedDataModule) -> dict[str, float]:
     """Members that no sum of simple terms and friction explains, where such sums explain the others: driven ones.
 
     Each member is fitted by itself, so that one that is driven cannot spoil the law of the others, which it would where
-    they are few.
+    they are few. A member with no more rates than there are terms cannot be judged, since such sums explain anything.
 
     **Returns:** by name, how many times the error of the median member theirs is.
     """
@@ -138,7 +138,10 @@ def find_lawless(learner: Ridge, data: RecordedDataModule) -> dict[str, float]:
     data.suppose_friction(())
     features = features[..., plain]
     left = targets - features @ least_squares(features, targets)
-    return _far(data, (left.square().sum((1, 2)) / targets.square().sum((1, 2))).sqrt())
+    numbers = points.counts * points.x.shape[-1]
+    free = numbers - features.shape[-1] - len(FRICTION)
+    variance = left.square().sum((1, 2)) / torch.where(free > 0, free, torch.nan)
+    return _far(data, (variance / targets.square().sum((1, 2)) * numbers).sqrt())
 
 
 def find_strangers(learner: Ridge, data: RecordedDataModule) -> dict[str, float]:
@@ -153,8 +156,8 @@ def find_strangers(learner: Ridge, data: RecordedDataModule) -> dict[str, float]
 
 
 def _far(data: RecordedDataModule, errors: Float[Tensor, " members"]) -> dict[str, float]:
-    """The members whose errors are far above that of the median one."""
-    typical = errors.median().item()
+    """The members whose errors are far above that of the median one; those whose errors are not known are none."""
+    typical = errors.nanmedian().item()
     times = (errors / max(typical, torch.finfo(errors.dtype).tiny)).tolist()
     return {
         name: ratio
