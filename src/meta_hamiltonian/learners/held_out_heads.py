@@ -55,9 +55,8 @@ class HeldOutHeads(LowRankHeads):
         are not restricted by L do much better, they are the directions in which such heads differ, and w₀ becomes the
         mean of these heads.
 
-        Beside latents, L never has more columns than it began with. A body that has not learned yet what its latents
-        are for has some use for any column, so that each validation would add some, which then do badly what latents
-        are for.
+        Beside latents, L never gains columns. A body that has not learned yet what its latents are for has some use for
+        any column, so that each validation would add some, which then do badly what latents are for.
 
         **Arguments:** `spare`: so many columns are added, and none is taken away. Training finds a better body with
         spare columns, which serves as well without them afterwards.
