@@ -185,7 +185,7 @@ class HeldOutHeads(LowRankHeads):
         points = (rescaled(episodes) if self.scale == "task" else episodes).points
         assert points.free is not None
         v, _, z = self._fit(points)
-        own = head_weights(self.net, self.columns(v)) | ({} if z is None else {"latents": z})
+        own = head_weights(self.net, self.columns(v.to(self.prior_factor))) | ({} if z is None else {"latents": z})
         left = points.rows(points.dxdt - self.net.linear_field_with(own, points.x)).flatten(1)
         present = points.free if points.mask is None else points.free * points.mask[..., None, None]
         return scale * least_squares(present.flatten(1, 2).double(), left[..., None].double())[..., 0]
