@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 # Neighbours on smoothed curves say the same: at most so many points of a member count.
 _INDEPENDENT = 40
+# A law that leaves this part of the squared rates leaves nothing but digits, which are no evidence.
+_DIGITS = 1e-12
 # A separable law is as good where it leaves at most so many times the variance that any law does.
 _AS_GOOD = 1.5
 # A law explains rates of splines where it leaves this part of their squares.
@@ -43,11 +45,13 @@ def find_friction(learner: Ridge, data: RecordedDataModule) -> Kinds:
     """
     found: dict[Kinds, float] = {}
     state = {name: value.clone() for name, value in learner.state_dict().items()}
+    rates = (rescaled(data.known) if learner.scale == "task" else data.known).points.dxdt
+    digits = _DIGITS * rates.square().mean()
 
     def evidence(kinds: Kinds) -> float:
         if kinds not in found:
             data.suppose_friction(kinds)
-            noise = learner.find_prior(data.known).noise
+            noise = learner.find_prior(data.known).noise + digits
             members, n = len(data.known), data.known.query.x.shape[-1] // 2
             price = members * math.log(_INDEPENDENT * n)
             found[kinds] = -members * _INDEPENDENT * n * noise.log().item() - len(kinds) * price
