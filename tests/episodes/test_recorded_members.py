@@ -54,6 +54,12 @@ def test_few_members_are_for_training_first(copy, members, parts):
     assert tuple(len(part) for part in (found.train, found.val, found.test)) == parts
 
 
+@pytest.mark.parametrize(("held_out", "parts"), [(0.4, (6, 0, 4)), (1.0, (2, 0, 8))])
+def test_members_are_left_for_training_however_many_are_to_be_held_out(springs, held_out, parts):
+    found = load_recordings(str(springs), held_out=held_out)
+    assert tuple(len(part) for part in (found.train, found.val, found.test)) == parts
+
+
 def test_members_are_split_by_a_column(copy):
     rows = [f"member-{i:02d},{'test' if i > 8 else 'val' if i > 6 else 'train'}" for i in range(1, 11)]
     (copy / "members.csv").write_text("\n".join(["member,part", *rows]))

@@ -71,6 +71,11 @@ def test_what_the_family_has_is_kept_unless_the_evidence_against_it_is_strong(ex
     assert chosen({VISCOUS: 0.0, BOTH: 10.1}, expected=VISCOUS)[0] == BOTH
 
 
+def test_viscous_friction_is_preferred_to_other_kinds_but_not_to_none():
+    assert chosen({DRY: 0.0, QUADRATIC: 10.0, VISCOUS: 7.0}, expected=DRY)[0] == VISCOUS
+    assert chosen({DRY: 0.0, NONE: 10.0, VISCOUS: 7.0}, expected=DRY)[0] == NONE
+
+
 def test_expected_friction_that_would_bring_energy_in_is_none():
     kinds, candidates, _ = chosen({NONE: 0.0, VISCOUS: 99.0, DRY: 5.0}, negative=("viscous",), expected=VISCOUS)
     assert kinds == NONE

@@ -262,3 +262,11 @@ def test_a_recording_that_tells_its_friction_is_believed():
     alone, family = (beginning(0.15, given, SEEN).friction["viscous"] for given in (None, (0.01, 0.005)))
     assert alone[0] == pytest.approx(0.15, rel=0.1)
     assert family[0] == pytest.approx(alone[0], rel=0.05)
+
+
+@pytest.mark.parametrize("friction", ["viscous", "viscous+dry"])
+def test_friction_that_is_given_is_believed_as_well(friction):
+    """Whatever kinds are asked for beside those of the family."""
+    found = fit(of_a_family(0.01, 0.005), [recording(motion(d=0.15), seen=SEEN)], "orbit", INERTIA, friction=friction)
+    assert found.friction["viscous"][0] == pytest.approx(0.15, rel=0.05)
+    assert any("Members of the family have viscous" in note for note in found.notes)

@@ -10,9 +10,10 @@ from scipy.integrate import solve_ivp
 from meta_hamiltonian.dynamics import Domain
 from meta_hamiltonian.episodes import Episodes, Points
 from meta_hamiltonian.episodes.recorded import RecordedDataModule
-from meta_hamiltonian.episodes.recordings import load_recordings
+from meta_hamiltonian.episodes.recordings import RecordedMember, Recordings, load_recordings
 from meta_hamiltonian.learners import Ridge
 from meta_hamiltonian.models import NaturalNetwork
+from meta_hamiltonian.observations import Derivatives
 from meta_hamiltonian.observations.instrument import Instrument, record
 from meta_hamiltonian.systems import DoublePendulum, LotkaVolterra, Spring
 from meta_hamiltonian.training.levenberg_marquardt import LevenbergMarquardt, VariableProjection, projected_parameters
@@ -159,6 +160,33 @@ def test_a_driven_member_is_found_among_few_free_ones(driven, tmp_path):
     assert data.friction == ()
 
 
+def test_members_of_few_points_do_not_make_one_of_many_lawless():
+    """Sums of simple terms explain any four points, and not forty of a quartic potential."""
+    generator = torch.Generator().manual_seed(0)
+    members = []
+    for i, count in enumerate((4, 4, 4, 40)):
+        x = 4 * torch.rand(count, 2, dtype=torch.float64, generator=generator) - 2
+        points = Points(x, torch.stack([x[:, 1], -(x[:, 0] ** 3)], dim=1))
+        members.append(RecordedMember(str(i), Derivatives(x.numpy(), points.dxdt.numpy()), points, 0.0, {}))
+    recordings = Recordings(Spring().domain, members, [], [], (1.0,), [])
+    data = RecordedDataModule(recordings, 4, 4, 4, "random", 0, torch.float64)
+    assert find_lawless(ridge(recordings.domain), data) == {}
+
+
+@pytest.mark.parametrize("count", [3, 5, 8])
+def test_exact_rates_of_free_members_are_no_evidence_for_friction(count):
+    """What the laws leave are digits, and some kind of friction always leaves the fewest."""
+    generator = torch.Generator().manual_seed(0)
+    members = []
+    for i in range(count):
+        x = -1 + 2 * torch.rand(60, 2, dtype=torch.float64, generator=generator)
+        points = Points(x, Spring().field(x, 0.5 + torch.rand(1, 3, generator=generator).double()))
+        members.append(RecordedMember(str(i), Derivatives(x.numpy(), points.dxdt.numpy()), points, 0.0, {}))
+    recordings = Recordings(Spring().domain, members, [], [], (1.0,), [])
+    data = RecordedDataModule(recordings, 4, 50, 50, "random", 0, torch.float64)
+    assert find_friction(ridge(recordings.domain), data) == ()
+
+
 def test_two_kinds_of_friction_are_found_together(tmp_path):
     generator = np.random.default_rng(0)
     t = np.arange(241) / 20
@@ -178,3 +206,5 @@ def test_two_kinds_of_friction_are_found_together(tmp_path):
     (viscous, _), (quadratic, _) = learner.friction.known.values()
     assert viscous == pytest.approx(0.04, abs=0.015)
     assert quadratic == pytest.approx(0.1, abs=0.03)
+    single = learner.float().free_coefficients(data.known.to(torch.float32)).mean(0)
+    assert single.tolist() == pytest.approx([viscous, quadratic], rel=0.05), "in single precision as well"

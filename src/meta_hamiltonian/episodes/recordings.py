@@ -30,8 +30,8 @@ from meta_hamiltonian.observations.shape import Asked
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
-# So many members are for training before one is for validation.
-_FEWEST = 4
+# So many members are for training before one is for the test, and before one is for validation.
+_FEWEST, _FEWEST_BESIDE = 2, 4
 # A member is unlike the others from so many of their own deviations on, and by this factor at least.
 _UNLIKE, _FACTOR = 5.0, 4.0
 # A logarithm of sizes, such as of two members alike, has a deviation of at least so much.
@@ -230,10 +230,10 @@ def _split(members: Sequence[RecordedMember], split: int | str, held_out: float)
     if len(members) < 2:
         raise ConfigError(f"data.path is not allowed: a family needs at least 2 members, and there is {len(members)}")
     order = generator(split, "members").permutation(len(members)).tolist()
-    # Few members are for training before any are for the test, and before that for validation: other points of the
-    # members of the training do for that.
-    tested = int(held_out > 0 and len(members) > 2) and max(1, round(held_out * len(members)))
-    validated = tested if len(members) - 2 * tested >= _FEWEST else 0
+    # Two members are for training before any are for the test, and four before any are for validation: other points
+    # of the members of the training do for that.
+    tested = min(max(1, round(held_out * len(members))), len(members) - _FEWEST) if held_out > 0 else 0
+    validated = tested if len(members) - 2 * tested >= _FEWEST_BESIDE else 0
     shuffled = [members[i] for i in order]
     val, test, train = shuffled[:validated], shuffled[validated : validated + tested], shuffled[validated + tested :]
     return {"train": _in_order(train, members), "val": _in_order(val, members), "test": _in_order(test, members)}

@@ -74,7 +74,7 @@ def choose(
     first = max(found, key=lambda kinds: found[kinds])
     if found[first] <= found[expected] + _STRONG:
         first = expected
-    elif found.get(FIRST, -math.inf) > max(found[first] - _STRONG, found[expected] + _STRONG):
+    elif first and found.get(FIRST, -math.inf) > max(found[first] - _STRONG, found[expected] + _STRONG):
         first = FIRST
     if not first:
         return (), _candidates(found)

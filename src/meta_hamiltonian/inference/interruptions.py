@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from meta_hamiltonian.dynamics import Signal, Terms
+from meta_hamiltonian.inference.friction import FIRST
 from meta_hamiltonian.inference.solution import of_trajectories
 from meta_hamiltonian.learners import Learner
 from meta_hamiltonian.models import AdaptedSystems
@@ -49,7 +50,7 @@ def without_interruptions(
             break
         own = tuple(signals[_index(observations, part)] for part in parts) if signals else ()
         task = of_trajectories(paths, own, None, learner.device)
-        adapted = learner.adapt_forced(task.points, Terms(("viscous",), task.width, task.u), None, steps).adapted
+        adapted = learner.adapt_forced(task.points, Terms(FIRST, task.width, task.u), None, steps).adapted
         hits = _hits(adapted, task.paths, task.signals)
         if not any(hits):
             break

@@ -85,10 +85,10 @@ def deviation_of(shot: Shot, unknown: int) -> float:
 
 
 def at_least_zero(shot: Shot, unknown: int) -> Gaussian | None:
-    """What is to be added to a Gaussian, to make it one with the moments that it has where an unknown of θ is above 0.
+    """The factor that gives the Gaussian of a fit the moments of its part in which an unknown of θ is above 0.
 
-    **Returns:** mean and standard deviation of a factor on this unknown; None where it is far above 0, so that nothing
-    is to be added, or so far below that nothing helps.
+    **Returns:** the factor, a Gaussian of this unknown; None where the unknown is far above 0, so that the factor would
+    change nothing, or so far below that none helps.
 
     ??? cite "Reference"
 

@@ -1,7 +1,7 @@
 """An adapted system whose orbits meet observed trajectories."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -99,11 +99,13 @@ def fit_orbits(
 
     **Raises:** `TypeError` if the network has no linear head, [`NoOrbitError`][].
     """
-    fits = _Fits(learner, adapted, points, paths, width, signals, inertia, said)
-    if kinds is None and not fits.lost(fits.expected or FIRST):
-        kinds, candidates = choose(fits.left, fits.evidence, fits.expected)
+    expected = tuple(learner.friction.known)
+    first = expected or FIRST if kinds is None else kinds
+    fits = _Fits(learner, adapted, points, paths, width, signals, inertia, first, said)
+    if kinds is None and not fits.lost(first):
+        kinds, candidates = choose(fits.left, fits.evidence, expected)
     else:
-        kinds = fits.left(fits.expected or FIRST if kinds is None else kinds)
+        kinds = fits.left(first)
         candidates = [Candidate(kinds, 0.0)]
     best = fits.refined(kinds)
     if best.law.kinds != kinds:
@@ -113,7 +115,7 @@ def fit_orbits(
     generator = torch.Generator().manual_seed(0)
     # Two kinds at once are hard to tell from one: they count where they were chosen.
     alone = [one for one in candidates if len(one.kinds) < 2 or one.kinds == kinds]
-    counts = shares(alone, SAMPLES, fits.expected)
+    counts = shares(alone, SAMPLES, expected)
     drawn = [draw(fits.of(one).law, fits.of(one).shot, count, generator) for one, count in counts.items()]
     systems, ends = zip(
         *(_systems(fits.of(one).law, d, signals) for one, d in zip(counts, drawn, strict=True)), strict=True
@@ -140,14 +142,14 @@ class _Fits:
         width: float,
         signals: tuple[Signal, ...],
         inertia: Tensor | None,
+        first: Kinds,
         said: Callable[[str, float], None],
     ):
-        self.said = said
+        self.first, self.said = first, said
         self.adapted, self.width, self.signals, self.inertia = adapted, width, signals, inertia
         self.learned_friction = learner.friction.known
         self.friction = dict(self.learned_friction)
-        self.expected = tuple(self.friction)
-        self.above_zero: Sequence[Gaussian | None] = []
+        self.above_zero: Mapping[int, Gaussian] = {}
         self.head = learner.unknowns(adapted, Points(points.x[None], points.dxdt[None]))
         self.box = adapted.net.state_box
         self.windows = Windows.of(paths)
@@ -223,16 +225,18 @@ class _Fits:
             noise = self._noise(shot)
             shot = self._shot(law, shot.theta, shot.nodes, noise, known, robust=True)
         fitted = self._finite(_Fitted(law, shot, noise))
-        if law.kinds != self.expected:
+        if law.kinds != self.first:
             return fitted
-        heads, friction, _ = law.sizes
-        d = fitted.shot.theta[heads : heads + friction].tolist()
-        for kind, value in zip(law.kinds, d, strict=True):
+        heads = law.sizes[0]
+        known_before = [(j, kind) for j, kind in enumerate(law.kinds) if kind in self.friction]
+        for j, kind in known_before:
             mean, deviation = self.friction[kind]
-            if abs(value - mean) > _UNUSUAL * deviation:
-                self.friction[kind] = (mean, abs(value - mean))
-        self.above_zero = [at_least_zero(fitted.shot, heads + j) for j in range(friction)]
-        if self.friction == self.learned_friction and not any(self.above_zero):
+            away = abs(fitted.shot.theta[heads + j].item() - mean)
+            if away > _UNUSUAL * deviation:
+                self.friction[kind] = (mean, away)
+        found = {j: at_least_zero(fitted.shot, heads + j) for j, _ in known_before}
+        self.above_zero = {j: factor for j, factor in found.items() if factor is not None}
+        if self.friction == self.learned_friction and not self.above_zero:
             return fitted
         shot = self._shot(law, shot.theta, shot.nodes, noise, self._known(law), robust=True)
         return self._finite(_Fitted(law, shot, noise))
@@ -300,8 +304,8 @@ class _Fits:
         eye = torch.eye(heads + friction, heads + friction + gains, dtype=self.x.dtype, device=self.x.device)
         prior = Known(eye[:heads], self.x.new_zeros(heads))
         factors = [(j, self.friction[kind]) for j, kind in enumerate(law.kinds) if kind in self.friction]
-        if law.kinds == self.expected:
-            factors += [(j, factor) for j, factor in enumerate(self.above_zero) if factor is not None]
+        if law.kinds == self.first:
+            factors += self.above_zero.items()
         if factors:
             place = [heads + j for j, _ in factors]
             mean, deviation = self.x.new_tensor([factor for _, factor in factors]).unbind(-1)

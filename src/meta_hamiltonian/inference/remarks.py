@@ -53,9 +53,14 @@ def about_friction(
         f"{kind} {with_error(value, deviation)} per unit of {FRICTION[kind].of}"
         for kind, (value, deviation) in friction.items()
     ]
+    before = "".join(
+        f" Members of the family have {kind} {with_error(*usual[kind])}, which counts as known before."
+        for kind in friction
+        if kind in usual and how == "orbit"
+    )
     if kinds is not None:
         lost = [kind for kind in kinds if kind not in friction]
-        said = [f"Friction: {', '.join(words)}."] if words else []
+        said = [f"Friction: {', '.join(words)}.{before}"] if words else []
         return said + [f"No {kind} friction: what fits best would bring energy in." for kind in lost]
     if not words and not solution.candidates:
         return ["Friction was not looked for: give --friction viscous, quadratic or dry, or a longer recording."]
@@ -71,14 +76,8 @@ def about_friction(
     doubt = f" These observations do not tell it from {', '.join(close)}" if close else ""
     if doubt:
         doubt += "; the bands hold all of them." if solution.samples is not None else "."
-    if how == "orbit":
-        doubt += "".join(
-            f" Members of the family have {kind} {with_error(*usual[kind])}, which counts as known before."
-            for kind in friction
-            if kind in usual
-        )
     compared = f" (compared with {', '.join(others)})" if others else ""
-    return [f"Friction: {', '.join(words)}{compared}.{doubt}"]
+    return [f"Friction: {', '.join(words)}{compared}.{doubt}{before}"]
 
 
 def missed(learner: Learner, task: Task, solution: Solution, usual: float | None) -> list[str]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from meta_hamiltonian.dynamics import Forces, Signal, Terms
 from meta_hamiltonian.episodes import Points
-from meta_hamiltonian.inference.friction import Candidate, Kinds, choose
+from meta_hamiltonian.inference.friction import FIRST, Candidate, Kinds, choose
 from meta_hamiltonian.inference.orbit_fit import SAMPLES, fit_orbits
 from meta_hamiltonian.learners import Learner
 from meta_hamiltonian.learners.learner import Forced
@@ -151,7 +151,7 @@ def from_points(learner: Learner, task: Task, kinds: Kinds | None, steps: int | 
 
 def from_orbits(learner: Learner, task: Task, kinds: Kinds | None, steps: int | None, said: Said = silent) -> Solution:
     """Fits the orbits themselves, beginning with what the rates say."""
-    beginning = (tuple(learner.friction.known) or ("viscous",)) if kinds is None else kinds
+    beginning = (tuple(learner.friction.known) or FIRST) if kinds is None else kinds
     terms = Terms(beginning, task.width, task.u)
     begun = learner.adapt_forced(task.points, terms, task.signals[-1] if task.signals else None, steps)
     adapted = begun.adapted

@@ -55,9 +55,8 @@ class HeldOutHeads(LowRankHeads):
         are not restricted by L do much better, they are the directions in which such heads differ, and w₀ becomes the
         mean of these heads.
 
-        Beside latents, L never has more columns than it began with. A body that has not learned yet what its latents
-        are for has some use for any column, so that each validation would add some, which then do badly what latents
-        are for.
+        Beside latents, L never gains columns. A body that has not learned yet what its latents are for has some use for
+        any column, so that each validation would add some, which then do badly what latents are for.
 
         **Arguments:** `spare`: so many columns are added, and none is taken away. Training finds a better body with
         spare columns, which serves as well without them afterwards.
@@ -186,7 +185,7 @@ class HeldOutHeads(LowRankHeads):
         points = (rescaled(episodes) if self.scale == "task" else episodes).points
         assert points.free is not None
         v, _, z = self._fit(points)
-        own = head_weights(self.net, self.columns(v)) | ({} if z is None else {"latents": z})
+        own = head_weights(self.net, self.columns(v.to(self.prior_factor))) | ({} if z is None else {"latents": z})
         left = points.rows(points.dxdt - self.net.linear_field_with(own, points.x)).flatten(1)
         present = points.free if points.mask is None else points.free * points.mask[..., None, None]
         return scale * least_squares(present.flatten(1, 2).double(), left[..., None].double())[..., 0]

@@ -206,7 +206,7 @@ class PosteriorHeads(HeldOutHeads):
     def left_open(self, z: Float[Tensor, "samples latents"]) -> float:
         """The largest standard deviation of latents over samples of a posterior, in units of that over the family."""
         u = torch.linalg.solve(self.latent_spread.to(z), (z - z.mean(0)).mT)
-        return u.square().mean(1).sqrt().max().item() if self.net.latents else 0.0
+        return u.square().mean(1).sqrt().max().item()
 
     def sampled_weights(
         self,

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 # Neighbours on smoothed curves say the same: at most so many points of a member count.
 _INDEPENDENT = 40
+# A law that leaves this part of the squared rates leaves nothing but digits, which are no evidence.
+_DIGITS = 1e-12
 # A separable law is as good where it leaves at most so many times the variance that any law does.
 _AS_GOOD = 1.5
 # A law explains rates of splines where it leaves this part of their squares.
@@ -43,11 +45,13 @@ def find_friction(learner: Ridge, data: RecordedDataModule) -> Kinds:
     """
     found: dict[Kinds, float] = {}
     state = {name: value.clone() for name, value in learner.state_dict().items()}
+    rates = (rescaled(data.known) if learner.scale == "task" else data.known).points.dxdt
+    digits = _DIGITS * rates.square().mean()
 
     def evidence(kinds: Kinds) -> float:
         if kinds not in found:
             data.suppose_friction(kinds)
-            noise = learner.find_prior(data.known).noise
+            noise = learner.find_prior(data.known).noise + digits
             members, n = len(data.known), data.known.query.x.shape[-1] // 2
             price = members * math.log(_INDEPENDENT * n)
             found[kinds] = -members * _INDEPENDENT * n * noise.log().item() - len(kinds) * price
@@ -125,7 +129,7 @@ def find_lawless(learner: Ridge, data: RecordedDataModule) -> dict[str, float]:
     """Members that no sum of simple terms and friction explains, where such sums explain the others: driven ones.
 
     Each member is fitted by itself, so that one that is driven cannot spoil the law of the others, which it would where
-    they are few.
+    they are few. A member with no more rates than there are terms cannot be judged, since such sums explain anything.
 
     **Returns:** by name, how many times the error of the median member theirs is.
     """
@@ -138,7 +142,10 @@ def find_lawless(learner: Ridge, data: RecordedDataModule) -> dict[str, float]:
     data.suppose_friction(())
     features = features[..., plain]
     left = targets - features @ least_squares(features, targets)
-    return _far(data, (left.square().sum((1, 2)) / targets.square().sum((1, 2))).sqrt())
+    numbers = points.counts * points.x.shape[-1]
+    free = numbers - features.shape[-1] - len(FRICTION)
+    variance = left.square().sum((1, 2)) / torch.where(free > 0, free, torch.nan)
+    return _far(data, (variance / targets.square().sum((1, 2)) * numbers).sqrt())
 
 
 def find_strangers(learner: Ridge, data: RecordedDataModule) -> dict[str, float]:
@@ -153,8 +160,8 @@ def find_strangers(learner: Ridge, data: RecordedDataModule) -> dict[str, float]
 
 
 def _far(data: RecordedDataModule, errors: Float[Tensor, " members"]) -> dict[str, float]:
-    """The members whose errors are far above that of the median one."""
-    typical = errors.median().item()
+    """The members whose errors are far above that of the median one; those whose errors are not known are none."""
+    typical = errors.nanmedian().item()
     times = (errors / max(typical, torch.finfo(errors.dtype).tiny)).tolist()
     return {
         name: ratio

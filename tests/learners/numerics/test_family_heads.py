@@ -8,7 +8,7 @@ from meta_hamiltonian.learners.numerics.family_heads import FamilyHeads
 ERROR = 1e-3
 
 
-def tasks(members, seed=0, features=4, rows=60, dimension=None):
+def tasks(members, seed=0, features=4, rows=60, dimension=None, error=ERROR):
     """Members whose heads differ in `dimension` directions, and more of them to test on."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -19,7 +19,7 @@ def tasks(members, seed=0, features=4, rows=60, dimension=None):
     differ = normal(features, dimension or features)
     heads = 1.0 + differ @ normal(members + 200, differ.shape[1], 1)
     y = x @ heads
-    y = y + ERROR * normal(*y.shape)
+    y = y + error * normal(*y.shape)
     return x, y, torch.full((len(x),), float(rows), dtype=torch.float64)
 
 
@@ -53,6 +53,13 @@ def test_what_all_members_have_in_common_is_kept():
     """Five members that differ in one direction of twelve say so, and three rows then tell a sixth one."""
     heads = estimated(5, True, features=12, dimension=1)
     assert error(heads, 5, seen=3, features=12, dimension=1) < 0.01
+
+
+@pytest.mark.parametrize("members", [2, 3, 5])
+def test_rates_may_be_exact(members):
+    """They leave no noise but that of the digits."""
+    heads = estimated(members, True, error=0.0)
+    assert error(heads, members, error=0.0) < 1e-4
 
 
 def test_nothing_is_lost_where_members_are_many():

@@ -163,11 +163,13 @@ class FamilyHeads(nn.Module):
             others = [i for i in range(len(features)) if i != out]
             one = FamilyHeads(features.shape[-1], targets.shape[-1]).to(features.device)
             one.estimate(features[others], targets[others], rows[others], rounds, errors)
-            left = targets[out] - features[out] @ one.mean
+            # What no features can explain is the same for all parts.
+            basis, own = torch.linalg.qr(features[out])
+            left = basis.mT @ targets[out] - own @ one.mean
             noise = self.noise.maximum(one.noise)
             for i, part in enumerate(_WIDER):
                 factor = torch.cat([one.factor, part**0.5 * isotropic], dim=1)
-                totals[i] += _log_likelihood(features[out] @ factor, left, noise, rows[out])
+                totals[i] += _log_likelihood(own @ factor, left, noise)
         return max(part for part, total in zip(_WIDER, totals, strict=True) if total > max(totals) - _AS_WELL)
 
     @torch.no_grad()
@@ -200,15 +202,17 @@ class FamilyHeads(nn.Module):
 
 
 def _log_likelihood(
-    design: Float[Tensor, "rows directions"], left: Float[Tensor, "rows outputs"], noise: Tensor, rows: Tensor
+    design: Float[Tensor, "rows directions"], left: Float[Tensor, "rows outputs"], noise: Tensor
 ) -> float:
-    """That of what is left of a task whose head is N(0, I) in these directions, up to a constant."""
-    eye = torch.eye(design.shape[1]).to(design)
-    inner = torch.linalg.cholesky(design.mT @ design / noise + eye)
-    along = torch.linalg.solve_triangular(inner, design.mT @ left / noise, upper=False)
-    misfit = left.square().sum() / noise - along.square().sum()
-    determinant = 2 * inner.diagonal().log().sum() + rows * noise.log()
-    return -(misfit + left.shape[1] * determinant).item() / 2
+    """That of what is left of a task whose head is N(0, I) in these directions, up to a constant.
+
+    By singular values, since exact rates leave so little noise that the normal equations have no digits for it.
+    """
+    directions, sizes, _ = torch.linalg.svd(design, full_matrices=False)
+    along = directions.mT @ left
+    variances = noise + sizes.square()
+    misfit = (left - directions @ along).square().sum() / noise + (along.square() / variances[:, None]).sum()
+    return -(misfit + left.shape[1] * (variances / noise).log().sum()).item() / 2
 
 
 def _unit_heads(features: Float[Tensor, "tasks rows features"], rows: Tensor) -> Float[Tensor, "features directions"]:
