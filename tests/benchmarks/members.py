@@ -93,6 +93,8 @@ def draw(rows, path):
         axes.axhline(rows["formula", instants], color=colour, linestyle=":", label=f"formula known, {instants}")
     axes.set_xticks(MEMBERS, [str(m) for m in MEMBERS], minor=False)
     axes.minorticks_off()
+    errors = [error for error in rows.values() if np.isfinite(error)]
+    axes.set_ylim(10 ** np.floor(np.log10(min(errors))), 10 ** np.ceil(np.log10(max(errors))))
     axes.set_xlabel("recorded pendulums")
     axes.set_ylabel("median error of the forecast\n(standard deviations of the motion)")
     axes.legend(fontsize=8, frameon=False)

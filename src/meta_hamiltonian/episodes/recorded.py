@@ -176,6 +176,11 @@ class RecordedDataModule(LightningDataModule):
         """The names of the members of `known`."""
         return [one.name for one in (*self.recordings.train, *self.recordings.val)]
 
+    @property
+    def coarse(self) -> bool:
+        """Whether splines miss what happens between the instants of some recordings."""
+        return any(path.coarse for one in (*self.recordings.train, *self.recordings.val) for path in one.paths)
+
     def leave_out(self, names: Collection[str]) -> None:
         """Goes on without these members."""
         train, val = (

@@ -32,6 +32,7 @@ from meta_hamiltonian.training.surroundings import (
     find_logarithms,
     find_separation,
     find_strangers,
+    settle_rates,
 )
 
 log = logging.getLogger(__name__)
@@ -127,6 +128,7 @@ def _looked_at(learner: Ridge, data: RecordedDataModule, skip_bad: bool) -> tupl
     if skip_bad:
         data.leave_out(lawless)
     find_separation(learner, data)
+    settle_rates(learner, data)
     friction = find_friction(learner, data)
     found = find_strangers(learner, data)
     strangers = {name: ratio for name, ratio in found.items() if name not in lawless}

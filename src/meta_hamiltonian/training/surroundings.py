@@ -4,7 +4,6 @@ separable law, friction, and a law at all."""
 import copy
 import dataclasses
 import logging
-import math
 from collections.abc import Callable
 
 import torch
@@ -18,6 +17,7 @@ from meta_hamiltonian.learners import Ridge
 from meta_hamiltonian.learners.loss import rescaled
 from meta_hamiltonian.learners.numerics.least_squares import least_squares
 from meta_hamiltonian.learners.numerics.linear_head import balanced, head_problem
+from meta_hamiltonian.training.refined import refine
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +25,10 @@ log = logging.getLogger(__name__)
 _INDEPENDENT = 40
 # A law that leaves this part of the squared rates leaves nothing but digits, which are no evidence.
 _DIGITS = 1e-12
+# Rounds in which coarse recordings are smoothed before friction is looked for.
+_ROUNDS = 3
+# Friction of a family takes energy out of this part of its members at least.
+_MOST_MEMBERS = 0.75
 # A separable law is as good where it leaves at most so many times the variance that any law does.
 _AS_GOOD = 1.5
 # A law explains rates of splines where it leaves this part of their squares.
@@ -34,31 +38,56 @@ _EXPLAINS = 2.5e-3
 _STRANGE, _MATTERS = 5.0, 0.03
 
 
+def settle_rates(learner: Ridge, data: RecordedDataModule) -> None:
+    """Smooths coarse recordings around a first law, before friction is looked for.
+
+    What splines miss between two instants looks like friction: eight pendulums without any, of 25 instants each, were
+    given two kinds of it. The law may have viscous friction here, and loses nothing by it.
+    """
+    state = {name: value.clone() for name, value in learner.state_dict().items()}
+    data.suppose_friction(FIRST)
+    for _ in range(_ROUNDS if data.coarse else 0):
+        learner.find_prior(data.known)
+        refine(learner, data)
+    learner.load_state_dict(state)
+    data.suppose_friction(())
+
+
 def find_friction(learner: Ridge, data: RecordedDataModule) -> Kinds:
     """Which friction the members of a family have together, by what the best distribution of heads leaves.
 
     No friction, each kind alone and a second one are compared ([`choose`][meta_hamiltonian.inference.friction.choose]),
     with coefficients for each member. The features are those of the body before training: they are smooth, and no
-    conservative combination of them explains that an orbit shrinks. Each coefficient costs ½ log N (Schwarz).
+    conservative combination of them explains that an orbit shrinks. Each coefficient costs ½ log N (Schwarz). Friction
+    takes energy out: what would bring energy in for many members is an error of their rates.
 
     **Returns:** the kinds that were found, which the data module then assumes.
     """
     found: dict[Kinds, float] = {}
+    left: dict[Kinds, Kinds] = {}
     state = {name: value.clone() for name, value in learner.state_dict().items()}
     rates = (rescaled(data.known) if learner.scale == "task" else data.known).points.dxdt
     digits = _DIGITS * rates.square().mean()
+    # As many as tell something by themselves, of each member.
+    rows = data.known.points.counts.double().clamp(max=_INDEPENDENT) * (rates.shape[-1] // 2)
 
     def evidence(kinds: Kinds) -> float:
         if kinds not in found:
             data.suppose_friction(kinds)
             noise = learner.find_prior(data.known).noise + digits
-            members, n = len(data.known), data.known.query.x.shape[-1] // 2
-            price = members * math.log(_INDEPENDENT * n)
-            found[kinds] = -members * _INDEPENDENT * n * noise.log().item() - len(kinds) * price
+            found[kinds] = -rows.sum().item() * noise.log().item() - len(kinds) * rows.log().sum().item()
+            left[kinds] = kinds
+            if kinds:
+                takes = (learner.free_coefficients(data.known) > 0).double().mean(0) >= _MOST_MEMBERS
+                left[kinds] = tuple(kind for kind, good in zip(kinds, takes.tolist(), strict=True) if good)
             log.info(f"Friction {_said(kinds)}: evidence {found[kinds]:.4g}, error {noise.sqrt():.2g}.")
         return found[kinds]
 
-    best, _ = choose(lambda kinds: kinds, lambda laws: [evidence(kinds) for kinds in laws])
+    def taking_energy_out(kinds: Kinds) -> Kinds:
+        evidence(kinds)
+        return kinds if left[kinds] == kinds else taking_energy_out(left[kinds])
+
+    best, _ = choose(taking_energy_out, lambda laws: [evidence(kinds) for kinds in laws])
     learner.load_state_dict(state)
     data.suppose_friction(best)
     log.info(f"The members have friction: {_said(best)}." if best else "The members conserve energy.")
