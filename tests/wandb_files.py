@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from wandb.proto.wandb_internal_pb2 import Record
 
 _BLOCK, _FILE_HEADER, _HEADER = 32768, 7, struct.Struct("<IHB")  # checksum, length, kind
 _FULL, _LAST = 1, 4
+_PATIENCE = 5.0  # seconds
 
 
 class Run:
@@ -17,6 +19,14 @@ class Run:
 
     def __init__(self, folder: Path):
         (self.file,) = folder.glob("wandb/*run-*/*.wandb")
+        # W&B writes in a process of its own, which may need a moment more than the one that was waited for.
+        end = time.monotonic() + _PATIENCE
+        self._read()
+        while not self.closed and time.monotonic() < end:
+            time.sleep(0.1)
+            self._read()
+
+    def _read(self) -> None:
         self.config: dict[str, Any] = {}
         self.history: list[dict[str, Any]] = []
         self.metrics: dict[str, Any] = {}
