@@ -1,10 +1,8 @@
 """How sure a fit of orbits is: samples of its unknowns."""
 
-import math
 from typing import NamedTuple
 
 import numpy as np
-import scipy.stats
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -17,10 +15,6 @@ from meta_hamiltonian.inference.shooting import Shot
 _FEWEST_FREE = 10.0
 # At most this part of the independent residuals counts as lost to the unknowns.
 _MOST_LOST = 0.3
-# An unknown that is so many standard deviations above 0 is not known better by being above 0.
-_SURE = 4.0
-# One that is so many below 0 cannot be above it.
-_NEVER = 30.0
 # Correlations of residuals are looked for over this part of an orbit.
 _REACH = 0.2
 
@@ -70,38 +64,10 @@ def draw(law: Law, shot: Shot, count: int, generator: torch.Generator) -> Drawn:
     return Drawn(theta, ends)
 
 
-class Gaussian(NamedTuple):
-    """A Gaussian of one number."""
-
-    mean: float
-    deviation: float
-
-
-def deviation_of(shot: Shot, unknown: int) -> float:
-    """The standard deviation of one unknown of θ, all others unknown too."""
+def deviations(shot: Shot) -> Float[Tensor, " unknowns"]:
+    """The standard deviation of each unknown of θ, all others unknown too."""
     root, size = _root(shot)
-    place = unknown - len(shot.theta)
-    return (root[place].square().sum().sqrt() / size[place]).item()
-
-
-def at_least_zero(shot: Shot, unknown: int) -> Gaussian | None:
-    """The factor that gives the Gaussian of a fit the moments of its part in which an unknown of θ is above 0.
-
-    **Returns:** the factor, a Gaussian of this unknown; None where the unknown is far above 0, so that the factor would
-    change nothing, or so far below that none helps.
-
-    ??? cite "Reference"
-
-        Minka: Expectation propagation for approximate Bayesian inference. UAI 2001.
-    """
-    value, deviation = shot.theta[unknown].item(), deviation_of(shot, unknown)
-    below = -value / deviation
-    if not -_SURE < below < _NEVER:
-        return None
-    ratio = math.exp(scipy.stats.norm.logpdf(below) - scipy.stats.norm.logsf(below))
-    mean, variance = value + deviation * ratio, deviation**2 * (1 + below * ratio - ratio**2)
-    precision = 1 / variance - 1 / deviation**2
-    return Gaussian((mean / variance - value / deviation**2) / precision, precision**-0.5)
+    return (root.square().sum(1).sqrt() / size)[-len(shot.theta) :]
 
 
 def _root(shot: Shot) -> tuple[Float[Tensor, "columns columns"], Float[Tensor, " columns"]]:

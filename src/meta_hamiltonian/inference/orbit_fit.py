@@ -1,7 +1,6 @@
 """An adapted system whose orbits meet observed trajectories."""
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -11,7 +10,8 @@ from torch import Tensor
 from meta_hamiltonian.dynamics import Forces, Signal
 from meta_hamiltonian.episodes import Points
 from meta_hamiltonian.inference.friction import FIRST, Candidate, Kinds, choose, correlation_time, shares
-from meta_hamiltonian.inference.laplace import Drawn, Gaussian, at_least_zero, deviation_of, draw, in_order
+from meta_hamiltonian.inference.friction_prior import FrictionPrior, Gaussian
+from meta_hamiltonian.inference.laplace import Drawn, deviations, draw, in_order
 from meta_hamiltonian.inference.sensitivity import Law
 from meta_hamiltonian.inference.shooting import Known, Shot, Windows, enough_steps, shoot, stable_steps
 from meta_hamiltonian.learners import Learner
@@ -31,8 +31,6 @@ _DEFINED = 1e-4
 _DEFINED_AT = 400
 # Rounds in which steps are made short enough for dry friction.
 _FINER = 3
-# A member whose friction is so many deviations from that of the others is one of which they tell less.
-_UNUSUAL = 3.0
 # Orbits that miss the observations by this part of their size do not tell kinds of friction apart.
 _LOST = 0.3
 # The noise is found again where it differs by more than this part, at most so often.
@@ -71,6 +69,13 @@ class _Fitted(NamedTuple):
     law: Law
     shot: Shot
     noise: Tensor
+
+    @property
+    def friction(self) -> tuple[Float[Tensor, " kinds"], Float[Tensor, " kinds"]]:
+        """The coefficients of friction, and their standard deviations."""
+        heads, kinds, _ = self.law.sizes
+        here = slice(heads, heads + kinds)
+        return self.shot.theta[here], deviations(self.shot)[here]
 
 
 def fit_orbits(
@@ -147,9 +152,8 @@ class _Fits:
     ):
         self.first, self.said = first, said
         self.adapted, self.width, self.signals, self.inertia = adapted, width, signals, inertia
-        self.learned_friction = learner.friction.known
-        self.friction = dict(self.learned_friction)
-        self.above_zero: Mapping[int, Gaussian] = {}
+        known = {kind: Gaussian(*one) for kind, one in learner.friction.known.items()}
+        self.prior = FrictionPrior(known)  # and what the first law has told of it
         self.head = learner.unknowns(adapted, Points(points.x[None], points.dxdt[None]))
         self.box = adapted.net.state_box
         self.windows = Windows.of(paths)
@@ -195,21 +199,9 @@ class _Fits:
         counts = logs.new_tensor([len(r) / correlation_time(r) for r in residuals])
         values = -(logs @ counts)
         price = counts.sum().clamp_min(2.0).log()
-        costs = [sum(self._cost(one, j, price.item()) for j in range(len(one.law.kinds))) for one in fits]
+        price = price.item()
+        costs = [self.prior.cost(one.law.kinds, *one.friction, price) for one in fits]
         return [value - cost for value, cost in zip(values.tolist(), costs, strict=True)]
-
-    def _cost(self, fitted: "_Fitted", place: int, price: float) -> float:
-        """What a coefficient of friction costs in twice the log evidence.
-
-        One that the members of the family have costs what its distribution says of the value, and how much less of the
-        distribution is left. Another one costs `price`, which is log N (Schwarz).
-        """
-        kind, unknown = fitted.law.kinds[place], fitted.law.sizes[0] + place
-        if kind not in self.friction:
-            return price
-        mean, deviation = self.friction[kind]
-        left, value = deviation_of(fitted.shot, unknown), fitted.shot.theta[unknown].item()
-        return ((value - mean) / deviation) ** 2 + 2 * math.log(deviation / left)
 
     def _fit(self, law: Law) -> _Fitted:
         if self.fits:
@@ -227,17 +219,10 @@ class _Fits:
         fitted = self._finite(_Fitted(law, shot, noise))
         if law.kinds != self.first:
             return fitted
-        heads = law.sizes[0]
-        known_before = [(j, kind) for j, kind in enumerate(law.kinds) if kind in self.friction]
-        for j, kind in known_before:
-            mean, deviation = self.friction[kind]
-            away = abs(fitted.shot.theta[heads + j].item() - mean)
-            if away > _UNUSUAL * deviation:
-                self.friction[kind] = (mean, away)
-        found = {j: at_least_zero(fitted.shot, heads + j) for j, _ in known_before}
-        self.above_zero = {j: factor for j, factor in found.items() if factor is not None}
-        if self.friction == self.learned_friction and not self.above_zero:
+        prior = self.prior.after(law.kinds, *fitted.friction)
+        if prior.known == self.prior.known and not prior.above_zero:
             return fitted
+        self.prior = prior
         shot = self._shot(law, shot.theta, shot.nodes, noise, self._known(law), robust=True)
         return self._finite(_Fitted(law, shot, noise))
 
@@ -301,16 +286,9 @@ class _Fits:
     def _known(self, law: Law) -> Known:
         """The priors of head and friction, and where p is defined as inertia · dq/dt, that it is."""
         heads, friction, gains = law.sizes
-        eye = torch.eye(heads + friction, heads + friction + gains, dtype=self.x.dtype, device=self.x.device)
-        prior = Known(eye[:heads], self.x.new_zeros(heads))
-        factors = [(j, self.friction[kind]) for j, kind in enumerate(law.kinds) if kind in self.friction]
-        if law.kinds == self.first:
-            factors += self.above_zero.items()
-        if factors:
-            place = [heads + j for j, _ in factors]
-            mean, deviation = self.x.new_tensor([factor for _, factor in factors]).unbind(-1)
-            rows = torch.cat([prior.rows, eye[place] / deviation[:, None]])
-            prior = Known(rows, torch.cat([prior.values, mean / deviation]))
+        of_friction, values = self.prior.rows(law.kinds, self.x)
+        rows = torch.block_diag(torch.eye(heads).to(self.x), of_friction)
+        prior = Known(torch.nn.functional.pad(rows, (0, gains)), torch.cat([self.x.new_zeros(heads), values]))
         if self.inertia is None or self.adapted.net.head.out_features > 1:
             return prior
         x = self.x[:: max(1, len(self.x) // _DEFINED_AT)]

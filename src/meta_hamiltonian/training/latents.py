@@ -121,10 +121,12 @@ def find_columns(learner: Ridge, held_out: Episodes, spare: int) -> float:
     rank = learner.rank
     learner.find_rank(held_out, spare)
     after = _loss(learner, held_out)
-    # Fewer columns may serve a little worse, as long as they serve: while a body has learned nothing yet, one column is
-    # about as bad as six, and they have to be much better. As many have to be better.
-    serves = max(learner.net.state_dim * POOR**2, loss / WORTH)
-    if after < (min(WORTH * loss, serves) if learner.rank < rank else loss):
+    allowed = loss
+    if learner.rank < rank:
+        # Fewer columns may be a little worse where heads serve. Where a body has learned nothing yet, one column is
+        # about as bad as six: fewer then have to be much better.
+        allowed = min(WORTH * loss, max(learner.net.state_dim * POOR**2, loss / WORTH))
+    if after < allowed:
         return after
     learner.load_state_dict(before)
     return loss

@@ -3,6 +3,7 @@ separable law, friction, and a law at all."""
 
 import copy
 import dataclasses
+import functools
 import logging
 from collections.abc import Callable
 
@@ -41,12 +42,14 @@ _STRANGE, _MATTERS = 5.0, 0.03
 def settle_rates(learner: Ridge, data: RecordedDataModule) -> None:
     """Smooths coarse recordings around a first law, before friction is looked for.
 
-    What splines miss between two instants looks like friction: eight pendulums without any, of 25 instants each, were
+    What splines miss between two instants looks like friction: eight pendulums without any, of 26 instants each, were
     given two kinds of it. The law may have viscous friction here, and loses nothing by it.
     """
+    if not data.coarse:
+        return
     state = {name: value.clone() for name, value in learner.state_dict().items()}
     data.suppose_friction(FIRST)
-    for _ in range(_ROUNDS if data.coarse else 0):
+    for _ in range(_ROUNDS):
         learner.find_prior(data.known)
         refine(learner, data)
     learner.load_state_dict(state)
@@ -63,31 +66,29 @@ def find_friction(learner: Ridge, data: RecordedDataModule) -> Kinds:
 
     **Returns:** the kinds that were found, which the data module then assumes.
     """
-    found: dict[Kinds, float] = {}
-    left: dict[Kinds, Kinds] = {}
     state = {name: value.clone() for name, value in learner.state_dict().items()}
     rates = (rescaled(data.known) if learner.scale == "task" else data.known).points.dxdt
     digits = _DIGITS * rates.square().mean()
     # As many as tell something by themselves, of each member.
     rows = data.known.points.counts.double().clamp(max=_INDEPENDENT) * (rates.shape[-1] // 2)
 
-    def evidence(kinds: Kinds) -> float:
-        if kinds not in found:
-            data.suppose_friction(kinds)
-            noise = learner.find_prior(data.known).noise + digits
-            found[kinds] = -rows.sum().item() * noise.log().item() - len(kinds) * rows.log().sum().item()
-            left[kinds] = kinds
-            if kinds:
-                takes = (learner.free_coefficients(data.known) > 0).double().mean(0) >= _MOST_MEMBERS
-                left[kinds] = tuple(kind for kind, good in zip(kinds, takes.tolist(), strict=True) if good)
-            log.info(f"Friction {_said(kinds)}: evidence {found[kinds]:.4g}, error {noise.sqrt():.2g}.")
-        return found[kinds]
+    @functools.cache
+    def tried(kinds: Kinds) -> tuple[Kinds, float]:
+        """The kinds that take energy out, and the evidence of all."""
+        data.suppose_friction(kinds)
+        noise = learner.find_prior(data.known).noise + digits
+        evidence = -rows.sum().item() * noise.log().item() - len(kinds) * rows.log().sum().item()
+        log.info(f"Friction {_said(kinds)}: evidence {evidence:.4g}, error {noise.sqrt():.2g}.")
+        if not kinds:
+            return kinds, evidence
+        takes = (learner.free_coefficients(data.known) > 0).double().mean(0) >= _MOST_MEMBERS
+        return tuple(kind for kind, good in zip(kinds, takes.tolist(), strict=True) if good), evidence
 
-    def taking_energy_out(kinds: Kinds) -> Kinds:
-        evidence(kinds)
-        return kinds if left[kinds] == kinds else taking_energy_out(left[kinds])
+    def left(kinds: Kinds) -> Kinds:
+        fewer, _ = tried(kinds)
+        return kinds if fewer == kinds else left(fewer)
 
-    best, _ = choose(taking_energy_out, lambda laws: [evidence(kinds) for kinds in laws])
+    best, _ = choose(left, lambda laws: [tried(kinds)[1] for kinds in laws])
     learner.load_state_dict(state)
     data.suppose_friction(best)
     log.info(f"The members have friction: {_said(best)}." if best else "The members conserve energy.")

@@ -37,6 +37,10 @@ def test_few_members_tell_no_spread():
     assert known([[0.3]] * 30)["viscous"][1] < 0.06
 
 
+def test_coefficients_that_are_all_zero_tell_nothing():
+    assert known([[0.0], [0.0]]) == {}
+
+
 def test_a_new_estimate_replaces_the_last_one_and_a_checkpoint_keeps_it():
     found, other = FamilyFriction(), FamilyFriction()
     found.estimate(("viscous",), torch.tensor([[0.1], [0.2]], dtype=torch.float64))

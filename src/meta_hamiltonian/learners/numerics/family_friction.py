@@ -11,7 +11,6 @@ from meta_hamiltonian.dynamics import FRICTION
 
 # What is thought of the spread before any member is seen, as a part of the mean, and how many members that is worth.
 _SPREAD, _WORTH = 1.0, 1.0
-_LEAST = 1e-12
 
 
 class FamilyFriction(nn.Module):
@@ -38,7 +37,7 @@ class FamilyFriction(nn.Module):
         """Takes the distribution from the coefficients of some members.
 
         Few members do not tell their spread. It is therefore shrunk towards the size of the mean, which counts as one
-        member more, and widened for the error of the mean.
+        member more, and widened for the error of the mean. Of coefficients that are all 0 nothing is learned.
         """
         self.mean.zero_()
         self.deviation.zero_()
@@ -48,7 +47,7 @@ class FamilyFriction(nn.Module):
             squares = (found - mean).square().sum() + _WORTH * (_SPREAD * mean).square()
             variance = squares / (members - 1 + _WORTH) * (1 + 1 / members)
             place = list(FRICTION).index(kind)
-            self.mean[place], self.deviation[place] = mean, variance.sqrt().clamp_min(_LEAST)
+            self.mean[place], self.deviation[place] = mean, variance.sqrt()
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         for name, value in self.named_buffers():  # checkpoints of earlier versions have none
