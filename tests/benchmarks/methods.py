@@ -61,8 +61,6 @@ FAMILIES = (
     "spring_pendulum",
     "double_pendulum",
 )
-# Methods that change hidden layers need friction that has some.
-MORE = {(method, "damped_oscillator"): ("model=dissipative",) for method in ("cavia", "svd")}
 # The latents that a race takes (docs/latents.md); elsewhere it takes none, and steps after it are as cheap.
 LATENTS = {"kepler_unknown_centre": 2, "spring_pendulum": 1}
 # Steps that are measured, after those that warm up, where either take no more than so many seconds; and what testing
@@ -91,7 +89,6 @@ def overrides(method, family, *more):
     return [
         f"method=minute/{method}",
         f"system={family}",
-        *MORE.get((method, family), ()),
         "shots=[10,50]",
         "test.steps=[5,50,250]",
         "test.n_systems=30",

@@ -4,11 +4,20 @@ import csv
 import json
 
 import pytest
+import torch
+from composing import composed
+from omegaconf import OmegaConf
 
+from meta_hamiltonian.episodes import Points
 from meta_hamiltonian.evaluation.results import write_rows
 from meta_hamiltonian.figures.methods import methods as figure_of
+from meta_hamiltonian.jobs.composition import conf_folder
+from meta_hamiltonian.jobs.family import class_settings
 from meta_hamiltonian.jobs.methods import COLUMNS, markdown, of_methods, tables
 from meta_hamiltonian.jobs.sweep import summarize
+from meta_hamiltonian.learners.checkpoint import build, build_learner
+from meta_hamiltonian.models import DissipativeNetwork
+from meta_hamiltonian.systems import System
 
 ERRORS = {"ridge": 1e-12, "camel": 1e-4, "cavia": 4e-2, "maml": 1e-2}
 
@@ -110,6 +119,30 @@ def test_the_figure_shows_every_method_on_every_family_and_what_was_published(tm
     heights = {line.get_label(): list(line.get_ydata()) for line in field.get_lines()}
     assert heights["cavia"] == pytest.approx([0.2, 0.4])
     assert field.get_yscale() == "log"
+
+
+EXPERIMENT = OmegaConf.load(conf_folder() / "experiment" / "methods.yaml").hydra.sweeper.params
+
+
+def test_the_experiment_has_all_families_of_the_page():
+    assert EXPERIMENT.system.split(",") == [
+        "spring", "pendulum", "duffing", "damped_oscillator", "lotka_volterra", "henon_heiles",
+        "kepler_unknown_centre", "spring_pendulum", "double_pendulum",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("method", EXPERIMENT.method.split(","))
+def test_every_method_learns_the_friction_of_each_member(method):
+    """Its coefficient is a weight of the head, or, where all members share the head, a network learns it."""
+    settings = class_settings(composed("experiment=methods", f"method={method}", "system=damped_oscillator"))
+    learner = build_learner(settings | {"domain": build(settings["system"], System).domain.settings()})
+    learner.prepare(2)
+    assert isinstance(learner.net, DissipativeNetwork)
+    assert learner.net.friction == (None if learner.shares_head else "viscous")
+    x = torch.rand(2, 12, 2, generator=torch.Generator().manual_seed(0))
+    points = Points(x, torch.stack([x[..., 1], -x[..., 0]], dim=-1))
+    *_, own = learner.adaptations(points, 1)
+    assert ("head.weight" in own) == (not learner.shares_head)
 
 
 def test_a_sweep_leaves_them_beside_its_summary(tmp_path):

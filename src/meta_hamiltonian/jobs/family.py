@@ -30,7 +30,11 @@ def class_settings(config: DictConfig) -> dict[str, dict[str, Any]]:
     assert issubclass(network, FieldNetwork)
     learner = registered(settings["algo"]["_target_"])
     if isinstance(family, SimulatedSystem) and not family.conserves_energy:
-        settings["model"] = network.settings_for_friction(settings["model"], family.resistance)
+        resistance = family.resistance
+        if resistance is not None and getattr(learner, "shares_head", False):
+            # The coefficient of a known kind would be a weight of the head, and the same for all members.
+            resistance = resistance._replace(kind=None)
+        settings["model"] = network.settings_for_friction(settings["model"], resistance)
     elif getattr(learner, "solves_for_head", False):
         settings["model"] = network.settings_for_solved_head(settings["model"])
     return settings

@@ -34,6 +34,8 @@ class CAVIA(GradientLearner):
         arXiv:1810.03642, sections 3.1 (supervised learning) and 3.3 (conditioning on context parameters).
     """
 
+    shares_head = True
+
     def __init__(
         self,
         net: FieldNetwork,

@@ -104,6 +104,8 @@ class Learner(nn.Module, abc.ABC):
     """Whether the head is solved for in closed form, so that the outer loop may take second-order steps."""
     meta_trained: ClassVar[bool] = True
     """Whether there is anything to train before a new system is observed."""
+    shares_head: ClassVar[bool] = False
+    """Whether systems differ in hidden layers alone, so that no weight of the head is a system's own."""
     validates_adapted: ClassVar[bool] = True
     """Whether the validation loss is that of predictions after adaptation."""
 

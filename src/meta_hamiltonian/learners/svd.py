@@ -34,6 +34,8 @@ class SVD(AutoDecoder):
         arXiv:2508.11205, section 3 (latent SVD-like modulation).
     """
 
+    shares_head = True
+
     def __init__(
         self,
         net: FieldNetwork,

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from meta_hamiltonian.basics.registry import register
-from meta_hamiltonian.config import check_arguments
+from meta_hamiltonian.config import ConfigError, check_arguments
 from meta_hamiltonian.dynamics import Domain
 from meta_hamiltonian.dynamics.friction import FRICTION
 from meta_hamiltonian.models.hamiltonian import HamiltonianNetwork
@@ -96,9 +96,9 @@ class DissipativeNetwork(HamiltonianNetwork):
     def hidden_layers(self) -> dict[str, nn.Linear]:
         """The layers of both networks. A known kind of friction has a coefficient and no layers."""
         if self.friction is not None:
-            raise TypeError(
-                f"{self.friction} friction has a coefficient in the head and no hidden layers that could be a member's "
-                "own; use model=dissipative, which learns the friction by a network"
+            raise ConfigError(
+                f"model.friction={self.friction} is not allowed with this learner: the coefficient is a weight of the "
+                "head, which all members share; leave model.friction out, and a network learns the friction"
             )
         return super().hidden_layers
 

@@ -26,12 +26,12 @@ _PERIODS, _MEMBERS, _STATES = 10, 64, 64
 class Resistance(NamedTuple):
     """The friction that takes energy out of a family, as far as its kind is known.
 
-    - `kind`: a key of `FRICTION`.
+    - `kind`: a key of `FRICTION`; None where a network is to learn it.
     - `width`: the speed below which dry friction is smoothed.
     - `damped`: the number of degrees of freedom that it acts on, the first ones.
     """
 
-    kind: str
+    kind: str | None
     width: float
     damped: int
 

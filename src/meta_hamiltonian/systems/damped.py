@@ -105,6 +105,7 @@ class Damped(SimulatedSystem):
         if (mass := self._mass(own)) is None:
             return found
         assert self.resistance is not None
+        assert self.resistance.kind is not None
         name, power = {"viscous": ("d/M", 1), "quadratic": ("d/M²", 2), "dry": ("d", 0)}[self.resistance.kind]
         return found | {name: d / mass**power}
 
