@@ -290,7 +290,7 @@ def test_contexts_need_a_training_set_of_a_known_size():
 
 @pytest.mark.parametrize("kind", [CAVIA, SVD])
 def test_friction_of_a_known_kind_has_no_layers_that_could_be_a_members_own(kind):
-    with pytest.raises(TypeError, match="model=dissipative"):
+    with pytest.raises(ConfigError, match=r"leave model\.friction out"):
         kind(DissipativeNetwork(friction="viscous", domain=Spring().domain))
 
 
