@@ -5,9 +5,10 @@ import logging
 import numpy as np
 import pytest
 import torch
+from driven import driven_springs
 
 from meta_hamiltonian.basics.exceptions import ConfigError
-from meta_hamiltonian.episodes.recorded import RecordedBatches, RecordedDataModule, with_friction
+from meta_hamiltonian.episodes.recorded import RecordedBatches, RecordedDataModule, with_forces
 from meta_hamiltonian.episodes.recordings import load_recordings
 from meta_hamiltonian.observations.instrument import Instrument, record
 from meta_hamiltonian.systems import Spring
@@ -150,9 +151,44 @@ def test_queries_are_any_points_or_later_ones(springs, query):
 
 
 def test_friction_gives_points_a_free_column(springs):
-    points = load_recordings(str(springs)).train[0].points
-    free = with_friction(points, ("viscous",)).free
+    member = load_recordings(str(springs)).train[0]
+    free = with_forces(member, ("viscous",)).free
     assert free is not None
-    assert torch.equal(free[:, 0, 0], torch.zeros(len(points.x)).double())
-    assert torch.equal(free[:, 1, 0], -points.dxdt[:, 0])
-    assert with_friction(points, ()).free is None
+    assert torch.equal(free[:, 0, 0], torch.zeros(len(member.points.x)).double())
+    assert torch.equal(free[:, 1, 0], -member.points.dxdt[:, 0])
+    assert with_forces(member, ()).free is None
+
+
+def test_measured_inputs_give_points_a_free_column(tmp_path):
+    t = np.arange(60) / 5
+    driven_springs(tmp_path, 4, t, free=1)
+    found = load_recordings(str(tmp_path), held_out=0.0)
+    assert found.driven
+    assert "3 members of 4 are driven by measured inputs; each of them has gains of its own" in found.notes
+    free, driven = found.train[0], found.train[1]
+    assert driven.inputs is not None
+    table = np.genfromtxt(tmp_path / "1.csv", delimiter=",", skip_header=1)
+    rows = np.searchsorted(table[:, 0], t)[np.isin(table[:, 1], driven.paths[0].observed[:, 0].numpy())]
+    at = {round(q, 9): u for q, u in zip(table[rows, 1], table[rows, 3], strict=True)}
+    path = driven.paths[0]
+    own = [i for i, x in enumerate(path.x) if (driven.points.x == x).all(1).any()]
+    expected = [at[round(path.observed[i, 0].item(), 9)] for i in own]
+    assert driven.inputs[:, 0].tolist() == pytest.approx(expected, abs=1e-9)
+    columns = with_forces(driven, ("viscous",)).free
+    assert columns is not None
+    assert torch.equal(columns[:, 1, 1], driven.inputs[:, 0])
+    assert not columns[:, 0].any()
+    assert free.inputs is not None
+    assert not free.inputs.any(), "nothing pushes it"
+    batch = RecordedDataModule(found, 4, 20, 20, "random", 0).batches[0]
+    assert batch.support.free is not None
+    assert batch.support.free.shape[-1] == 1
+
+
+def test_members_with_another_number_of_inputs_are_refused(tmp_path):
+    driven_springs(tmp_path, 3, np.arange(60) / 5)
+    lines = (tmp_path / "2.csv").read_text().splitlines()
+    (tmp_path / "2.csv").write_text("\n".join(["t,q,p,u1,u2", *(f"{line},0.5" for line in lines[1:])]))
+    with pytest.raises(ConfigError, match="2: it has 2 measured inputs, and most members have 1"):
+        load_recordings(str(tmp_path))
+    assert names(load_recordings(str(tmp_path), skip_bad=True, held_out=0.0).train) == ["0", "1"]

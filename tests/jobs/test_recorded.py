@@ -1,12 +1,15 @@
 """A family without a formula from end to end: simulated, trained on, tested without truth, adapted and identified."""
 
 import csv
+import json
 import re
 from unittest import mock
 
 import numpy as np
 import pytest
-from command import results, train_here
+import torch
+from command import results, rows, train_here
+from driven import driven_springs
 from typer.testing import CliRunner
 
 from meta_hamiltonian import load
@@ -15,7 +18,7 @@ from meta_hamiltonian.evaluation import baselines
 from meta_hamiltonian.learners.checkpoint import load_trained
 from meta_hamiltonian.reports import system
 from meta_hamiltonian.systems import Recorded
-from meta_hamiltonian.training import orbits
+from meta_hamiltonian.training import modules, orbits
 
 TINY = (
     "system=recorded",
@@ -41,11 +44,16 @@ def _hasty_baselines():
         yield
 
 
+@pytest.fixture
+def without_baselines(monkeypatch):
+    monkeypatch.setattr(baselines.Baselines, "forecasts", lambda *_: [])
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     """A folder of recorded springs with friction, another one, and a learner that was trained on the first."""
     folder = tmp_path_factory.mktemp("recorded")
-    for name, members, seed in (("springs", 8, 0), ("new", 1, 1)):
+    for name, members, seed in (("springs", 8, 0), ("few", 3, 2), ("new", 1, 1)):
         done = invoke(
             "simulate", "system=spring", "+friction=viscous", "friction.low=0.1", "--members", members, "--seed", seed,
             "--duration", 8, "--rate", 8, "--noise", 0.002, "--out", folder / name,
@@ -127,12 +135,68 @@ def test_it_is_tested_again_from_its_checkpoint(home):
     assert results(home / "again")[0]["orbit_rel_median"] == results(home / "run")[0]["orbit_rel_median"]
 
 
+@pytest.mark.usefixtures("without_baselines")
 def test_orbits_can_be_learned_from(home):
     done = train_here(
         home / "home", *TINY, f"data.path={home / 'springs'}", "data.loss=orbits", f"hydra.run.dir={home / 'orbits'}"
     )
     assert done.code == 0, done.stderr
     assert np.isfinite(float(results(home / "orbits")[0]["orbit_rel_median"]))
+
+
+@pytest.mark.parametrize("loss", ["derivatives", "orbits"])
+def test_a_training_that_crashed_goes_on_to_the_same_weights(loss, home, tmp_path):
+    loop = {"derivatives": modules.GaussNewtonLoop, "orbits": orbits.OrbitLoop}[loss]
+    arguments = (*TINY, f"data.path={home / 'few'}", f"data.loss={loss}", "data.held_out=0")
+    assert train_here(home / "home", *arguments, f"hydra.run.dir={tmp_path / 'whole'}").code == 0
+    step = loop.training_step
+
+    def crash(self, batch, batch_idx):
+        if self.trainer.global_step == 3:
+            raise MemoryError
+        return step(self, batch, batch_idx)
+
+    crashed = (*arguments, f"hydra.run.dir={tmp_path / 'crashed'}")
+    with mock.patch.object(loop, "training_step", crash):
+        assert train_here(home / "home", *crashed).code == 1
+    done = train_here(home / "home", *crashed, "resume=true")
+    assert done.code == 0, done.stderr
+    assert "Going on from step 2 of" in done.stdout
+    one, other = (load(tmp_path / name).state_dict() for name in ("whole", "crashed"))
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+@pytest.mark.usefixtures("without_baselines")
+def test_recorded_families_are_swept(home, tmp_path):
+    arguments = ("-m", *TINY, f"data.path={home / 'few'}", f"hydra.sweep.dir={tmp_path}", "seed=0,1")
+    done = train_here(home / "home", *arguments)
+    assert done.code == 0, done.stderr
+    table = rows(tmp_path / "summary.csv")
+    assert [(row["job"], row["seed"], row["status"]) for row in table] == [
+        ("0", "0", "finished"),
+        ("1", "1", "finished"),
+    ]
+    assert all(np.isfinite(float(row["orbit_rel_median"])) for row in table)
+    assert "orbit_rel_median" in (tmp_path / "summary.md").read_text()
+
+
+@pytest.mark.parametrize("loss", ["derivatives", "orbits"])
+def test_a_driven_family_is_learned_and_its_forecast_goes_on_with_the_input(loss, tmp_path, monkeypatch):
+    (tmp_path / "springs").mkdir()
+    truth = driven_springs(tmp_path / "springs", 4, np.arange(97) / 6, noise=2e-3)
+    arguments = (f"data.path={tmp_path / 'springs'}", f"data.loss={loss}", f"hydra.run.dir={tmp_path / 'run'}")
+    done = train_here(tmp_path / "home", *TINY, *arguments)
+    assert done.code == 0, done.stderr
+    assert float(results(tmp_path / "run")[0]["orbit_rel_median"]) < 0.1, "what the input does is most of the motion"
+    monkeypatch.chdir(tmp_path)
+    with mock.patch.object(system, "_figures", return_value={}):
+        done = invoke("adapt", "run", "springs/0.csv", "--horizon", 2, "--fit", "derivatives", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["gains"][0]["value"] == pytest.approx(truth[0, 1], rel=0.04)
+    other = ("algo=anil", f"hydra.run.dir={tmp_path / 'other'}")
+    done = train_here(tmp_path / "home", *TINY[:1], *TINY[2:], *arguments, *other)
+    assert done.code == 1
+    assert "measured inputs act on the members" in done.stderr
 
 
 def test_orbits_that_run_away_between_two_instants_are_refused(home, tmp_path, monkeypatch):

@@ -86,12 +86,15 @@ def test_one_inertia_is_that_of_every_coordinate():
 def test_points_are_those_whose_rates_are_known_well():
     """Not those at the ends, where derivatives of a curve are rough."""
     paths = [canonical(trajectory("q", n, noise=0.02, seed=n), MASS) for n in (150, 90)]
-    x, dxdt, which, row = well_known_points(paths)
-    assert set(which.tolist()) == {0, 1}
+    found = well_known_points(paths)
+    assert set(found.trajectory.tolist()) == {0, 1}
     for i, path in enumerate(paths):
-        own = row[which == i]
-        assert torch.equal(x[which == i], path.x[own])
-        assert torch.equal(dxdt[which == i], path.dxdt[own])
+        mine = found.trajectory == i
+        own = torch.searchsorted(path.t, found.t[mine])
+        assert torch.equal(found.t[mine], path.t[own])
+        assert torch.equal(found.x[mine], path.x[own])
+        assert torch.equal(found.dxdt[mine], path.dxdt[own])
+        assert torch.equal(found.rate_error[mine], path.rate_error[own])
         assert 0 not in own
         assert len(path.t) - 1 not in own
         assert len(own) > 0.6 * len(path.t)

@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from driven import DAMPING, driven_springs
 from scipy.integrate import solve_ivp
 
 from meta_hamiltonian.dynamics import Domain
@@ -185,6 +186,44 @@ def test_exact_rates_of_free_members_are_no_evidence_for_friction(count):
     recordings = Recordings(Spring().domain, members, [], [], (1.0,), [])
     data = RecordedDataModule(recordings, 4, 50, 50, "random", 0, torch.float64)
     assert find_friction(ridge(recordings.domain), data) == ()
+
+
+@pytest.mark.parametrize("free", [0, 2])
+def test_gains_of_inputs_are_found_beside_friction(free, tmp_path):
+    truth = driven_springs(tmp_path, 6, np.arange(241) / 20, noise=2e-3, free=free)
+    data = RecordedDataModule(load_recordings(str(tmp_path), held_out=0.0), 50, 50, 50, "random", 0, torch.float64)
+    learner = ridge(data.recordings.domain)
+    assert find_lawless(learner, data) == {}
+    assert find_friction(learner, data) == ("viscous",)
+    learner.find_prior(data.known)
+    found = learner.free_coefficients(data.known)
+    assert found[:, 0].mean().item() == pytest.approx(DAMPING, rel=0.2)
+    assert found[:, 1].tolist() == pytest.approx(truth[:, 1].tolist(), abs=0.03)
+
+
+def test_coarse_recordings_of_driven_members_are_smoothed_around_the_law(tmp_path):
+    """The rates of the true law are those of the states and inputs at the same points."""
+    truth = driven_springs(tmp_path, 6, np.arange(40) * 0.4)
+    recordings = load_recordings(str(tmp_path), held_out=0.0)
+    data = RecordedDataModule(recordings, 50, 50, 50, "random", 0, torch.float64)
+    data.suppose_friction(("viscous",))
+    learner = ridge(recordings.domain)
+
+    def error():
+        worst = 0.0
+        for member, (k, gain) in zip(data.recordings.train, truth, strict=True):
+            assert member.inputs is not None
+            (q, p), u = member.points.x.T, member.inputs[:, 0]
+            true = torch.stack([p, -k * q - DAMPING * p + gain * u], dim=1)
+            worst = max(worst, ((member.points.dxdt - true).norm() / true.norm()).item())
+        return worst
+
+    before = error()
+    for _ in range(4):
+        learner.find_prior(data.known)
+        refine(learner, data)
+    assert before > 0.03
+    assert error() < 1e-3 * before
 
 
 def test_two_kinds_of_friction_are_found_together(tmp_path):

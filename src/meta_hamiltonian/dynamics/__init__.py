@@ -7,7 +7,7 @@ from meta_hamiltonian.basics.lazy import lazily
 if TYPE_CHECKING:
     from meta_hamiltonian.dynamics.domain import Coordinate, Domain, Exclusion, Singularity
     from meta_hamiltonian.dynamics.dop853 import Field
-    from meta_hamiltonian.dynamics.forces import Forces, Signal, Terms
+    from meta_hamiltonian.dynamics.forces import Forces, Signal, Terms, inputs_at
     from meta_hamiltonian.dynamics.friction import FRICTION
     from meta_hamiltonian.dynamics.orbits import Orbits, integrate
     from meta_hamiltonian.dynamics.reference import reference_orbits
@@ -27,6 +27,7 @@ __all__ = [
     "Terms",
     "autograd_field",
     "hamiltonian_field",
+    "inputs_at",
     "integrate",
     "reference_orbits",
     "solve",
@@ -46,6 +47,7 @@ __getattr__ = lazily(
             "Forces",
             "Signal",
             "Terms",
+            "inputs_at",
         ),
         "friction": ("FRICTION",),
         "orbits": (

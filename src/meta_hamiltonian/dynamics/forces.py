@@ -35,6 +35,22 @@ class Signal:
         return torch.where(inside, self.u[before] + part * (self.u[after] - self.u[before]), 0.0)
 
 
+def inputs_at(
+    signals: Sequence[Signal], t: Float[Tensor, "*points"], which: Int[Tensor, "*points"]
+) -> Float[Tensor, "*points inputs"]:
+    """The inputs at times of several recordings.
+
+    **Arguments:** `which`: to which of the signals each time belongs.
+    """
+    if len(signals) == 1:
+        return signals[0](t)
+    u = t.new_zeros(*t.shape, signals[0].u.shape[1])
+    for i, signal in enumerate(signals):
+        own = which == i
+        u[own] = signal(t[own]).to(u)
+    return u
+
+
 @dataclasses.dataclass(frozen=True)
 class Forces:
     """Equation (11): dp/dt = −∂H/∂q − Σ d_j ∂R_j/∂v + Σ g_k u_k(t), with velocities v = dq/dt.

@@ -65,7 +65,8 @@ class RecordedBatches(Dataset[Episodes]):
 
 def _as_kept(member: RecordedMember, kept: Mapping[str, Any]) -> RecordedMember:
     paths = [CanonicalTrajectory(**path) for path in kept["paths"]]
-    return dataclasses.replace(member, points=Points(**kept["points"]), variance=kept["variance"], paths=paths)
+    own = {name: kept[name] for name in ("variance", "inputs")}
+    return dataclasses.replace(member, points=Points(**kept["points"]), paths=paths, **own)
 
 
 def _halves(points: Points, order: Tensor, later: bool, shots: int, queries: int) -> tuple[Points, Points]:
@@ -96,7 +97,7 @@ def episodes_of(
     """The same members as fixed tasks, their points evenly chosen: every other one is for the query."""
     pairs = []
     for one in members:
-        points = with_friction(one.points, friction)
+        points = with_forces(one, friction)
         count = len(points.x)
         even = torch.arange(0, count, max(1, count // (2 * _MOST)))
         order = even if later else torch.cat([even[::2], even[1::2]])
@@ -104,12 +105,14 @@ def episodes_of(
     return _together(pairs, [one.variance for one in members]).to(dtype)
 
 
-def with_friction(points: Points, kinds: Sequence[str]) -> Points:
-    """The points of one member, which has friction of these kinds with coefficients of its own."""
-    if not kinds:
+def with_forces(member: RecordedMember, kinds: Sequence[str]) -> Points:
+    """The points of a member, on which friction of these kinds and its inputs act, each as strongly as its own."""
+    points, n = member.points, member.points.x.shape[1] // 2
+    v = points.dxdt[:, :n]
+    terms = Terms(tuple(kinds), friction_width(v), member.inputs)
+    if not terms.count(n):
         return points
-    v = points.dxdt[:, : points.x.shape[1] // 2]
-    forces = Terms(tuple(kinds), friction_width(v)).columns(v)
+    forces = terms.columns(v)
     return dataclasses.replace(points, free=torch.cat([torch.zeros_like(forces), forces], dim=1))
 
 
@@ -164,7 +167,7 @@ class RecordedDataModule(LightningDataModule):
         self.held_out = episodes_of(val or train, self.later, self.dtype, kinds)
         self.known = episodes_of([*train, *val], self.later, self.dtype, kinds)
         self.batches.members = train
-        self.batches.points = [with_friction(one.points, kinds) for one in train]
+        self.batches.points = [with_forces(one, kinds) for one in train]
 
     @property
     def training_tasks(self) -> int:
@@ -215,6 +218,7 @@ class RecordedDataModule(LightningDataModule):
             one.name: {
                 "points": dataclasses.asdict(one.points),
                 "variance": one.variance,
+                "inputs": one.inputs,
                 "paths": [dataclasses.asdict(path) for path in one.paths],
             }
             for one in members

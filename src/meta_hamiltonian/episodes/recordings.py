@@ -3,17 +3,18 @@
 import dataclasses
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from meta_hamiltonian.basics.exceptions import ConfigError
 from meta_hamiltonian.basics.random import generator
-from meta_hamiltonian.dynamics import Domain
+from meta_hamiltonian.dynamics import Domain, Signal, inputs_at
 from meta_hamiltonian.episodes.points import Points
 from meta_hamiltonian.observations import (
     CanonicalTrajectory,
@@ -21,9 +22,10 @@ from meta_hamiltonian.observations import (
     ObservationError,
     Trajectory,
     canonical,
+    signals_of,
     well_known_points,
 )
-from meta_hamiltonian.observations.forms import named
+from meta_hamiltonian.observations.forms import counted, named
 from meta_hamiltonian.observations.members import Member, Members, read_members
 from meta_hamiltonian.observations.shape import Asked
 
@@ -47,6 +49,8 @@ class RecordedMember:
     - `variance`: that of the errors of these rates, 0 where rates were observed.
     - `known`: what `members.csv` says of it.
     - `paths`: the smoothed trajectories that the points are from; none where rates were observed.
+    - `signals`: the measured inputs of each trajectory; empty without inputs.
+    - `inputs`: those at the points, 0 for a free member of a family that is driven; None for a family that is not.
     """
 
     name: str
@@ -55,6 +59,8 @@ class RecordedMember:
     variance: float
     known: Mapping[str, str]
     paths: Sequence[CanonicalTrajectory] = ()
+    signals: tuple[Signal, ...] = ()
+    inputs: Float[Tensor, "points inputs"] | None = None
 
     @property
     def without_momenta(self) -> bool:
@@ -62,10 +68,26 @@ class RecordedMember:
         return not isinstance(self.observations, Derivatives) and self.observations[0].p is None
 
     def refined(
-        self, paths: Sequence[CanonicalTrajectory], points: Points, errors: Float[Tensor, "points state"]
+        self,
+        paths: Sequence[CanonicalTrajectory],
+        points: Points,
+        errors: Float[Tensor, "points state"],
+        t: Float[Tensor, " points"],
+        which: Int[Tensor, " points"],
     ) -> "RecordedMember":
-        """The same member smoothed in another way, with points whose rates have these errors."""
-        return dataclasses.replace(self, points=points, variance=errors.square().mean().item(), paths=paths)
+        """The same member smoothed in another way.
+
+        **Arguments:**
+
+        - `paths`: the smoothed trajectories.
+        - `points`: states and rates of these; `errors`: standard deviations of the rates.
+        - `t`, `which`: the time of each point, and its trajectory.
+        """
+        inputs = None if self.inputs is None else self.inputs.new_zeros(len(t), self.inputs.shape[1])
+        if self.signals:
+            inputs = inputs_at(self.signals, t, which)
+        variance = errors.square().mean().item()
+        return dataclasses.replace(self, points=points, variance=variance, paths=paths, inputs=inputs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +113,11 @@ class Recordings:
         return self.train[0].without_momenta
 
     @property
+    def driven(self) -> bool:
+        """Whether measured inputs act on members of the family."""
+        return self.train[0].inputs is not None
+
+    @property
     def fingerprint(self) -> str:
         """Changes with the data, and with how they are split."""
         content = hashlib.sha256()
@@ -98,6 +125,8 @@ class Recordings:
             for member in getattr(self, split):
                 content.update(f"{split} {member.name}".encode())
                 content.update(member.points.x.numpy().tobytes())
+                if member.inputs is not None:
+                    content.update(member.inputs.numpy().tobytes())
         return content.hexdigest()[:16]
 
 
@@ -138,6 +167,8 @@ def load_recordings(
     except ObservationError as error:
         raise ConfigError(f"data.path: {error}") from error
     refused |= _twice(members)
+    driven, members = _with_inputs(members)
+    refused |= driven
     unlike = _unlike([one for one in members if one.name not in refused])
     for name, words in unlike.items():
         log.warning(f"{name} {words}{' and is left out' if skip_bad else ''}.")
@@ -166,22 +197,30 @@ def _masses(inertia: float | Sequence[float], n: int) -> tuple[float, ...]:
 
 
 def _recorded(member: Member, inertia: Sequence[float]) -> RecordedMember:
-    """**Raises:** [`ObservationError`][] for a recording that is driven, since inputs of members are not learned."""
     seen = member.observations
     if isinstance(seen, Derivatives):
         points = Points(torch.from_numpy(seen.x), torch.from_numpy(seen.dxdt))
         return RecordedMember(member.name, seen, points, 0.0, member.known)
-    if any(one.inputs is not None for one in seen):
-        raise ObservationError("it is driven by measured inputs u; a family is learned from free motions")
-    paths = [canonical(one, inertia) for one in seen]
-    return RecordedMember(member.name, seen, *_points_of(paths), member.known, paths)
+    signals, paths = signals_of(seen), [canonical(one, inertia) for one in seen]
+    found = well_known_points(paths)
+    points, variance = Points(found.x, found.dxdt), found.rate_error.square().mean().item()
+    return RecordedMember(member.name, seen, points, variance, member.known, paths, signals, found.inputs(signals))
 
 
-def _points_of(paths: Sequence[CanonicalTrajectory]) -> tuple[Points, float]:
-    """States and rates where these are known well, and the mean variance of their errors."""
-    x, dxdt, which, row = well_known_points(paths)
-    errors = torch.cat([path.rate_error[row[which == i]] for i, path in enumerate(paths)])
-    return Points(x, dxdt), errors.square().mean().item()
+def _with_inputs(members: Sequence[RecordedMember]) -> tuple[dict[str, str], list[RecordedMember]]:
+    """Members with another number of inputs than most, in words; and all members, the free ones with inputs that are 0
+    where others are driven."""
+    counts = Counter(one.inputs.shape[1] for one in members if one.inputs is not None)
+    if not counts:
+        return {}, list(members)
+    (most, _), *_ = counts.most_common(1)
+    refused, found = {}, []
+    for one in members:
+        inputs = one.points.x.new_zeros(len(one.points.x), most) if one.inputs is None else one.inputs
+        if inputs.shape[1] != most:
+            refused[one.name] = f"it has {counted(inputs.shape[1], 'measured input')}, and most members have {most}"
+        found.append(dataclasses.replace(one, inputs=inputs))
+    return refused, found
 
 
 def _twice(members: Sequence[RecordedMember]) -> dict[str, str]:
@@ -283,6 +322,12 @@ def _notes(read: Members, parts: Mapping[str, Sequence[RecordedMember]], masses:
     if parts["train"][0].without_momenta:
         m = ", ".join(f"{one:g}" for one in dict.fromkeys(masses))
         notes.append(f"p was not observed: it is {m} · dq/dt, so energies are in units of that inertia")
+    members = [one for name in SPLITS for one in parts[name]]
+    if driven := [one for one in members if one.signals]:
+        notes.append(
+            f"{counted(len(driven), 'member')} of {len(members)} {'is' if len(driven) == 1 else 'are'} driven by "
+            "measured inputs; each of them has gains of its own"
+        )
     return notes
 
 

@@ -10,13 +10,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from meta_hamiltonian.dynamics import Domain
+from meta_hamiltonian.dynamics import Domain, Terms
+from meta_hamiltonian.episodes import Points
 from meta_hamiltonian.episodes.recordings import RecordedMember
 from meta_hamiltonian.evaluation.halves import Forecast, Halves, error_of
 from meta_hamiltonian.learners import Scratch
 from meta_hamiltonian.models import Adapted, FieldNetwork, HamiltonianNetwork, VectorFieldNetwork
 from meta_hamiltonian.models.adapted import REACH
-from meta_hamiltonian.observations import canonical, well_known_points
+from meta_hamiltonian.observations import canonical, signals_of, well_known_points
 from meta_hamiltonian.observations.canonical_states import observed_states
 from meta_hamiltonian.observations.splines import continued
 
@@ -49,11 +50,12 @@ class Baselines:
     def forecasts(self, member: RecordedMember, halves: Halves) -> list[Forecast]:
         """One forecast by each method."""
         paths = [canonical(one, self.inertia) for one in halves.beginnings]
-        x, dxdt, *_ = well_known_points(paths)
+        known = well_known_points(paths)
+        inputs = known.inputs(signals_of(halves.beginnings))
         found = []
         for method, kind in (("scratch", HamiltonianNetwork), ("scratch_mlp", VectorFieldNetwork)):
             began = time.perf_counter()
-            adapted = self._fitted(kind, x, dxdt)
+            adapted = self._fitted(kind, known.x, known.dxdt, inputs)
             found.append(self._followed(member, method, halves, adapted, paths[-1].x[-1:], began))
         pooled, began = self._pooled, time.perf_counter()  # its training is no part of a member's time
         found.append(self._followed(member, "pooled", halves, pooled, paths[-1].x[-1:], began))
@@ -61,21 +63,23 @@ class Baselines:
 
     @functools.cached_property
     def _pooled(self) -> Adapted:
-        x = torch.cat([one.points.x for one in self.members])
-        dxdt = torch.cat([one.points.dxdt for one in self.members])
-        every = max(1, -(-len(x) // _MOST_POINTS))
-        return self._fitted(HamiltonianNetwork, x[::every], dxdt[::every])
+        every = max(1, -(-sum(len(one.points.x) for one in self.members) // _MOST_POINTS))
+        x, dxdt = (torch.cat([getattr(one.points, name) for one in self.members])[::every] for name in ("x", "dxdt"))
+        inputs = [one.inputs for one in self.members if one.inputs is not None]
+        return self._fitted(HamiltonianNetwork, x, dxdt, torch.cat(inputs)[::every] if inputs else None)
 
     def _fitted(
         self,
         kind: type[HamiltonianNetwork] | type[VectorFieldNetwork],
         x: Float[Tensor, "points state"],
         dxdt: Float[Tensor, "points state"],
+        inputs: Float[Tensor, "points inputs"] | None,
     ) -> Adapted:
         with torch.random.fork_rng():
             torch.manual_seed(0)
             net: FieldNetwork = kind(self.domain.state_dim, _WIDTH, _DEPTH, domain=self.domain)
-        return Scratch(net, "adam", _RATE, _ITERATIONS, "task").adapt(x, dxdt)
+        learner = Scratch(net, "adam", _RATE, _ITERATIONS, "task")
+        return Adapted(learner.adapt_forced(Points(x, dxdt), Terms((), 1.0, inputs)).adapted)
 
     def _followed(
         self,
@@ -87,7 +91,9 @@ class Baselines:
         began: float,
     ) -> Forecast:
         seconds = time.perf_counter() - began
-        orbit = adapted.orbits(start, halves.t, _TOLERANCE)
+        signals = signals_of(halves.beginnings)
+        driven = Adapted(adapted.systems.under(signals[-1])) if signals else adapted
+        orbit = driven.orbits(start, halves.t, _TOLERANCE)
         states, lost = orbit.states[1:, 0], bool(orbit.diverged[0])
         return Forecast(member.name, method, halves, states, [], error_of(states, halves), [], lost, seconds)
 

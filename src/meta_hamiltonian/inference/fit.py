@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from meta_hamiltonian.dynamics import FRICTION, Forces, Signal, Terms
+from meta_hamiltonian.dynamics import FRICTION, Forces, Terms
 from meta_hamiltonian.episodes import Points
 from meta_hamiltonian.inference.friction import AUTO, Candidate, Kinds, parse_friction
 from meta_hamiltonian.inference.holdout import ENOUGH, HeldOut, error_at_left_out, errors_at_the_end
@@ -22,7 +22,7 @@ from meta_hamiltonian.learners import Learner, task_scale
 from meta_hamiltonian.learners.posterior_heads import open_latents
 from meta_hamiltonian.learners.quality import usual_error
 from meta_hamiltonian.models import Adapted, AdaptedSystems
-from meta_hamiltonian.observations import Derivatives, ObservationError, Trajectory
+from meta_hamiltonian.observations import Derivatives, ObservationError, Trajectory, signals_of
 
 FITS = ("auto", *WAYS)
 """The ways to fit trajectories."""
@@ -216,11 +216,11 @@ def _of_trajectories(
         m = ", ".join(f"{one:g}" for one in dict.fromkeys(inertia))
         notes.append(f"p was not observed: it is {m} · dq/dt, so energies are in units of that inertia.")
     notes.append("dx/dt was estimated from the trajectories by regression splines.")
-    signals = _signals(observations)
+    signals = signals_of(observations)
     said("smoothing", 0.0)
     observations, paths, interrupted = without_interruptions(learner, observations, signals, inertia, steps)
     notes += interrupted
-    signals = _signals(observations)
+    signals = signals_of(observations)
     task = of_trajectories(paths, signals, defined, learner.device)
     held_out: HeldOut | None = None
     few = min(len(trajectory.t) for trajectory in observations) < ENOUGH
@@ -267,18 +267,6 @@ def _better(held_out: Mapping[str, float], notes: list[str]) -> str:
     else:
         notes.append(f"fit={how}: it uses all observations; the other is hardly better at their end ({errors}).")
     return how
-
-
-def _signals(observations: Sequence[Trajectory]) -> tuple[Signal, ...]:
-    """The measured inputs of all trajectories.
-
-    **Raises:** [`ObservationError`][] if only some of them have inputs, or not the same number.
-    """
-    counts = {0 if one.inputs is None else one.inputs.u.shape[1] for one in observations}
-    if len(counts) > 1:
-        raise ObservationError("some trajectories have measured inputs and others have none, or another number of them")
-    inputs = [one.inputs for one in observations if one.inputs is not None]
-    return tuple(Signal(torch.from_numpy(one.t), torch.from_numpy(one.u)) for one in inputs)
 
 
 def _reported(

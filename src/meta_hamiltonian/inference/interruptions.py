@@ -126,9 +126,7 @@ def _followed(
     signal: Signal | None,
 ) -> Float[Tensor, "rows state"]:
     """The states at the end of each interval, by Runge and Kutta's method of order four."""
-    systems = adapted
-    if signal is not None and adapted.forces is not None:
-        systems = dataclasses.replace(adapted, forces=dataclasses.replace(adapted.forces, signal=signal))
+    systems = adapted.under(signal)
 
     def rate(x: Tensor, t: Tensor) -> Tensor:
         return systems.field(x[None], None if signal is None else t[None])[0]

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from meta_hamiltonian.dynamics.dormand_prince import ERROR, STAGES, TIMES
-from meta_hamiltonian.dynamics.forces import Signal
+from meta_hamiltonian.dynamics.forces import Signal, inputs_at
 from meta_hamiltonian.dynamics.friction import FRICTION
 from meta_hamiltonian.learners.learner import Unknowns
 from meta_hamiltonian.models import FieldNetwork
@@ -104,18 +104,11 @@ def _with_forces(
         columns[0] = torch.cat([by_head[:, :n], by_head[:, n:] + through * by_head[:, :n]], dim=1)
         columns.append(torch.cat([torch.zeros_like(forces), -forces], dim=1))
     if law.signals:
-        u = _inputs(law.signals, t, trajectory)
+        u = inputs_at(law.signals, t, trajectory)
         value = torch.cat([value[:, :n], value[:, n:] + u @ g.mT], dim=1)
         by_gain = torch.einsum("rk,nm->rnmk", u, torch.eye(n).to(u)).reshape(len(u), n, -1)
         columns.append(torch.cat([torch.zeros_like(by_gain), by_gain], dim=1))
     return Rates(value, by_state, torch.cat(columns, dim=-1))
-
-
-def _inputs(signals: tuple[Signal, ...], t: Tensor, trajectory: Tensor) -> Tensor:
-    if len(signals) == 1:
-        return signals[0](t)
-    u = torch.stack([signal(t) for signal in signals])
-    return u[trajectory, torch.arange(len(t), device=t.device)]
 
 
 @dataclasses.dataclass(frozen=True)

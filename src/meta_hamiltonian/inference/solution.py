@@ -100,15 +100,11 @@ def of_trajectories(
 
     **Arguments:** `device`: where the learner is, which adapts to it.
     """
-    x, dxdt, trajectory, row = well_known_points(paths)
-    thin = slice(None, None, max(1, len(x) // _MOST_POINTS))
-    u = None
-    if signals:
-        times = [
-            (signals[i], paths[i].t[j]) for i, j in zip(trajectory[thin].tolist(), row[thin].tolist(), strict=True)
-        ]
-        u = torch.stack([signal(t[None])[0] for signal, t in times])
-    return Task(Points(x[thin], dxdt[thin]), paths, signals, u, inertia).to(device)
+    known = well_known_points(paths)
+    thin = slice(None, None, max(1, len(known.x) // _MOST_POINTS))
+    u = known.inputs(signals)
+    points = Points(known.x[thin], known.dxdt[thin])
+    return Task(points, paths, signals, None if u is None else u[thin], inertia).to(device)
 
 
 def from_points(learner: Learner, task: Task, kinds: Kinds | None, steps: int | None, said: Said = silent) -> Solution:

@@ -61,6 +61,11 @@ def train(
         data = instantiate(config.data, _partial_=True)(system=system, seed=config.seed, dtype=dtype)
     else:
         data = data_of(config, recordings, config.seed, dtype)
+        if recordings.driven and not (isinstance(learner, Ridge) and learner.net.has_energy):
+            raise ConfigError(
+                "data.path is not allowed here: measured inputs act on the members, and their gains are solved for "
+                "together with the head; use algo=ridge and a network with an energy, such as model=hnn"
+            )
         if isinstance(learner, Ridge) and learner.net.has_energy:
             build_for = functools.partial(_solver, settings, dtype)
             if (domain := find_logarithms(build_for, data)) is not None:

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from meta_hamiltonian.dynamics import Domain, Field, Forces, Orbits, integrate, solve
+from meta_hamiltonian.dynamics import Domain, Field, Forces, Orbits, Signal, integrate, solve
 from meta_hamiltonian.models.network import FieldNetwork
 
 # Points an axis that locate the lowest energy, before it is polished.
@@ -81,6 +81,11 @@ class AdaptedSystems:
         forces = [part.forces for part in parts if part.forces is not None]
         together = Forces.joined(forces) if forces else None
         return AdaptedSystems(first.net, own, torch.cat([part.scale for part in parts]), together)
+
+    def under(self, signal: Signal | None) -> "AdaptedSystems":
+        """The same while other inputs act, as in another recording."""
+        forces = self.forces
+        return self if forces is None else dataclasses.replace(self, forces=dataclasses.replace(forces, signal=signal))
 
     def some(self, tasks: _Rows) -> "AdaptedSystems":
         """Some of the systems."""

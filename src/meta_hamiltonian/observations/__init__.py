@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         in_between,
         well_known_points,
     )
+    from meta_hamiltonian.observations.signals import signals_of
 
 __all__ = [
     "CanonicalTrajectory",
@@ -28,10 +29,11 @@ __all__ = [
     "in_between",
     "read",
     "read_observations",
+    "signals_of",
     "well_known_points",
     "without_rest",
 ]
 
 # These need PyTorch; to read a file needs none.
 _OF_STATES = ("CanonicalTrajectory", "Trend", "canonical", "in_between", "well_known_points")
-__getattr__ = lazily(__name__, {"canonical_states": _OF_STATES})
+__getattr__ = lazily(__name__, {"canonical_states": _OF_STATES, "signals": ("signals_of",)})

@@ -2,12 +2,14 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from meta_hamiltonian.dynamics import Signal, inputs_at
 from meta_hamiltonian.observations.forms import Trajectory
 from meta_hamiltonian.observations.splines import Smoothed, smooth
 
@@ -121,20 +123,34 @@ def _states(smoothed: Smoothed, trend: Trend, inertia: float | Sequence[float]) 
     return x, dxdt, torch.cat([error, m * second_error], dim=1)
 
 
-def well_known_points(
-    trajectories: Sequence[CanonicalTrajectory],
-) -> tuple[
-    Float[Tensor, "points state"], Float[Tensor, "points state"], Int[Tensor, " points"], Int[Tensor, " points"]
-]:
-    """States and rates at the instants whose derivatives are known well: not those at the ends.
+class WellKnown(NamedTuple):
+    """Points of several trajectories.
 
-    **Returns:** the states, the rates, and of each the trajectory and the place in it.
+    - `x`, `dxdt`: states and rates.
+    - `rate_error`: standard deviation of the rates.
+    - `t`: when they were there.
+    - `trajectory`: in which of the trajectories.
     """
-    rows = [(one.error <= _WELL_KNOWN * one.error.median()).nonzero()[:, 0] for one in trajectories]
-    x = torch.cat([one.x[kept] for one, kept in zip(trajectories, rows, strict=True)])
-    dxdt = torch.cat([one.dxdt[kept] for one, kept in zip(trajectories, rows, strict=True)])
-    which = torch.cat([torch.full_like(kept, i) for i, kept in enumerate(rows)])
-    return x, dxdt, which, torch.cat(rows)
+
+    x: Float[Tensor, "points state"]
+    dxdt: Float[Tensor, "points state"]
+    rate_error: Float[Tensor, "points state"]
+    t: Float[Tensor, " points"]
+    trajectory: Int[Tensor, " points"]
+
+    def inputs(self, signals: Sequence[Signal]) -> Float[Tensor, "points inputs"] | None:
+        """The measured inputs there, of the signals of all trajectories; None without signals."""
+        return inputs_at(signals, self.t, self.trajectory) if signals else None
+
+
+def well_known_points(trajectories: Sequence[CanonicalTrajectory]) -> WellKnown:
+    """States and rates at the instants whose derivatives are known well: not those at the ends."""
+    parts = []
+    for i, one in enumerate(trajectories):
+        kept = one.error <= _WELL_KNOWN * one.error.median()
+        t = one.t[kept]
+        parts.append((one.x[kept], one.dxdt[kept], one.rate_error[kept], t, torch.full_like(t, i, dtype=torch.long)))
+    return WellKnown(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
 def observed_states(trajectory: Trajectory, inertia: float | Sequence[float]) -> Float[np.ndarray, "instants state"]:

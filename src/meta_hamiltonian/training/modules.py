@@ -303,8 +303,8 @@ class GaussNewtonLoop(MetaModule):
             # As rates get better, heads have to follow them more closely.
             self.solver.log_noise.copy_(self.solver.noise.log())
             if data.friction:
-                known = self.known(batch)
-                self.solver.friction.estimate(data.friction, self.solver.free_coefficients(known))
+                found = self.solver.free_coefficients(self.known(batch))
+                self.solver.friction.estimate(data.friction, found[:, : len(data.friction)])
         self.log("val/rank", float(self.solver.rank), batch_size=len(batch), sync_dist=True)
         if self.solver.net.latents:
             self.log("val/latents", float(self.solver.net.latents), batch_size=len(batch), sync_dist=True)

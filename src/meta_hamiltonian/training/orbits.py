@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchdiffeq import odeint
 
 from meta_hamiltonian.basics.exceptions import ConfigError
-from meta_hamiltonian.dynamics import FRICTION
+from meta_hamiltonian.dynamics import FRICTION, Signal
 from meta_hamiltonian.episodes import Episodes
 from meta_hamiltonian.episodes.recorded import RecordedDataModule
 from meta_hamiltonian.inference.shooting import Windows
@@ -41,8 +41,8 @@ class OrbitLoop(MetaModule):
     Each recording is cut into windows. A window has a first state of its own and an orbit from there, by torchdiffeq's
     Runge-Kutta method with one step between two instants. Training minimises two distances together: that of the orbits
     from the observations, and that of each window's end from the next one's beginning. The unknowns are the body, w₀
-    and L, and of each member the head v ~ N(0, I) and the coefficients of its friction. Derivatives are needed only to
-    begin with, and to validate.
+    and L, and of each member the head v ~ N(0, I), the coefficients of its friction and the gains of its inputs.
+    Derivatives are needed only to begin with, and to validate.
 
     ??? cite "Reference"
 
@@ -76,11 +76,12 @@ class OrbitLoop(MetaModule):
             factor = learner.prior_factor.double().expand(len(centred), -1, -1)
             v = least_squares(factor, centred)
         self.heads = nn.Parameter(v.to(heads))
-        paths, owner = [], []
-        for i, of_member in enumerate(trajectories):
-            for trajectory in of_member:
+        paths, owner, signals = [], [], []
+        for i, (member, of_member) in enumerate(zip(members, trajectories, strict=True)):
+            for j, trajectory in enumerate(of_member):
                 paths.append(canonical(trajectory, inertia))  # pyright: ignore[reportArgumentType]
                 owner.append(i)
+                signals.append(member.signals[j] if member.signals else None)
         windows = Windows.of(paths, _LENGTH)
         dtype, box = heads.dtype, learner.net.state_box.double()
         noise = torch.stack([path.noise for path in paths]).maximum(_LEAST_NOISE * box)
@@ -89,7 +90,14 @@ class OrbitLoop(MetaModule):
         # log d of each member and kind.
         self.friction = nn.Parameter(torch.full((len(members), len(self.kinds)), _SMALL_FRICTION, dtype=dtype))
         self.moved = nn.Parameter(torch.zeros_like(windows.nodes, dtype=dtype))
+        n, inputs = len(box) // 2, 0 if members[0].inputs is None else members[0].inputs.shape[1]
+        gains = torch.zeros(len(members), n, inputs, dtype=dtype)
+        if inputs:  # the members for training come first
+            found = learner.free_coefficients(data.known)[: len(members), len(self.kinds) :]
+            gains = found.unflatten(1, (n, inputs)).to(dtype)
+        self.gains = nn.Parameter(gains)
         constants = {
+            "u": _at_stages(signals, windows, inputs),
             "t": windows.t,
             "observed": windows.observed,
             "smoothed": windows.nodes,
@@ -104,7 +112,7 @@ class OrbitLoop(MetaModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Adam, its rates falling to zero on a cosine."""
         shared = [p for name, p in self.learner.named_parameters() if name != "log_noise"]
-        own = [self.heads, self.moved, self.friction]
+        own = [self.heads, self.moved, self.friction, self.gains]
         optimizer = torch.optim.Adam([{"params": shared, "lr": _SHARED}, {"params": own, "lr": _OWN}])
         cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.trainer.max_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
@@ -154,25 +162,29 @@ class OrbitLoop(MetaModule):
 
     def orbits(self, chosen: Tensor) -> Float[Tensor, "windows instants state"]:
         """The states at the instants of some windows."""
-        t, smoothed, sigma, member = (self.get_buffer(name)[chosen] for name in ("t", "smoothed", "sigma", "member"))
+        names = ("t", "smoothed", "sigma", "member", "u")
+        t, smoothed, sigma, member, u = (self.get_buffer(name)[chosen] for name in names)
         learner = cast(Ridge, self.learner)
         columns = self.get_buffer("scale")[:, None, None] * learner.columns(self.heads)
         weights = head_weights(learner.net, columns[member])
         d = self.friction.exp()[member]
+        pushes = torch.einsum("wisk,wnk->wisn", u, self.gains[member])
 
-        def field(x: Tensor) -> Tensor:
+        def field(x: Tensor, push: Tensor) -> Tensor:
             rates = learner.net.field_with(weights, learner.net.domain.wrap(x)[:, None])[:, 0]
-            n = rates.shape[1] // 2
-            forces = [
-                d[:, j, None] * FRICTION[kind].force(rates[:, :n], self.width) for j, kind in enumerate(self.kinds)
-            ]
-            return torch.cat([rates[:, :n], rates[:, n:] - sum(forces)], dim=1) if forces else rates
+            v, force = rates.chunk(2, dim=1)
+            for j, kind in enumerate(self.kinds):
+                force = force - d[:, j, None] * FRICTION[kind].force(v, self.width)
+            return torch.cat([v, force + push], dim=1)
 
         x = smoothed + sigma * self.moved[chosen]
         states, unit = [x], torch.tensor([0.0, 1.0], dtype=x.dtype, device=x.device)
-        for before, after in zip(t.unbind(1)[:-1], t.unbind(1)[1:], strict=True):
-            step = (after - before)[:, None]
-            x = cast(Tensor, odeint(lambda _, x, step=step: step * field(x), x, unit, method="rk4"))[-1]
+        for step, push in zip(t.diff(dim=1).unbind(1), pushes.unbind(1), strict=True):
+
+            def rates(part: Tensor, x: Tensor, step: Tensor = step, push: Tensor = push) -> Tensor:
+                return step[:, None] * field(x, push[:, round(_STAGES * float(part))])
+
+            x = cast(Tensor, odeint(rates, x, unit, method="rk4"))[-1]
             states.append(x)
         return torch.stack(states, dim=1)
 
@@ -185,6 +197,22 @@ class OrbitLoop(MetaModule):
         return torch.arange(start, min(start + _MOST, count), device=self.moved.device)
 
 
+def _at_stages(
+    signals: Sequence[Signal | None], windows: Windows, inputs: int
+) -> Float[Tensor, "windows intervals stages inputs"]:
+    """The inputs of each window and interval at the times at which torchdiffeq's "rk4" asks for rates."""
+    start, span = windows.t[:, :-1, None], windows.t.diff(dim=1)[..., None]
+    t = start + span * torch.arange(_STAGES + 1) / _STAGES
+    u = t.new_zeros(*t.shape, inputs)
+    for i, signal in enumerate(signals):
+        if signal is not None:
+            own = windows.trajectory == i
+            u[own] = signal(t[own])
+    return u
+
+
+# torchdiffeq's "rk4" is Kutta's 3/8 rule: it asks for rates after 0, 1, 2 and 3 thirds of a step.
+_STAGES = 3
 # The logarithm of the friction that members begin with.
 _SMALL_FRICTION = -4.0
 

@@ -12,10 +12,10 @@ from meta_hamiltonian.dynamics import Terms
 from meta_hamiltonian.episodes import Points
 from meta_hamiltonian.episodes.recorded import RecordedDataModule, friction_width
 from meta_hamiltonian.learners import Ridge
-from meta_hamiltonian.models import Adapted
+from meta_hamiltonian.models import AdaptedSystems
 from meta_hamiltonian.observations import CanonicalTrajectory, Derivatives, Trajectory, Trend, canonical, in_between
 
-Field = Callable[[Float[Tensor, "*batch state"]], Float[Tensor, "*batch state"]]
+Law = Callable[[Float[Tensor, "instants state"], Float[Tensor, " instants"]], Float[Tensor, "instants state"]]
 
 # Runge-Kutta steps from an instant to the middle of the interval beside it.
 _STEPS = 16
@@ -43,27 +43,38 @@ def refine(learner: Ridge, data: RecordedDataModule) -> None:
     for member in (*data.recordings.train, *data.recordings.val):
         if isinstance(member.observations, Derivatives) or not all(path.coarse for path in member.paths):
             continue
-        points, terms = member.points, Terms(data.friction, friction_width(member.points.dxdt[:, :n]))
-        law = Adapted(learner.adapt_forced(Points(points.x, points.dxdt), terms).adapted.to("cpu"))
+        points = Points(member.points.x, member.points.dxdt)
+        terms = Terms(data.friction, friction_width(points.dxdt[:, :n]), member.inputs)
+        systems = learner.adapt_forced(points, terms).adapted.to("cpu")
+        signals = member.signals or [None] * len(member.paths)
         found = [
-            _again(trajectory, path, law.field, data.recordings.inertia)
-            for trajectory, path in zip(member.observations, member.paths, strict=True)
+            _again(trajectory, path, _law(systems.under(signal)), data.recordings.inertia)
+            for trajectory, path, signal in zip(member.observations, member.paths, signals, strict=True)
         ]
         if all(one is not None for one in found):
-            paths, x, dxdt, errors = zip(*(one for one in found if one is not None), strict=True)
-            again[member.name] = member.refined(paths, Points(torch.cat(x), torch.cat(dxdt)), torch.cat(errors))
+            paths, t, x, dxdt, errors = zip(*(one for one in found if one is not None), strict=True)
+            which = torch.cat([torch.full((len(one),), i) for i, one in enumerate(t)])
+            points = Points(torch.cat(x), torch.cat(dxdt))
+            again[member.name] = member.refined(paths, points, torch.cat(errors), torch.cat(t), which)
     data.replace(again)
 
 
+def _law(systems: AdaptedSystems) -> Law:
+    """The field of a batch of one system at states and times."""
+    return lambda x, t: systems.field(x[None], t[None])[0]
+
+
 def _again(
-    trajectory: Trajectory, path: CanonicalTrajectory, field: Field, inertia: Sequence[float]
-) -> tuple[CanonicalTrajectory, Tensor, Tensor, Tensor] | None:
-    """The trajectory smoothed around the law, and states, rates and their errors in the middles of its intervals.
+    trajectory: Trajectory, path: CanonicalTrajectory, field: Law, inertia: Sequence[float]
+) -> tuple[CanonicalTrajectory, Tensor, Tensor, Tensor, Tensor] | None:
+    """The trajectory smoothed around the law; and times, states, rates and their errors in the middles of its
+    intervals.
 
     None where the law does not explain it.
     """
-    spans = (path.t[1:] - path.t[:-1])[:, None]
-    forth, back = _after(field, path.x[:-1], spans / 2), _after(field, path.x[1:], -spans / 2)
+    spans, times = (path.t[1:] - path.t[:-1])[:, None], (path.t[1:] + path.t[:-1]) / 2
+    forth = _after(field, path.x[:-1], path.t[:-1], spans / 2)
+    back = _after(field, path.x[1:], path.t[1:], -spans / 2)
     size = path.dxdt.square().mean(0).sqrt()
     if not (((back - forth) / spans).square().mean(0).sqrt() < _LEFT * size).all():
         return None  # also where the law is not finite
@@ -72,10 +83,10 @@ def _again(
         dq, dp = left.chunk(2, dim=-1)
         m = torch.as_tensor(inertia, dtype=dp.dtype)
         left = torch.cat([dq + _summed(spans * (dp[1:] + dp[:-1]) / (2 * m)), dp], dim=-1)
-    trend, middle = Trend(path.x - left, field(path.x)), (forth + back) / 2
-    there = Trend(middle - (left[1:] + left[:-1]) / 2, field(middle))
-    found = in_between(trajectory, inertia, trend, (path.t[1:] + path.t[:-1]) / 2, there)
-    return dataclasses.replace(canonical(trajectory, inertia, trend), coarse=True), *found
+    trend, middle = Trend(path.x - left, field(path.x, path.t)), (forth + back) / 2
+    there = Trend(middle - (left[1:] + left[:-1]) / 2, field(middle, times))
+    found = in_between(trajectory, inertia, trend, times, there)
+    return dataclasses.replace(canonical(trajectory, inertia, trend), coarse=True), times, *found
 
 
 def _summed(steps: Float[Tensor, "intervals columns"]) -> Float[Tensor, "instants columns"]:
@@ -83,10 +94,17 @@ def _summed(steps: Float[Tensor, "intervals columns"]) -> Float[Tensor, "instant
 
 
 def _after(
-    field: Field, x: Float[Tensor, "intervals state"], spans: Float[Tensor, "intervals 1"]
+    field: Law,
+    x: Float[Tensor, "intervals state"],
+    start: Float[Tensor, " intervals"],
+    spans: Float[Tensor, "intervals 1"],
 ) -> Float[Tensor, "intervals state"]:
-    """The states of orbits after these times."""
+    """The states of orbits that begin at these times, after these spans."""
+
+    def rates(part: Tensor, x: Tensor) -> Tensor:
+        return spans * field(x, start + part * spans[:, 0])
+
     unit = torch.tensor([0.0, 1.0], dtype=x.dtype)
-    states = odeint(lambda _, x: spans * field(x), x, unit, method="rk4", options={"step_size": 1 / _STEPS})
+    states = odeint(rates, x, unit, method="rk4", options={"step_size": 1 / _STEPS})
     assert isinstance(states, Tensor)
     return states[-1]

@@ -81,7 +81,8 @@ def find_friction(learner: Ridge, data: RecordedDataModule) -> Kinds:
         log.info(f"Friction {_said(kinds)}: evidence {evidence:.4g}, error {noise.sqrt():.2g}.")
         if not kinds:
             return kinds, evidence
-        takes = (learner.free_coefficients(data.known) > 0).double().mean(0) >= _MOST_MEMBERS
+        d = learner.free_coefficients(data.known)[:, : len(kinds)]  # gains of inputs come after them
+        takes = (d > 0).double().mean(0) >= _MOST_MEMBERS
         return tuple(kind for kind, good in zip(kinds, takes.tolist(), strict=True) if good), evidence
 
     def left(kinds: Kinds) -> Kinds:
@@ -173,7 +174,8 @@ def find_lawless(learner: Ridge, data: RecordedDataModule) -> dict[str, float]:
     features = features[..., plain]
     left = targets - features @ least_squares(features, targets)
     numbers = points.counts * points.x.shape[-1]
-    free = numbers - features.shape[-1] - len(FRICTION)
+    assert points.free is not None
+    free = numbers - features.shape[-1] - points.free.shape[-1]
     variance = left.square().sum((1, 2)) / torch.where(free > 0, free, torch.nan)
     return _far(data, (variance / targets.square().sum((1, 2)) * numbers).sqrt())
 
