@@ -18,6 +18,7 @@ from meta_hamiltonian.inference.momentum import check_momentum
 from meta_hamiltonian.inference.orbit_fit import NoOrbitError
 from meta_hamiltonian.inference.remarks import about_friction, badly_met, missed, outside, several_answers
 from meta_hamiltonian.inference.solution import WAYS, Said, Solution, Task, from_points, of_trajectories, silent
+from meta_hamiltonian.inference.widened import widened
 from meta_hamiltonian.learners import Learner, task_scale
 from meta_hamiltonian.learners.posterior_heads import open_latents
 from meta_hamiltonian.learners.quality import usual_error
@@ -282,7 +283,14 @@ def _reported(
     validation_loss: float | None,
 ) -> Fit:
     """The fit with what is to be said of it."""
-    points = task.points
+    points, factor = task.points, learner.band_factor.item()
+    solution = widened(solution, factor)
+    if factor > 1 and solution.samples is not None:
+        notes = [
+            *notes,
+            f"Bands are widened by the factor {factor:.2g}: by so much more than their fits predict, forecasts of the "
+            "family's own recordings missed what came later.",
+        ]
     before = learner.adapt(points.x, points.dxdt, 0)
     rates = _rates(solution.adapted, points, task.u)
     residual = _error(rates, points)

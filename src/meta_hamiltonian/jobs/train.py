@@ -18,9 +18,10 @@ from meta_hamiltonian.basics.exceptions import ConfigError
 from meta_hamiltonian.dynamics import Domain
 from meta_hamiltonian.episodes.recorded import RecordedDataModule
 from meta_hamiltonian.episodes.recordings import Recordings
+from meta_hamiltonian.evaluation.calibration import band_factor
 from meta_hamiltonian.jobs.recorded import data_of
 from meta_hamiltonian.learners import Learner, Ridge
-from meta_hamiltonian.learners.checkpoint import SETTINGS_KEY, build, build_learner, read_checkpoint
+from meta_hamiltonian.learners.checkpoint import SETTINGS_KEY, build, build_learner, load_trained, read_checkpoint
 from meta_hamiltonian.systems import SimulatedSystem
 from meta_hamiltonian.training.modules import MetaModule
 from meta_hamiltonian.training.orbits import OrbitLoop
@@ -117,6 +118,23 @@ def train(
         trainer.save_checkpoint(last)
         return
     trainer.fit(module, data, ckpt_path=last if resumed else None, weights_only=True)
+    if recordings is not None and learner.has_posterior:
+        if rank() == 0:
+            _widen_bands(folder / "checkpoints", data.recordings)
+        from_first(None)  # the others wait for the checkpoints
+
+
+def _widen_bands(folder: Path, recordings: Recordings) -> None:
+    """Keeps in both checkpoints by how much the bands of the family are too narrow."""
+    trained = load_trained(folder / "best.ckpt")
+    trained.learner.band_factor.fill_(1.0)  # of a training that was finished before
+    members = [*recordings.val, *recordings.train]
+    factor = band_factor(trained.learner, members, recordings.inertia, trained.validation_loss)
+    log.info(f"Bands are widened by the factor {factor:.3g}, as forecasts of the family's own recordings ask for.")
+    for path in (folder / "best.ckpt", folder / "last.ckpt"):
+        kept = read_checkpoint(path)
+        kept["state_dict"]["learner.band_factor"].fill_(factor)
+        WholeCheckpoints().save_checkpoint(kept, path)
 
 
 def _solver(settings: Mapping[str, Any], dtype: torch.dtype, domain: Domain) -> Ridge:

@@ -5,7 +5,7 @@ import copy
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import scipy.optimize
 import torch
@@ -120,8 +120,16 @@ class Learner(nn.Module, abc.ABC):
         self.net = net
         self.scale = scale
         self.friction = FamilyFriction()
+        self.band_factor: Tensor
+        """By how much bands are widened, since forecasts of the family's own recordings missed by so much more than
+        their fits predict; 1 for a family with a formula."""
+        self.register_buffer("band_factor", torch.ones(()))
         if net.has_head and not self.solves_for_head:
             self.heads = FamilyHeads(*head_columns(own_head(net)).shape)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        state_dict.setdefault(f"{prefix}band_factor", self.band_factor)  # checkpoints of earlier versions have none
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     @property
     def device(self) -> torch.device:

@@ -1,0 +1,44 @@
+"""By how much the bands of a family are too narrow, as its own recordings tell."""
+
+from collections.abc import Sequence
+
+import torch
+
+from meta_hamiltonian.episodes.recordings import RecordedMember
+from meta_hamiltonian.evaluation.coverage import LEVELS
+from meta_hamiltonian.evaluation.forecasts import forecast
+from meta_hamiltonian.learners import Learner
+from meta_hamiltonian.observations import Derivatives, ObservationError
+
+# Recordings that are predicted, at most: each takes some seconds.
+_MOST = 6
+# The level at which bands are made to hold, the normal quantile of its two ends, and the part that is observed.
+_LEVEL, _QUANTILE, _OBSERVED = 0.95, 1.96, 0.5
+
+
+def band_factor(
+    learner: Learner, members: Sequence[RecordedMember], inertia: Sequence[float], validation_loss: float | None
+) -> float:
+    """The factor by which bands have to be widened to hold 95 % of what followed the first halves of recordings.
+
+    It is at least 1, and 1 where no recording can be predicted. Every recording counts alike, however long it is.
+
+    **Arguments:** those of [`forecast`][]; of many members some are taken, evenly chosen.
+    """
+    times = [one for one in members if not isinstance(one.observations, Derivatives)]
+    errors, weights = [], []
+    for member in times[:: -(-len(times) // _MOST) or 1]:
+        try:
+            found = forecast(learner, member, _OBSERVED, inertia, validation_loss)
+        except ObservationError:
+            continue  # it is too short, or no orbit meets it; the test says so of its members
+        low, high = found.bands[LEVELS.index(_LEVEL)]
+        away = ((found.halves.rest - (low + high) / 2) * 2 * _QUANTILE / (high - low)).abs()
+        away = away[found.halves.rest.isfinite()].nan_to_num(nan=torch.inf)
+        errors.append(away)
+        weights.append(torch.full_like(away, 1 / len(away)))
+    if not errors:
+        return 1.0
+    ordered, order = torch.cat(errors).sort()
+    held = torch.cat(weights)[order].cumsum(0) / len(errors)
+    return max(1.0, ordered[int((held < _LEVEL).sum())].item() / _QUANTILE)

@@ -1,0 +1,65 @@
+"""By how much bands are too narrow, from forecasts whose errors are known."""
+
+import math
+
+import pytest
+import torch
+
+from meta_hamiltonian.episodes import Points
+from meta_hamiltonian.episodes.recordings import RecordedMember
+from meta_hamiltonian.evaluation import calibration
+from meta_hamiltonian.evaluation.calibration import band_factor
+from meta_hamiltonian.evaluation.coverage import LEVELS
+from meta_hamiltonian.evaluation.halves import Forecast, Halves
+from meta_hamiltonian.learners import Ridge
+from meta_hamiltonian.models import HamiltonianNetwork
+from meta_hamiltonian.observations import ObservationError
+from meta_hamiltonian.systems import Spring
+
+
+def found(errors, monkeypatch, instants=4000):
+    """The factor for members whose errors have these sizes in units of the predicted ones; None cannot be predicted."""
+    asked = []
+    generator = torch.Generator().manual_seed(0)
+
+    def forecast(_learner, member, *_):
+        asked.append(member.name)
+        size = errors[int(member.name)]
+        if size is None:
+            raise ObservationError("it is too short")
+        count = instants if int(member.name) % 2 else instants // 10
+        rest = size * torch.randn(count, 2, dtype=torch.float64, generator=generator)
+        rest[::7, 0] = math.nan  # nothing was observed there
+        width = torch.full_like(rest, 1.96)
+        bands = [(-width, width) for _ in LEVELS]
+        halves = Halves([], torch.arange(count + 1).double(), rest, torch.ones(2).double())
+        return Forecast(member.name, "learned", halves, torch.zeros_like(rest), bands, 0.0, [], False, 0.0)
+
+    monkeypatch.setattr(calibration, "forecast", forecast)
+    x = torch.zeros(1, 2, dtype=torch.float64)
+    members = [RecordedMember(str(i), [], Points(x, x), 0.0, {}) for i in range(len(errors))]
+    learner = Ridge(HamiltonianNetwork(width=4, depth=1, domain=Spring().domain))
+    return band_factor(learner, members, [1.0], None), asked
+
+
+@pytest.mark.parametrize(("size", "factor"), [(0.5, 1.0), (1.0, 1.0), (2.0, 2.0)])
+def test_the_factor_is_that_of_the_errors_and_at_least_1(size, factor, monkeypatch):
+    assert found([size] * 4, monkeypatch)[0] == pytest.approx(factor, rel=0.05)
+
+
+def test_members_count_alike_however_long_they_are(monkeypatch):
+    """Of four members one errs four times as much: 95 % hold where 80 % of its errors do."""
+    one, _ = found([1e-3, 4.0, 1e-3, 1e-3], monkeypatch)
+    other, _ = found([4.0, 1e-3, 1e-3, 1e-3], monkeypatch)
+    assert one == pytest.approx(4 * 1.2816 / 1.96, rel=0.06)
+    assert other == pytest.approx(one, rel=0.15)
+
+
+def test_members_that_cannot_be_predicted_do_not_count(monkeypatch):
+    assert found([None, 3.0, None], monkeypatch)[0] == pytest.approx(3.0, rel=0.05)
+    assert found([None, None], monkeypatch)[0] == 1.0
+
+
+def test_a_few_of_many_members_are_predicted(monkeypatch):
+    _, asked = found([1.0] * 50, monkeypatch, instants=20)
+    assert asked == ["0", "9", "18", "27", "36", "45"]
