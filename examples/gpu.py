@@ -1,4 +1,4 @@
-"""The outer step of MAML on a GPU where there is one: the same code, other numbers of tasks.
+"""The outer step of MAML, on a GPU where there is one: the code is the same as on a CPU.
 
 python examples/gpu.py --tasks 1000 --steps 100
 """

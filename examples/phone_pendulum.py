@@ -1,4 +1,4 @@
-"""A telephone that swings on two strings: its gyroscope, as phyphox exports it, tells length and friction.
+"""A telephone that swings on two strings: length and friction from its gyroscope, as phyphox exports it.
 
 Train once: python train.py algo=ridge hydra.run.dir=outputs/ridge
 Then:       python examples/phone_pendulum.py outputs/ridge [export.csv]

@@ -14,7 +14,7 @@ import wandb
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--online", metavar="ENTITY/PROJECT", help="read the runs back from this project of the server")
-parser.add_argument("--folder", type=Path, default=Path("outputs/wandb_sweep"), help="of the sweep")
+parser.add_argument("--folder", type=Path, default=Path("outputs/wandb_sweep"), help="folder of the sweep")
 parser.add_argument("overrides", nargs="*", help="more keys, such as trainer.max_steps=100")
 options = parser.parse_args()
 

@@ -47,7 +47,11 @@ def adapt(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The new folder; by default OBSERVATIONS-adapted.")] = None,
     fit: Annotated[
-        str, typer.Option(help="What is fitted to trajectories: derivatives, orbit, or auto, the better of the two.")
+        str,
+        typer.Option(
+            help="What is fitted to trajectories: derivatives, orbit, or auto: the orbit, unless derivatives predict "
+            "the end of the trajectories clearly better."
+        ),
     ] = "auto",
     friction: Annotated[
         str,

@@ -66,7 +66,7 @@ class RidgeConfig(ScaledConfig):
         integer(1).or_word("auto").or_null(),
         "number of unknowns of a head; auto: as many as held-out tasks ask for, found in training; null: all weights",
     )
-    noise: float = key(positive(), "variance of the scaled observations around the field: the ridge")
+    noise: float = key(positive(), "variance of the noise of the scaled derivatives, which is the ridge parameter")
     latents: Any = key(
         integer(0).or_word("auto"),
         "number of unknowns of a member that no linear head can follow (latents); auto: training finds how many are "
@@ -95,8 +95,8 @@ class CoDAConfig(AutoDecoderConfig):
     """`algo=coda`."""
 
     penalty: str = key(one_of("l1", "l2"), "l1 makes some rows of the hypernetwork 0, l2 all of them small")
-    context_penalty: float = key(not_negative(), "factor of the squares of the numbers of each member")
-    weight_penalty: float = key(not_negative(), "factor of the penalty of the hypernetwork")
+    context_penalty: float = key(not_negative(), "weight of the squared norm of each member's context in the loss")
+    weight_penalty: float = key(not_negative(), "weight of the penalty on the hypernetwork in the loss")
 
 
 @dataclasses.dataclass
@@ -104,7 +104,7 @@ class SVDConfig(AutoDecoderConfig):
     """`algo=svd`."""
 
     rank: int = key(integer(1), "singular values of each layer that a member has of its own")
-    locality: float = key(not_negative(), "factor of the squares of the numbers of each member and of the hypernetwork")
+    locality: float = key(not_negative(), "weight of the squared norms of each member's code and of the hypernetwork")
     orthogonality: float = key(not_negative(), "factor of the penalty on singular vectors that are not orthonormal")
 
 
@@ -124,7 +124,7 @@ class EncoderConfig(ScaledConfig):
     """`algo=encoder`."""
 
     basis: int = key(integer(1), "how many basis fields there are")
-    ridge: float = key(positive(), "factor of the squares of the coefficients in the least squares")
+    ridge: float = key(positive(), "weight of the squared norm of the coefficients in the least squares")
     norm: float = key(not_negative(), "factor of the penalty on basis fields that are not of unit length")
 
 
@@ -262,7 +262,7 @@ class DataConfig:
     train_queries: int = key(integer(1), "query points in training")
     val_tasks: int = key(integer(1), "held-out tasks on which the best checkpoint is chosen")
     noise: float = key(not_negative(), "noise of the support sets, relative to the RMS of each coordinate")
-    num_workers: int = key(integer(0), "processes that draw tasks; the data do not depend on it")
+    num_workers: int = key(integer(0), "processes that draw tasks; the data are the same with any number")
 
 
 @dataclasses.dataclass
@@ -273,7 +273,7 @@ class RecordedDataConfig:
     path: str = key(None, "a folder with a file or a folder for each member, or one table (see data.member)")
     member: str | None = key(None, "the column that names the members, where one table holds them all")
     split: Any = key(integer_or_name(), "members for training, validation and test: a seed, or a column of members.csv")
-    held_out: float = key(part(), "part of the members for validation, and as large a part for the test")
+    held_out: float = key(part(), "fraction of the members for validation, and the same fraction for the test")
     query: str = key(one_of("random", "later"), "query points of a member: any of its own, or those of its second half")
     loss: str = key(
         one_of("derivatives", "orbits"),
@@ -328,7 +328,7 @@ class TestConfig:
     steps: Any = key(integers(0), "gradient steps after which new systems are tested")
     seed: int = key(integer(0), "seed of the test systems; training seeds never reach it")
     n_systems: int = key(integer(1), "how many new systems")
-    observed: float = key(part(), "first part of each recording of a test member, from which the rest is predicted")
+    observed: float = key(part(), "first part of each test recording, as a fraction, from which the rest is predicted")
 
 
 @dataclasses.dataclass
@@ -345,7 +345,7 @@ class TrainerConfig:
     strategy: str = key(one_of("auto", "ddp"), "how devices share a run; ddp: each takes a part of the tasks")
     precision: str = key(one_of("32-true", "64-true"), "precision of weights and tasks")
     gradient_clip_val: float | None = key(
-        positive().or_null(), "meta-gradients that are longer are shortened; null: none is"
+        positive().or_null(), "largest norm of the meta-gradient, to which longer ones are clipped; null: no clipping"
     )
     val_check_interval: int = key(integer(1), "outer steps between validations")
     log_every_n_steps: int = key(integer(1), "outer steps between logged values")
@@ -381,7 +381,7 @@ class Config:
     )
     inner_steps: int = key(integer(1), "gradient steps of the inner loop in training")
     seed: int = key(integer(0), "seed of the initial weights and the training tasks")
-    compile: Any = key(one_of(True, False, "auto"), "whether the step is compiled; auto: where training earns it back")
+    compile: Any = key(one_of(True, False, "auto"), "whether the step is compiled; auto: in long trainings")
     ckpt_path: str | None = key(None, "test this run folder or checkpoint file without training")
     resume: bool = key(
         None,

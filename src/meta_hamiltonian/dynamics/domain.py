@@ -49,7 +49,7 @@ class Exclusion:
 
 @dataclasses.dataclass(frozen=True)
 class Singularity:
-    """A singularity whose place differs from member to member, so that none of the box can be left out for it.
+    """A singularity whose place differs from member to member, so that no fixed part of the box can be left out.
 
     Each member is observed at ‖M x − c‖ ≥ r, with a c of its own.
 

@@ -267,7 +267,10 @@ def _split(members: Sequence[RecordedMember], split: int | str, held_out: float)
     if isinstance(split, str):
         return _by_column(members, split)
     if len(members) < 2:
-        raise ConfigError(f"data.path is not allowed: a family needs at least 2 members, and there is {len(members)}")
+        raise ConfigError(
+            f"data.path is not allowed: a family needs at least 2 members, and {len(members)} can be used; "
+            "record more members"
+        )
     order = generator(split, "members").permutation(len(members)).tolist()
     # Two members are for training before any are for the test, and four before any are for validation: other points
     # of the members of the training do for that.

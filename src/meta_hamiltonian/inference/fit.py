@@ -150,7 +150,8 @@ def fit(
     - `learner`: trained. All is computed where it is.
     - `observations`: states with their derivatives, or trajectories.
     - `how`: for trajectories: `"derivatives"` fits derivatives estimated from them, `"orbit"` the orbits themselves,
-        through the ODE solver; `"auto"` takes the one that predicts the end of the trajectories better from the rest.
+        through the ODE solver; `"auto"` fits the orbits, unless derivatives predict the held-out end of the
+        trajectories clearly better.
     - `inertia`: where p was not observed, p = inertia · dq/dt; one number, or one for each coordinate.
     - `steps`: gradient steps; None is as many as in training.
     - `validation_loss`: that of the training, which tells whether the system is of the family; None where not known.
@@ -228,7 +229,7 @@ def _of_trajectories(
     if how == "auto" and (few or not learner.net.has_head):
         how = "derivatives"
         if few:
-            notes.append(f"fit=derivatives, since fewer than {ENOUGH} instants leave none to compare fits on.")
+            notes.append(f"fit=derivatives: a trajectory has fewer than {ENOUGH} instants, too few to compare fits.")
     if few and kinds is None:
         kinds, undecided = (), None
     else:
@@ -266,7 +267,11 @@ def _better(held_out: Mapping[str, float], notes: list[str]) -> str:
     if how == min(held_out, key=lambda name: held_out[name]):
         notes.append(f"fit={how} predicts the end of the trajectories better (RMS in state boxes: {errors}).")
     else:
-        notes.append(f"fit={how}: it uses all observations; the other is hardly better at their end ({errors}).")
+        other = min(held_out, key=lambda name: held_out[name])
+        notes.append(
+            f"fit={how}, which uses all observations: fit={other} predicts the end of the trajectories hardly better "
+            f"(RMS in state boxes: {errors})."
+        )
     return how
 
 

@@ -67,7 +67,7 @@ def without_interruptions(
     return (
         parts,
         paths,
-        [f"Something that is not in the law, such as a hit or a push, acts near {times}: it is split there."],
+        [f"Something outside the law, such as a hit or a push, acts near {times}: the trajectory is split there."],
     )
 
 

@@ -54,18 +54,18 @@ def about_friction(
         for kind, (value, deviation) in friction.items()
     ]
     before = "".join(
-        f" Members of the family have {kind} {with_error(*usual[kind])}, which counts as known before."
+        f" The prior is the {kind} friction of the other members of the family, {with_error(*usual[kind])}."
         for kind in friction
         if kind in usual and how == "orbit"
     )
     if kinds is not None:
         lost = [kind for kind in kinds if kind not in friction]
         said = [f"Friction: {', '.join(words)}.{before}"] if words else []
-        return said + [f"No {kind} friction: what fits best would bring energy in." for kind in lost]
+        return said + [f"No {kind} friction: its best coefficient is negative, which adds energy." for kind in lost]
     if not words and not solution.candidates:
         return ["Friction was not looked for: give --friction viscous, quadratic or dry, or a longer recording."]
     if not words:
-        return ["No friction: the observations are met as well without it."]
+        return ["No friction: a law without it explains the observations as well."]
     others = [" + ".join(one.kinds) or "none" for one in solution.candidates if set(one.kinds) != set(friction)]
     near = max((one.evidence for one in solution.candidates), default=0.0) - 6.0
     close = [
@@ -73,9 +73,9 @@ def about_friction(
         for one in solution.candidates
         if one.evidence > near and not set(one.kinds) >= set(friction)
     ]
-    doubt = f" These observations do not tell it from {', '.join(close)}" if close else ""
+    doubt = f" These observations cannot distinguish it from {', '.join(close)}" if close else ""
     if doubt:
-        doubt += "; the bands hold all of them." if solution.samples is not None else "."
+        doubt += "; the bands include all of these." if solution.samples is not None else "."
     compared = f" (compared with {', '.join(others)})" if others else ""
     return [f"Friction: {', '.join(words)}{compared}.{doubt}{before}"]
 
@@ -144,17 +144,17 @@ def badly_met(residual: float, usual: float | None) -> list[str]:
     """
     if residual <= _LARGE:
         return []
-    met = f"The observed derivatives are met to {residual:.1%} only"
+    met = f"The fit misses the observed derivatives by {residual:.1%} of their RMS"
     if usual is None:
         return [f"{met}: this system is unlike those of the training, or its observations are noisy."]
     if usual <= POOR:
         return [
-            f"{met}, where held-out systems of the training family are to {usual:.1g}: this system is unlike them, or "
-            "its observations are noisy."
+            f"{met}, but held-out systems of the training family by {100 * usual:.1g}%: this system is unlike "
+            "them, or its observations are noisy."
         ]
     return [
-        f"{met}, and held-out systems of the training family to {usual:.1g}: the learner is not trained well enough; "
-        "do not trust the prediction."
+        f"{met}, and held-out systems of the training family by {100 * usual:.1g}%: the learner is not trained well "
+        "enough; do not trust the prediction."
     ]
 
 
@@ -169,11 +169,11 @@ def of_little_worth(outlook: Outlook, met: float, usual: float | None) -> list[s
         reason = f"the learner misses held-out systems of its own family by {usual:.0%}; train it for longer"
     elif met > _LARGE:
         reason = (
-            f"the observations are met to {met:.0%} only; measure more or better, or train on a family that this "
+            f"the fit misses the observations by {met:.0%}; measure more or better, or train on a family that this "
             "system is a member of"
         )
     else:
-        reason = "these observations leave the system open; observe more of it, or predict for a shorter time"
+        reason = "these observations do not determine the system; observe more, or predict for a shorter time"
     since = f", and by more than {TOLERATED:.0%} from t = {outlook.until:.3g} on" if outlook.until < math.inf else ""
     return [f"The prediction is off by about {outlook.error:.0%} of the size of the motion{since}: {reason}."]
 

@@ -77,8 +77,8 @@ class Reading:
 def read_symbolically(adapted: Adapted, samples: AdaptedSystems | None, near: Float[Tensor, "points state"]) -> Reading:
     """Sparse regression of the learned field on the fields of the terms of [`library`][].
 
-    For each number of terms the best sum is searched for ([`SubsetSearch`][]). The simplest good sum is then read: one
-    that every term makes much better, at states that it was not fitted at. Where no sum is good enough, forces may have
+    For each number of terms the best sum is searched for ([`SubsetSearch`][]). The simplest good sum is then read: each
+    of its terms makes it much better, at states that it was not fitted to. Where no sum is good enough, forces may have
     their centres elsewhere ([`with_centres`][]).
 
     **Arguments:**

@@ -58,8 +58,8 @@ class HeldOutHeads(LowRankHeads):
         Beside latents, L never gains columns. A body that has not learned yet what its latents are for has some use for
         any column, so that each validation would add some, which then do badly what latents are for.
 
-        **Arguments:** `spare`: so many columns are added, and none is taken away. Training finds a better body with
-        spare columns, which serves as well without them afterwards.
+        **Arguments:** `spare`: how many columns are added; where it is not 0, none are removed. Training with spare
+        columns finds a better body, which does as well without them afterwards.
         """
         most = self.rank if self.net.latents else _MOST_RANK
         numbers = (held_out.support.x[0].numel() + held_out.query.x[0].numel()) * self.prior_factor.shape[0]

@@ -20,7 +20,9 @@ def read_npz(content: bytes, known: Callable[[str], bool], missing: str) -> Shee
         archive = zipfile.ZipFile(io.BytesIO(content))
         members = archive.namelist()
     except Exception as error:  # zipfile raises nearly anything over a damaged archive
-        raise ObservationError("it is no readable .npz: damaged, truncated, or another kind of file") from error
+        raise ObservationError(
+            "it is no readable .npz: damaged, truncated, or another kind of file; save it again with numpy.savez"
+        ) from error
     names = [member.removesuffix(".npy") for member in members]
     return _sheet(names, lambda i: _load(archive, members[i], names[i]), missing)
 
@@ -78,7 +80,7 @@ def array_numbers(array: Shaped[np.ndarray, "..."], name: str, matrix: bool) -> 
     if array.dtype.kind not in "iuf":
         raise ObservationError(f"array {name}: it holds {array.dtype}, not numbers; save it as float64")
     if array.ndim != 1 and not (matrix and array.ndim == 2 and array.shape[1] > 0):
-        raise ObservationError(f"array {name} has shape {array.shape}; give one value a row")
+        raise ObservationError(f"array {name} has shape {array.shape}; give one value for each row")
     with np.errstate(over="ignore"):  # of long doubles
         numbers = array.astype(np.float64)
     if len(bad := np.argwhere(np.isinf(numbers))):

@@ -91,7 +91,7 @@ def sheet(
     for number, cells in body:
         if len(cells) < least or any(cells[width:]):
             raise ObservationError(
-                f"{word} {number}: it has {counted(len(cells), 'cell')}, the header {least}; give one value a column"
+                f"{word} {number}: it has {counted(len(cells), 'cell')}, the header {least}; give one for each column"
             )
     numbers = [number for number, _ in body]
     texts = [cells if len(cells) >= width else cells + [""] * (width - len(cells)) for _, cells in body]

@@ -59,7 +59,9 @@ class Instrument:
         rate = _INSTANTS / duration if self.rate is None else self.rate
         count = round(duration * rate) + 1
         if count < 4:
-            raise ObservationError(f"{count} instants are no recording; give a longer duration or a higher rate")
+            raise ObservationError(
+                f"a recording of {count} instants is too short; give a longer duration or a higher rate"
+            )
         t = np.arange(count) / rate
         if self.jitter:
             shifts = generator(seed, _SPLIT, "jitter", member).normal(size=count) * self.jitter / np.sqrt(2) / rate
@@ -68,7 +70,7 @@ class Instrument:
 
 
 def record(system: SimulatedSystem, members: int, folder: Path, instrument: Instrument, seed: int = 0) -> list[Path]:
-    """Writes a file a member, `member-01.csv` and so on, and `members.csv` with their parameters.
+    """Writes a file for each member, `member-01.csv` and so on, and `members.csv` with their parameters.
 
     Member i, its noise included, is a function of the seed and of i alone; its orbit begins in one of
     [`SimulatedSystem.sample_initial_states`][]. Positions are angles in rad where they are angles in the family.

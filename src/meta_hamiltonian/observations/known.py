@@ -27,7 +27,7 @@ def known_of(path: Path) -> dict[str, dict[str, str]]:
         raise ObservationError(f"{file}: it needs a column of members, the first, and one of what is known of them")
     header = [cell.strip() for cell in rows[0]]
     if short := next((i for i, row in enumerate(rows[1:], 2) if len(row) != len(header)), None):
-        raise ObservationError(f"{file}: row {short} has not as many cells as the header; give one a column")
+        raise ObservationError(f"{file}: row {short} has not as many cells as the header; give one to each column")
     return {row[0].strip(): {k: v.strip() for k, v in zip(header[1:], row[1:], strict=True)} for row in rows[1:]}
 
 

@@ -109,7 +109,7 @@ def _sources(path: Path, member: str | None, asked: Asked) -> Iterator[_Source]:
         folders = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".") and data_files(p)[0])
         if not files and not folders:
             raise ObservationError(
-                f"{path}: the folder holds no recordings; give a {kinds_words()} file, or a folder of them, a member"
+                f"{path}: the folder holds no recordings; give a {kinds_words()} file, or folder, for each member"
             )
         if twice := [name for name, count in Counter(map(stem, [*files, *folders])).items() if count > 1]:
             raise ObservationError(f"{path}: {named('member', twice)} stands there twice; give each its own name")
@@ -119,7 +119,7 @@ def _sources(path: Path, member: str | None, asked: Asked) -> Iterator[_Source]:
         return
     if not path.exists():
         raise ObservationError(
-            f"{path}: there is no such folder; give data.path=FOLDER with a file or a folder a member"
+            f"{path}: there is no such folder; give data.path=FOLDER with a file or a folder for each member"
         )
     if member is None:
         raise ObservationError(f"{path}: one table holds all members; say which column names them: data.member=COLUMN")
@@ -202,7 +202,7 @@ def _different(own: Shape, common: Shape) -> str:
         i = next(i for i in range(own.dofs) if own.angles[i] != common.angles[i])
         return f"its position is {kinds[own.angles[i]]}, and that of most members {kinds[common.angles[i]]}"
     if own.logarithms != common.logarithms:
-        return "some of its columns are logarithms where those of most members are none, or the other way round"
+        return "its columns that hold logarithms are not the same as those of most members; name them alike"
     if ("p" in own.observed) != ("p" in common.observed):
         has, have = ("has no", "have") if "p" in common.observed else ("has", "have no")
         return f"it {has} momenta p, and most members {have}"
@@ -211,7 +211,7 @@ def _different(own: Shape, common: Shape) -> str:
         for what, mine, theirs in (("time", own.time, common.time), ("q", own.positions[0], common.positions[0]))
         if theirs and not mine
     ]:
-        return f"it says no unit of {' and '.join(missing)}, and other members do; write it into its header"
+        return f"it gives no unit of {' and '.join(missing)}, but other members do; write it into its header"
     return ""
 
 

@@ -195,7 +195,7 @@ def _with_angle(table: Table) -> Table:
     if "q" in values and not is_polar(values["q"][:, 0], x, y):
         return dataclasses.replace(table, values=values, notes=[*notes, "x and y are not used beside q"])
     if "q" in values:
-        notes.append("q was that from the x axis and not from the downward vertical, so that it is found anew")
+        notes.append("q was measured from the x axis; it is recomputed from the downward vertical")
     angle, note = angle_around_pivot(x, y)
     values |= {"q": angle[:, None]}
     values.pop("v", None) if "q" not in table.values else None

@@ -189,7 +189,7 @@ class SimulatedSystem(System):
     def sample_initial_states(
         self, parameters: Float[Tensor, "systems parameters"], seed: int, split: str = "test"
     ) -> Float[Tensor, "systems state"]:
-        """One initial state a system, whose true orbit stays inside the domain for the horizon.
+        """One initial state for each system, whose true orbit stays inside the domain for the horizon.
 
         Candidates are drawn until one does, from the whole domain at first and then from ever smaller parts of it
         around its centre. Angles are bounded too, so that a family of pendulums swings.

@@ -102,7 +102,7 @@ class DoublePendulum(SimulatedSystem):
     def sample_initial_states(
         self, parameters: Float[Tensor, "systems parameters"], seed: int, split: str = "test"
     ) -> Float[Tensor, "systems state"]:
-        """One state at rest a system, uniform among those whose energy is too low for a momentum to reach its edge."""
+        """One state at rest for each system, uniform among those too low in energy for a momentum to reach its edge."""
         parameters = parameters.double()
         m1, m2, l1, l2 = parameters.unbind(-1)
         _, _, half_p1, half_p2 = self.state_box

@@ -71,7 +71,7 @@ class Pendulum(SimulatedSystem):
     def sample_initial_states(
         self, parameters: Float[Tensor, "systems parameters"], seed: int, split: str = "test"
     ) -> Float[Tensor, "systems state"]:
-        """One state at rest a system, x(0) = (q0 + A, 0), so that the true orbit swings inside the state box.
+        """One state at rest for each system, x(0) = (q0 + A, 0), so that the true orbit swings inside the state box.
 
         A is uniform in [A_max / 8, A_max], where A_max is 2.5 rad, or less where the swing would
         pass the bottom with p at the edge of the box: p² = 2 m² l³ g (1 − cos A).

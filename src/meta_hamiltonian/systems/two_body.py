@@ -69,7 +69,7 @@ class TwoBody(SimulatedSystem):
     def sample_initial_states(
         self, parameters: Float[Tensor, "systems parameters"], seed: int, split: str = "test"
     ) -> Float[Tensor, "systems state"]:
-        """One state a system of two bodies on ellipses in the box, no nearer to each other than 0.55.
+        """One state for each system: two bodies on ellipses in the box, no nearer to each other than 0.55.
 
         The difference of their places moves like a planet of the reduced mass, see [`ellipse`][]; their total
         momentum is 0, so that their centre of mass stays where it is.

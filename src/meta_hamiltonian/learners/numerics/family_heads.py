@@ -133,10 +133,10 @@ class FamilyHeads(nn.Module):
     ) -> None:
         """Lets heads differ in every direction, by as much as members tell that were left out in turn.
 
-        Few members tell fewer directions than heads have: two tell one, and a third member lies beside it. What is
-        added to the covariance in each direction is a part of an uninformed one: the largest with which the
-        distribution that the other members tell predicts the observations of one about as well as with any, over all
-        members. A single member leaves all of it.
+        Few members span fewer directions than heads have: two members span one, and a third lies outside it. To the
+        covariance a fraction of an uninformed one is added: the largest fraction with which the distribution that is
+        estimated from all other members predicts the observations of a left-out member about as well as with the
+        best fraction, over all members. With a single member the whole uninformed covariance is added.
 
         **Arguments:** as those of [`estimate`][], which was called before.
         """
