@@ -5,6 +5,7 @@ python examples/recordings.py --members 30 --steps 300
 
 import argparse
 import csv
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,7 @@ common = ["system=spring", "--duration", "8", "--rate", "10", "--noise", "0.005"
 command("simulate", *common, "--members", str(options.members), "--out", str(home / "springs"))
 command("simulate", *common, "--members", "1", "--seed", "1", "--out", str(home / "new"))
 
+shutil.rmtree(home / "run", ignore_errors=True)  # of an earlier time
 command(
     "train", "system=recorded", f"data.path={home / 'springs'}", "algo=ridge", "logger=none",
     f"trainer.max_steps={options.steps}", f"hydra.run.dir={home / 'run'}",

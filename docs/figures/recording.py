@@ -1,6 +1,6 @@
 """Draws a recording, its forecast by `adapt` and what came later.
 
-    python -m meta_hamiltonian adapt outputs/ridge first.csv --horizon 77 --out forecast
+    python -m meta_hamiltonian adapt outputs/ridge first.csv --horizon 78 --out forecast
     python docs/figures/recording.py first.csv rest.csv forecast docs/figures/recording.png
 
 The two files are the pendulum of Schmidt and Lipson (Science 324, 2009), which ships with the code of Greydanus et al.

@@ -1,5 +1,8 @@
 """`meta-hamiltonian`, or `python -m meta_hamiltonian`: trains a learner, and uses it on systems of your own."""
 
+from importlib.metadata import version
+from typing import Annotated
+
 import typer
 
 from meta_hamiltonian.commands.adapt import adapt
@@ -22,8 +25,17 @@ for command in (simulate, adapt, bands, identify, export):
     app.command()(command)
 
 
+def _version(asked: bool) -> bool:
+    if asked:
+        typer.echo(version("meta-hamiltonian"))
+        raise typer.Exit
+    return asked
+
+
 @app.callback()
-def main() -> None:
+def main(
+    _: Annotated[bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)] = False,
+) -> None:
     """Meta-learn the Hamiltonian of a family of systems, and find the dynamics of a new one."""
     wait_passively()
 

@@ -56,6 +56,7 @@ def here(tmp_path, monkeypatch):
 
 QUICK = [
     (["--help"], 0, "Commands"),
+    (["--version"], 0, "."),
     (["adapt", "--help"], 0, "--json"),
     (["adapt"], 2, "type: meta-hamiltonian adapt outputs/mine bad.csv"),
     (["adapt", "nowhere", "good.csv"], 2, "nowhere does not exist"),
@@ -120,7 +121,7 @@ def test_identify_bands_and_export_do_so_too(here):
     found, words = one_object("identify", "outputs/mine", "--n-systems", 30)
     assert f"Independent terms of the family: {found['terms']} " in words
     assert found["singular_values"] == sorted(found["singular_values"], reverse=True)
-    assert set(found["r2"]) == set(re.findall(r"(\S.*) is linear in the head", words))
+    assert set(found["r2"]) == set(re.findall(r"(\S.*) as a linear function of the head", words))
     found, words = one_object(
         "bands", "outputs/mine", "--device", "auto", "--n-systems", 10, "--shots", "10", "--noise", "0.05"
     )
@@ -204,7 +205,8 @@ def test_train_forwards_to_the_job_and_a_refusal_is_one_line(here):
         (["sed=3"], "there is no key sed: did you mean seed?"),
         (["alg=ridge"], "there is no key alg: did you mean algo?"),
         (["system=pendulm"], "system=pendulm is not allowed: did you mean pendulum? choose from chain,"),
-        (["data.meta_batch=abc"], "data.meta_batch=abc is not allowed: value 'abc' of type 'str' could not be"),
+        (["data.meta_batch=abc"], "data.meta_batch=abc is not allowed: give an integer of at least 1"),
+        (["data.path=pendulums"], "there is no key data.path here: give system=recorded as well"),
         (["shots=25,"], "shots=25, is not allowed: give key=value, and lists without blanks as in shots=25,50"),
     ],
 )

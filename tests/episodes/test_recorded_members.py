@@ -115,7 +115,7 @@ def test_a_member_that_is_none_is_said_with_a_number(copy, caplog):
 def test_one_member_is_no_family(copy):
     for file in list(copy.glob("member-*.csv"))[1:]:
         file.unlink()
-    with pytest.raises(ConfigError, match="a family needs at least 2 members, and there is 1"):
+    with pytest.raises(ConfigError, match="a family needs at least 2 members, and 1 can be used; record more"):
         load_recordings(str(copy))
 
 

@@ -107,7 +107,7 @@ def test_what_cannot_be_fitted_is_refused(observations, how, inertia, error, mes
 def test_few_instants_are_fitted_by_their_derivatives():
     found = fit(learner(), [swing(instants=7, until=1.0)])
     assert found.how == "derivatives"
-    assert any("leave none to compare" in note for note in found.notes)
+    assert any("too few to compare fits" in note for note in found.notes)
 
 
 def test_a_prediction_may_start_elsewhere():

@@ -253,7 +253,7 @@ def test_friction_that_a_short_recording_does_not_tell_is_that_of_the_family():
     value, deviation = family.friction["viscous"]
     assert abs(value - d) < 0.004
     assert deviation < 0.004
-    assert any("Members of the family have viscous 0.008 ± 0.003" in note for note in family.notes)
+    assert any("viscous friction of the family's members, 0.008 ± 0.003" in note for note in family.notes)
     errors = [np.abs(predict(one, 20.0).x[-1, 0] - motion(d=d)[480, 0]) for one in (beginning(d), family)]
     assert errors[1] < errors[0]
 
@@ -269,4 +269,4 @@ def test_friction_that_is_given_is_believed_as_well(friction):
     """Whatever kinds are asked for beside those of the family."""
     found = fit(of_a_family(0.01, 0.005), [recording(motion(d=0.15), seen=SEEN)], "orbit", INERTIA, friction=friction)
     assert found.friction["viscous"][0] == pytest.approx(0.15, rel=0.05)
-    assert any("Members of the family have viscous" in note for note in found.notes)
+    assert any("viscous friction of the family's members" in note for note in found.notes)

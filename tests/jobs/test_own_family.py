@@ -55,6 +55,21 @@ def test_it_is_trained_and_tested_with_figures(home):
     assert figures <= {file.name for file in (run / "figures").iterdir()}
 
 
+def test_a_file_whose_name_is_taken_is_not_passed_over(home):
+    folder = home / "shadowed" / "system"
+    folder.mkdir(parents=True)
+    (folder / "spring.yaml").write_text("_target_: my_families.Toda\n")
+    done = command(home, "train", "--config-dir", "shadowed", "system=spring", "hydra.run.dir=outputs/shadowed")
+    assert done.code == 1
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("Error: --config-dir=shadowed is not allowed: system/spring.yaml has the name of a file of")
+    assert not (home / "outputs" / "shadowed").exists()
+    shipped = (ROOT / "conf" / "system" / "spring.yaml").read_bytes()
+    (folder / "spring.yaml").write_bytes(shipped)
+    done = command(home, "train", "--config-dir", "shadowed", "system=spring", "shots=-1")
+    assert "shots=-1 is not allowed" in done.stderr, "the same file says the same"
+
+
 LOADED = """
 import meta_hamiltonian
 from meta_hamiltonian.__main__ import app
@@ -113,7 +128,7 @@ def test_it_is_adapted_reported_identified_and_exported(home, monkeypatch):
     identified = CliRunner().invoke(app, ["identify", "outputs/own", "--n-systems", "40", *own])
     assert identified.exit_code == 0, identified.output
     assert re.search(r"Independent terms of the family: \d", identified.stdout)
-    assert "1/m is linear in the head" in identified.stdout
+    assert "1/m as a linear function of the head" in identified.stdout
     exported = command(home, "export", "seen-adapted/adapted.pt", "own.pt2", *own)
     assert exported.code == 0, exported.stderr
     assert (home / "own.pt2").exists()

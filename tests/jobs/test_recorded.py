@@ -123,7 +123,7 @@ def test_identify_and_bands_need_no_formula(home, monkeypatch):
     done = invoke("identify", "run")
     assert done.exit_code == 0, done.output
     assert re.search(r"Independent terms of the family: \d", done.stdout)
-    assert "m is linear in the head" in done.stdout
+    assert "m as a linear function of the head" in done.stdout
     done = invoke("bands", "run")
     assert done.exit_code == 0, done.output
     assert "recordings, what came later,  95%" in done.stdout
@@ -216,11 +216,12 @@ def test_orbits_that_run_away_between_two_instants_are_refused(home, tmp_path, m
         (["system=recorded", "data.path=nowhere"], "there is no such folder"),
         (["system=recorded", "data.path=nowhere", "+friction=viscous"], "what acts on their members is found"),
         (["system=recorded", "data.path=nowhere", "algo=oracle", "model=parametric"], "they have none"),
-        (["data=recorded", "data.path=nowhere"], "go together"),
+        (["data=recorded", "data.path={springs}"], "go together"),
     ],
 )
-def test_what_does_not_go_with_recordings_is_one_line(tmp_path, arguments, message):
-    done = train_here(tmp_path, *arguments, "logger=none", f"hydra.run.dir={tmp_path / 'run'}")
+def test_what_does_not_go_with_recordings_is_one_line(home, tmp_path, arguments, message):
+    given = [one.format(springs=home / "springs") for one in arguments]
+    done = train_here(tmp_path, *given, "logger=none", f"hydra.run.dir={tmp_path / 'run'}")
     assert done.code == 1
     assert message in done.stderr
     assert done.stderr.strip().count("\n") == 0

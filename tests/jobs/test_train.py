@@ -38,14 +38,6 @@ def again(tmp_path_factory):
     return folder, run(folder, "logger=none")
 
 
-@pytest.fixture(scope="module")
-def replaced(maml, tmp_path_factory):
-    """A run with another seed in the folder of a finished one."""
-    folder = tmp_path_factory.mktemp("runs") / "replaced"
-    shutil.copytree(maml[0], folder)
-    return folder, run(folder, "logger=none", "seed=1")
-
-
 def test_a_run_leaves_everything_that_is_promised(maml):
     folder, _ = maml
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
@@ -157,20 +149,27 @@ def test_workers_do_not_change_the_results(maml, tmp_path):
     assert results(tmp_path / "a") == results(maml[0])
 
 
-def test_another_seed_gives_another_learner_on_the_same_test_systems(maml, replaced):
-    one, other = load(maml[0]), load(replaced[0])
+def test_another_seed_gives_another_learner_on_the_same_test_systems(maml, tmp_path):
+    run(tmp_path / "other", "logger=none", "seed=1")
+    one, other = load(maml[0]), load(tmp_path / "other")
     assert not torch.equal(one.net.head.weight, other.net.head.weight)
-    for a, b in zip(results(maml[0]), results(replaced[0]), strict=True):
+    for a, b in zip(results(maml[0]), results(tmp_path / "other"), strict=True):
         assert (a["seed"], b["seed"]) == ("0", "1")
         assert a["field_mse_mean"] != b["field_mse_mean"]
 
 
-def test_a_run_in_the_folder_of_a_finished_one_replaces_it(maml, replaced):
-    folder, said = replaced
-    assert "Going on" not in said
+def test_a_run_in_the_folder_of_a_finished_one_replaces_it_by_the_same_alone(maml, tmp_path):
+    folder = tmp_path / "replaced"
+    shutil.copytree(maml[0], folder)
+    before = (folder / "checkpoints" / "best.ckpt").read_bytes()
+    done = train_here(tmp_path / "home", *TINY, f"hydra.run.dir={folder}", "logger=none", "seed=1")
+    assert done.code == 1
+    assert re.search(r"last.ckpt is of a training with other settings \(seed\), and would be lost; give", done.stderr)
+    assert (folder / "checkpoints" / "best.ckpt").read_bytes() == before
+    assert "Going on" not in run(folder, "logger=none")
     for name in ("best", "last"):
         one, other = (load(f / "checkpoints" / f"{name}.ckpt") for f in (maml[0], folder))
-        assert not torch.equal(one.net.head.weight, other.net.head.weight)
+        assert torch.equal(one.net.head.weight, other.net.head.weight)
 
 
 @pytest.mark.parametrize(("algo", "plain_algorithm"), [("maml", False), ("anil", True)])
@@ -227,6 +226,9 @@ REFUSED = [
     ("shots=0", "shots=0 is not allowed: give an integer of at least 1"),
     ("data.meta_batch=50", "data.meta_batch=50 is not allowed.*data.tasks=40"),
     ("ckpt_path=no/such/run", "ckpt_path=no/such/run is not allowed: .*does not exist"),
+    ("shots=5,10", "shots=5,10 is not allowed for a single run: add -m, which runs one for each value"),
+    ("data.path=pendulums", "there is no key data.path here: give system=recorded as well"),
+    ("--config-dir=nowhere", "--config-dir is not allowed: there is no folder .*nowhere"),
 ]
 
 
@@ -238,7 +240,7 @@ def test_a_value_that_is_not_allowed_is_refused_in_one_line(override, message, t
     (line,) = result.stderr.strip().splitlines()
     assert re.match(f"Error: {message}", line)
     assert result.stdout == ""
-    assert not list((tmp_path / "run").glob("checkpoints*"))
+    assert not (tmp_path / "run").exists(), "nothing is written"
 
 
 def leaves(config, prefix=""):
@@ -390,8 +392,8 @@ def test_a_training_is_resumed_by_the_command_that_began_it_only(again, tmp_path
     again = (*TINY, "logger=none", f"hydra.run.dir={folder}")
     for arguments, message in (
         ((), r"resume=false is not allowed here: .*last.ckpt is of a training that ended at step 3 of 6; go on with"),
-        (("resume=true", "seed=1"), r"resume=true is not allowed: .*last.ckpt .* other settings \(seed\)"),
-        (("resume=true", "optim.lr=0.5"), r"resume=true is not allowed: .* other settings \(training\)"),
+        (("resume=true", "seed=1"), r"resume=true is not allowed here: .*last.ckpt .* other settings \(seed\)"),
+        (("resume=true", "optim.lr=0.5"), r"resume=true is not allowed here: .* other settings \(training\)"),
     ):
         done = train_here(tmp_path / "home", *again, *arguments)
         assert done.code == 1

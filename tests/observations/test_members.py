@@ -132,7 +132,7 @@ def test_x_and_y_are_asked_for(tmp_path):
         ("t (s),q1,q2,p1,p2", [T, *swing(), *swing()], "it has 2 coordinates, and most members have 1"),
         ("t (s),q (rad)", [T, swing()[0]], "it has no momenta p, and most members have"),
         ("t (s),q (m),p", [T, *swing()], "its position is a length, and that of most members an angle"),
-        ("t (s),q,p", [T, *swing()], "it says no unit of q, and other members do"),
+        ("t (s),q,p", [T, *swing()], "it gives no unit of q, but other members do"),
         ("t (s),q (rad),p", [[], [], []], "it names its columns and has no rows"),
     ],
 )

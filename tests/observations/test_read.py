@@ -309,9 +309,9 @@ FORMS = "give q,p,dq,dp or t,q,p or t,q,v or t,q"
         ("q,p,dq,dp\n1,2,3,-Inf\n", "line 2: column dp: -Inf is not a finite number; leave out the line"),
         ("q,p,dq,dp\n1,2,3,1e999\n", "line 2: column dp: '1e999' is infinite as a 64-bit number; leave out the"),
         (f"q,p,dq,dp\n1,2,3,{'9' * 5000}\n", f"line 2: column dp: '{'9' * 37}...' is infinite as a 64-bit"),
-        ("q,p,dq,dp\n1,2,3,4\n1,2,3\n", "line 3: it has 3 cells, the header 4; give one value a column"),
-        ("q,p,dq,dp\n1\n", "line 2: it has 1 cell, the header 4; give one value a column"),
-        ("q,p,dq,dp\n1,2,3,4,5\n", "line 2: it has 5 cells, the header 4; give one value a column"),
+        ("q,p,dq,dp\n1,2,3,4\n1,2,3\n", "line 3: it has 3 cells, the header 4; give one for each column"),
+        ("q,p,dq,dp\n1\n", "line 2: it has 1 cell, the header 4; give one for each column"),
+        ("q,p,dq,dp\n1,2,3,4,5\n", "line 2: it has 5 cells, the header 4; give one for each column"),
         ('q,p,dq,dp\n"1,2,3,4\n5,6,7,8\n', "line 2: it cannot be split into cells (unexpected end of data); check its"),
         ('q,p,dq,dp\n1,2,"3"4,5\n', "line 2: it cannot be split into cells ("),
         (f"q,p,dq,dp\n1,2,3,{'9' * 200_000}\n", "line 2: it cannot be split into cells (field larger than"),
@@ -420,11 +420,14 @@ GOOD = {"q": FOUR, "p": FOUR, "dq": FOUR, "dp": FOUR}
         (GOOD | {"p": FOUR[:3]}, "array p has shape (3,), but q has shape (4,); give each the same number of rows"),
         (GOOD | {"dp": np.ones((4, 2))}, "array dp has shape (4, 2), but q has shape (4,); give each the same number"),
         ({"t": FOUR[:3], "q": FOUR}, "array t has shape (3,), but q has shape (4,); give each the same number of rows"),
-        (GOOD | {"q": np.float64(1)}, "array q has shape (); give one value a row"),
-        (GOOD | {"q": np.ones((4, 1, 1))}, "array q has shape (4, 1, 1); give one value a row"),
-        (GOOD | {"q": np.ones((4, 0))}, "array q has shape (4, 0); give one value a row"),
-        ({"t": FOUR[:, None], "q": FOUR}, "array t has shape (4, 1); give one value a row"),
-        ({"t": FOUR, "q1": FOUR, "q2": np.ones((4, 1, 1))}, "array q2 has shape (4, 1, 1); give one value a row"),
+        (GOOD | {"q": np.float64(1)}, "array q has shape (); give one value for each row"),
+        (GOOD | {"q": np.ones((4, 1, 1))}, "array q has shape (4, 1, 1); give one value for each row"),
+        (GOOD | {"q": np.ones((4, 0))}, "array q has shape (4, 0); give one value for each row"),
+        ({"t": FOUR[:, None], "q": FOUR}, "array t has shape (4, 1); give one value for each row"),
+        (
+            {"t": FOUR, "q1": FOUR, "q2": np.ones((4, 1, 1))},
+            "array q2 has shape (4, 1, 1); give one value for each row",
+        ),
         ({"t": FOUR, "q1": FOUR, "q2": FOUR[:3]}, "array q2 has 3 rows, but q1 4; give each the same number"),
         (GOOD | {"dq": FOUR * 1j}, "array dq: it holds complex128, not numbers; save it as float64"),
         (GOOD | {"dq": FOUR > 1}, "array dq: it holds bool, not numbers; save it as float64"),
@@ -489,7 +492,7 @@ def test_a_truncated_archive_is_refused(fraction, saver, tmp_path):
     path = save(tmp_path / "a.npz", saver, **GOOD)
     whole = path.read_bytes()
     write(path, whole[: int(fraction * len(whole))])
-    assert refused(path) == "it is no readable .npz: damaged, truncated, or another kind of file"
+    assert refused(path).startswith("it is no readable .npz: damaged, truncated, or another kind of file; save it")
 
 
 @pytest.mark.parametrize("content", [PLAIN, bytes(100), b"PK\x03\x04"], ids=["csv", "zeros", "start of a zip"])

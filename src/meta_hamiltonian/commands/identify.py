@@ -71,7 +71,7 @@ def identify(
             output.say(f"Unknowns of a head: {found.unknowns}{inside}")
         output.say("Contributions: " + ", ".join(f"{value:.2g}" for value in values[: found.terms + 3]))
         for name, value in found.r2.items():
-            output.say(f"{name} is linear in the head: R² = {value:.6f}")
+            output.say(f"{name} as a linear function of the head: R² = {value:.6f}")
         output.say(f"Everything lies in {out}: identified.csv, terms.png.", fg="green")
         told = {"terms": found.terms, "unknowns": found.unknowns, "error": found.error, "r2": dict(found.r2)}
         output.finish({"out": out, **told, "singular_values": values, "warnings": warnings})

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -75,12 +76,14 @@ def energy_contours(adapted: Adapted, x: np.ndarray, orbit: np.ndarray) -> Figur
     return _labelled(figure, domain, "Learned energy, observations, predicted orbit")
 
 
-def field_uncertainty(samples: AdaptedSystems, x: np.ndarray, following: np.ndarray) -> Figure:
-    """The standard deviation of dx/dt over the domain, what was observed, and where to measure next.
+def field_uncertainty(
+    samples: AdaptedSystems, x: np.ndarray, orbit: Float[np.ndarray, "instants state"], following: np.ndarray
+) -> Figure:
+    """The standard deviation of dx/dt around the observations and the orbit, and where to measure next.
 
     For one degree of freedom.
     """
-    domain = samples.net.domain
+    domain = around(samples.net.domain, x, orbit)
     grid = plane(domain, (0, 1), _GRID)
     deviation = uncertainty(samples, grid.states.reshape(-1, 2)).reshape(_GRID, _GRID).numpy()
     figure = new_figure(5.0, 4.0)

@@ -217,13 +217,15 @@ def _of_trajectories(
         defined = torch.tensor(inertia, dtype=torch.float64)
         m = ", ".join(f"{one:g}" for one in dict.fromkeys(inertia))
         notes.append(f"p was not observed: it is {m} · dq/dt, so energies are in units of that inertia.")
-    notes.append("dx/dt was estimated from the trajectories by regression splines.")
     signals = signals_of(observations)
     said("smoothing", 0.0)
     observations, paths, interrupted = without_interruptions(learner, observations, signals, inertia, steps)
     notes += interrupted
     signals = signals_of(observations)
     task = of_trajectories(paths, signals, defined, learner.device)
+    used, every = len(task.points.x), sum(len(path.t) for path in paths)
+    best = "" if used == every else f", and is used at {used} of {every} instants, where it is known best"
+    notes.append(f"dx/dt was estimated from the trajectories by regression splines{best}.")
     held_out: HeldOut | None = None
     few = min(len(trajectory.t) for trajectory in observations) < ENOUGH
     if how == "auto" and (few or not learner.net.has_head):

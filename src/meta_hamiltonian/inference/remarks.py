@@ -54,7 +54,7 @@ def about_friction(
         for kind, (value, deviation) in friction.items()
     ]
     before = "".join(
-        f" The prior is the {kind} friction of the other members of the family, {with_error(*usual[kind])}."
+        f" The prior is the {kind} friction of the family's members, {with_error(*usual[kind])}."
         for kind in friction
         if kind in usual and how == "orbit"
     )

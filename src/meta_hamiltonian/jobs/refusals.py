@@ -1,5 +1,6 @@
 """What Hydra refuses on a command line, in one line with the nearest key or value that there is."""
 
+import dataclasses
 import difflib
 import os
 import re
@@ -12,7 +13,10 @@ from hydra._internal import utils
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
 
-from meta_hamiltonian.config.schema import GROUPS
+from meta_hamiltonian.config.schema import GROUPS, SCHEMAS, RecordedDataConfig
+
+# Keys that come with a choice in another group.
+_HOLDERS = {f"data.{field.name}": "system=recorded" for field in dataclasses.fields(RecordedDataConfig)}
 
 
 def refusal(error: Exception, overrides: Sequence[str]) -> str | None:
@@ -27,15 +31,27 @@ def refusal(error: Exception, overrides: Sequence[str]) -> str | None:
         options = [option for option in error.options if not option.endswith("_schema")]
         return f"{group}={name} is not allowed: {_near(name, options)}choose from {', '.join(options)}"
     said, *_ = str(error).splitlines() or [""]
+    if isinstance(error, HydraException) and (several := re.match(r"Ambiguous value for argument '(.+)'", said)):
+        return f"{several[1]} is not allowed for a single run: add -m, which runs one for each value"
+    if isinstance(error, HydraException) and (folder := re.match(r"Additional config directory '(.+)' not f", said)):
+        return f"--config-dir is not allowed: there is no folder {folder[1]}"
     if isinstance(error, HydraException) and (unknown := re.match(r"Could not override '([^']+)'", said)):
         chosen = [text for text in overrides if text.lstrip("+").partition("=")[0] in {g.lstrip("+") for g in GROUPS}]
-        help_of = " ".join(["python train.py", *chosen, "--help"])
+        if holder := _HOLDERS.get(unknown[1]):
+            return f"there is no key {unknown[1]} here: give {holder} as well"
+        help_of = " ".join([command(), *chosen, "--help"])
         near = _near(unknown[1], [*GROUPS, *_keys_of(chosen)])
         return f"there is no key {unknown[1]}: {near}{help_of} lists every key"
     if isinstance(error, HydraException) and (merged := re.match(r"Error merging override (.+)", said)):
         reason, *_ = str(error.__cause__).splitlines() or [""]
-        return f"{merged[1]} is not allowed: {reason[:1].lower()}{reason[1:]}"
+        words = _allowed(merged[1].lstrip("+").partition("=")[0])
+        return f"{merged[1]} is not allowed: {words or reason[:1].lower() + reason[1:]}"
     return None
+
+
+def command() -> str:
+    """How this command is typed: in a clone, or where the package is installed."""
+    return sys.argv[0] if sys.argv[0].startswith("meta-hamiltonian") else "python train.py"
 
 
 def in_one_line() -> None:
@@ -60,6 +76,16 @@ def in_one_line() -> None:
         return hydras(attempt)
 
     utils.run_and_report = run_and_report
+
+
+def _allowed(key: str) -> str:
+    """What the value of a key may be; empty where its schema does not say."""
+    group, _, name = key.rpartition(".")
+    for schema in SCHEMAS.get(group or None, {}).values():
+        for field in dataclasses.fields(schema):
+            if field.name == name and (allowed := field.metadata.get("allowed")):
+                return f"give {allowed.words}"
+    return ""
 
 
 def _near(name: str, names: Sequence[str]) -> str:

@@ -72,9 +72,9 @@ def _run(config: DictConfig) -> float | None:
         log.info(f"{folder} is finished already.")
         return load_trained(config.ckpt_path or folder).validation_loss
     given = None if config.ckpt_path is None else _given(config)
+    recordings = recordings_of(config) if given is None else recordings_of_given(config, given)
     logger = start_logger(config, folder)
     try:
-        recordings = recordings_of(config) if given is None else recordings_of_given(config, given)
         trained = _trained(config, job, sweep, logger, recordings) if given is None else given
         for warning in poor(trained):
             log.warning(warning)

@@ -180,32 +180,32 @@ def _on_orbits(
 
 
 def _ready(last: Path, settings: Mapping[str, Any], resume: bool) -> bool:
-    """Whether a training goes on from this checkpoint; if not, the checkpoints of an earlier one are removed.
+    """Whether a training goes on from this checkpoint; if not, the checkpoints of an earlier one are removed, which was
+    the same training.
 
     **Raises:** [`ConfigError`][] if the checkpoint is of another training, or of an unfinished one and `resume` is
     false.
     """
-    if rank() != 0:
-        return False
-    if not last.exists():
+    if rank() != 0 or not last.exists():
         return False
     earlier = read_checkpoint(last)
     step, kept = earlier["global_step"], earlier[SETTINGS_KEY]
-    if resume:
-        others = [key for key in settings if key in kept and _essential(kept[key]) != _essential(settings[key])]
-        if others:
-            raise ConfigError(
-                f"resume=true is not allowed: {last} is of a training with other settings ({', '.join(others)}); "
-                "give the command that it was started with, or another folder"
-            )
-        log.info(f"Going on from step {step} of {last}.")
-        return True
     steps = kept.get("training", {}).get("max_steps", step)
-    if step < steps:
+    if not resume and step < steps:
         raise ConfigError(
             f"resume=false is not allowed here: {last} is of a training that ended at step {step} of {steps}; "
             "go on with resume=true, or give another folder"
         )
+    others = [key for key in settings if key in kept and _essential(kept[key]) != _essential(settings[key])]
+    if others:
+        reason = "" if resume else ", and would be lost"
+        raise ConfigError(
+            f"resume={str(resume).lower()} is not allowed here: {last} is of a training with other settings "
+            f"({', '.join(others)}){reason}; give the command that it was started with, or another folder"
+        )
+    if resume:
+        log.info(f"Going on from step {step} of {last}.")
+        return True
     for file in last.parent.glob("*.ckpt"):
         file.unlink()
     return False

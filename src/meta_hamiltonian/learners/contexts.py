@@ -49,7 +49,7 @@ class ContextLearner(Learner):
             )
         self.contexts.data = self.contexts.new_zeros(tasks, self.dimension)
 
-    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         kept = state_dict.get(f"{prefix}contexts")
         if kept is not None:
             self.prepare(len(kept))

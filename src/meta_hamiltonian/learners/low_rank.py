@@ -1,7 +1,6 @@
 """Heads that differ in few directions: what is known of them before a system is observed."""
 
 import math
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -137,7 +136,7 @@ class LowRankHeads(Learner):
         self._resize(factor.shape[1])
         self.prior_factor.copy_(factor)
 
-    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         kept = state_dict.get(f"{prefix}prior_factor")
         if self.finds_rank and kept is not None:
             self._resize(kept.shape[1])

@@ -9,10 +9,11 @@ import numpy as np
 
 from meta_hamiltonian.dynamics.domain import Domain
 from meta_hamiltonian.observations.forms import Derivatives, ObservationError, Trajectory, counted, named, shown
-from meta_hamiltonian.observations.kinds import data_files, kinds_words, read_sheet, stem
+from meta_hamiltonian.observations.kinds import data_files, read_sheet, stem
 from meta_hamiltonian.observations.known import KNOWN, known_of
 from meta_hamiltonian.observations.layout import missing_words
 from meta_hamiltonian.observations.names import same_name, vocabulary_of
+from meta_hamiltonian.observations.places import check_there, in_folder
 from meta_hamiltonian.observations.read import of_sheet, read
 from meta_hamiltonian.observations.shape import Asked, Shape, shape_of
 from meta_hamiltonian.observations.sheet import Sheet
@@ -103,27 +104,15 @@ def read_members(path: Path, member: str | None, asked: Asked) -> Members:
 
 
 def _sources(path: Path, member: str | None, asked: Asked) -> Iterator[_Source]:
+    check_there(path, member)
     if path.is_dir():
-        files, _ = data_files(path)
-        files = [file for file in files if file.name != KNOWN]
-        folders = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".") and data_files(p)[0])
-        if not files and not folders:
-            raise ObservationError(
-                f"{path}: the folder holds no recordings; give a {kinds_words()} file, or folder, for each member"
-            )
-        if twice := [name for name, count in Counter(map(stem, [*files, *folders])).items() if count > 1]:
-            raise ObservationError(f"{path}: {named('member', twice)} stands there twice; give each its own name")
+        files, folders = in_folder(path)
         for file in files:
             yield from [_Source(stem(file), file)] if member is None else _parts(file, member, asked)
         yield from (_Source(folder.name, folder) for folder in folders)
-        return
-    if not path.exists():
-        raise ObservationError(
-            f"{path}: there is no such folder; give data.path=FOLDER with a file or a folder for each member"
-        )
-    if member is None:
-        raise ObservationError(f"{path}: one table holds all members; say which column names them: data.member=COLUMN")
-    yield from _parts(path, member, asked)
+    else:
+        assert member is not None
+        yield from _parts(path, member, asked)
 
 
 def _parts(path: Path, member: str, asked: Asked) -> Iterator[_Source]:

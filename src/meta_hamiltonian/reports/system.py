@@ -16,6 +16,7 @@ from torch import Tensor
 from meta_hamiltonian.dynamics import FRICTION
 from meta_hamiltonian.figures import save
 from meta_hamiltonian.figures.adapted import (
+    around,
     energy_budget,
     energy_contours,
     field_uncertainty,
@@ -77,7 +78,9 @@ def write_system(fit: Fit, learner: Learner, horizon: float, origin: Origin, fol
         write_bands(folder / "bands.csv", predicted)
     save_adapted(fit.adapted, origin.settings, folder / "adapted.pt", fit.warnings)
 
-    following = None if fit.samples is None else where_next(fit.samples, fit.adapted.domain)
+    # A measurement is of use where it can be made: where this system has been, or will come to.
+    near = around(fit.adapted.domain, fit.x.numpy(), predicted.x)
+    following = None if fit.samples is None else where_next(fit.samples, near)
     figures = _figures(fit, predicted, following)
     for name, (figure, _) in figures.items():
         save(figure, folder / "figures" / name)
@@ -131,7 +134,7 @@ def _of_one(
         follow = "Friction carries the orbit across these lines." if fit.friction else "Orbits follow these lines."
         figures["energy"] = (energy_contours(fit.adapted, x, predicted.x), follow)
     if fit.samples is not None and following is not None:
-        known = field_uncertainty(fit.samples, x, following.numpy())
+        known = field_uncertainty(fit.samples, x, predicted.x, following.numpy())
         figures["uncertainty"] = (known, "How far dx/dt may be off; the star marks where to measure next.")
     return figures
 
@@ -171,7 +174,7 @@ def _table(
     duration = fit.adapted.domain.duration(horizon)
     table = {
         "learner": origin.learner,
-        "observations": f"{origin.observations}: {len(fit.x)} states fitted",
+        "observations": f"{origin.observations}: {len(fit.x)} states",
         "fit": fit.how,
         "error of dx/dt before adaptation": f"{fit.residual_before:.3g} of its RMS",
         "error of dx/dt after": f"{fit.residual:.3g} of its RMS",

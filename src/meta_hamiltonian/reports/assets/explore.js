@@ -173,10 +173,10 @@ class Explorer {
   }
 
   plot(name, label, values, band, t, last) {
-    const blue = colour("--prediction"), grey = "#767676", grid = {stroke: "rgba(128,128,128,.25)", width: 1};
+    const blue = colour("--prediction"), grey = colour("--axis"), grid = {stroke: "rgba(128,128,128,.25)", width: 1};
     const axis = {stroke: grey, grid, ticks: grid, font: "12px system-ui"}, data = [t, values];
     const series = [{label: "t", value: (_, v) => v == null ? "–" : digits(v)},
-      {label: name, stroke: blue, width: 1.6, value: (_, v) => v == null ? "–" : digits(v)}];
+      {label: name, stroke: blue, width: 1.6, pxAlign: 0, value: (_, v) => v == null ? "–" : digits(v)}];
     const options = {
       width: Math.max(240, by("plots").clientWidth), height: last ? 190 : 165, scales: {x: {time: false}}, series,
       cursor: {sync: {key: "orbit"}, drag: {x: true, y: false}},
@@ -184,7 +184,7 @@ class Explorer {
         {...axis, label, labelSize: 18, labelFont: "12px system-ui", size: 58}],
     };
     if (band) {
-      const edge = {stroke: "transparent", points: {show: false}, value: (_, v) => v == null ? "–" : digits(v)};
+      const edge = {stroke: "transparent", pxAlign: 0, points: {show: false}, value: (_, v) => v == null ? "–" : digits(v)};
       series.push({...edge, label: "at least"}, {...edge, label: "at most"});
       options.bands = [{series: [3, 2], fill: colour("--band")}];
       data.push(...band);
