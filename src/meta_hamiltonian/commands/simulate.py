@@ -44,12 +44,15 @@ def simulate(
         check_free(out, force)
 
         from meta_hamiltonian.jobs.simulate import chosen_family
+        from meta_hamiltonian.observations.forms import counted
         from meta_hamiltonian.observations.instrument import Instrument, record
 
         instrument = Instrument(duration, rate, noise, missing, jitter, observed)
         system = chosen_family(family)
         with new_folder(out) as folder:
             files = record(system, members, folder, instrument, seed)
-        said = f"{len(files)} members of {system.name} lie in {out}: {files[0].name} to {files[-1].name}, members.csv."
+        names = " to ".join(dict.fromkeys((files[0].name, files[-1].name)))
+        lie = "lies" if len(files) == 1 else "lie"
+        said = f"{counted(len(files), 'member')} of {system.name} {lie} in {out}: {names}, members.csv."
         output.say(said)
         output.finish({"out": out, "system": system.name, "files": [file.name for file in files]})

@@ -94,13 +94,17 @@ def missed(learner: Learner, task: Task, solution: Solution, usual: float | None
     missed = f"the orbits miss the observations by {part:.0%} of their size"
     if part > _LOST:
         _check_units(learner, x, missed)
-    reason = f"this system is not of the family{_or_poor(usual)}"
+    reason = f"this system is not of the family{_or_poor(usual)}{_or_rough(learner)}"
     lost = "; do not trust the prediction" if part > _LOST else ""
     return [f"{missed[0].upper()}{missed[1:]}: {reason}{lost}."]
 
 
 def _or_poor(usual: float | None) -> str:
     return ", or the learner is not trained well enough" if usual is not None and usual > POOR else ""
+
+
+def _or_rough(learner: Learner) -> str:
+    return "" if learner.solves_for_head else ", or this learner is too rough for orbits: train one with algo=ridge"
 
 
 def _check_units(learner: Learner, x: Float[Tensor, "points state"], missed: str) -> None:
