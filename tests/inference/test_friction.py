@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from meta_hamiltonian.config.asked import FITS, FRICTIONS, parse_friction
 from meta_hamiltonian.dynamics import FRICTION
-from meta_hamiltonian.inference.friction import Candidate, choose, correlation_time, parse_friction, shares
+from meta_hamiltonian.inference.friction import Candidate, choose, correlation_time, shares
+from meta_hamiltonian.inference.solution import WAYS
 
 NONE, VISCOUS, QUADRATIC, DRY = (), ("viscous",), ("quadratic",), ("dry",)
 BOTH = ("viscous", "dry")
@@ -158,3 +160,8 @@ def test_gaps_units_and_offsets_do_not_matter_and_few_residuals_are_independent(
     assert correlation_time(noise + 7) == pytest.approx(expected)
     assert correlation_time(noise[:5]) == 1.0
     assert correlation_time(torch.zeros(100, dtype=torch.float64)) == 1.0
+
+
+def test_what_may_be_asked_is_what_there_is():
+    assert tuple(FRICTION) == FRICTIONS
+    assert ("auto", *WAYS) == FITS

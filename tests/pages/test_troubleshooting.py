@@ -15,7 +15,7 @@ OF_USERS = {
 }
 # These pass on what another error says, and where.
 PASSED_ON = {"data.path: …", "… is not allowed: …", "array …: …", "…: column …: …", "…, and …"}
-PLAIN = ("commands/", "inference/", "jobs/", "dynamics/", "systems/")
+PLAIN = ("commands/", "config/asked", "inference/", "jobs/", "dynamics/", "systems/")
 
 
 def listed() -> list[str]:

@@ -24,6 +24,7 @@ from meta_hamiltonian.commands.options import (
 )
 from meta_hamiltonian.commands.output import Output, check_free, new_folder, one_line_errors
 from meta_hamiltonian.commands.suggestions import next_command
+from meta_hamiltonian.config.asked import check_fit, parse_friction
 
 if TYPE_CHECKING:
     from meta_hamiltonian.dynamics.space import Axes
@@ -104,6 +105,8 @@ def adapt(
         check_free(out, force)
         if not 0 < horizon < float("inf"):
             raise ValueError(f"--horizon must be a finite number above 0, got {horizon}")
+        check_fit(fit)
+        parse_friction(friction)
         asked = None if inertia is None else numbers("--inertia", inertia, 0.0)
         chosen: dict[str, Any] = {"columns": pairs("--columns", columns), "units": pairs("--units", units)}
         chosen |= {"from_time": from_time, "to_time": to_time}
@@ -188,7 +191,7 @@ def _read(observations: Sequence[Path], axes: Any, chosen: Mapping[str, Any]) ->
 
 def _say(output: Output, written: "Written", out: Path, seconds: float) -> None:
     for name, value in (dict(written.table) | {"time": f"{seconds:.2g} s"}).items():
-        output.say(f"{name + ':':42s} {value}")
+        output.say(f"{name + ':':44s} {value}")
     for note in written.notes:
         output.say(f"Note: {note}", dim=True)
     output.warn(written.warnings)

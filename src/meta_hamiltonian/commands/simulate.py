@@ -44,11 +44,13 @@ def simulate(
         check_free(out, force)
 
         from meta_hamiltonian.jobs.simulate import chosen_family
+
+        system = chosen_family(family)
+
         from meta_hamiltonian.observations.forms import counted
         from meta_hamiltonian.observations.instrument import Instrument, record
 
         instrument = Instrument(duration, rate, noise, missing, jitter, observed)
-        system = chosen_family(family)
         with new_folder(out) as folder:
             files = record(system, members, folder, instrument, seed)
         names = " to ".join(dict.fromkeys((files[0].name, files[-1].name)))

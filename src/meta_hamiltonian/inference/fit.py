@@ -9,9 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from meta_hamiltonian.config.asked import AUTO, FITS, check_fit, parse_friction
 from meta_hamiltonian.dynamics import FRICTION, Forces, Terms
 from meta_hamiltonian.episodes import Points
-from meta_hamiltonian.inference.friction import AUTO, Candidate, Kinds, parse_friction
+from meta_hamiltonian.inference.friction import Candidate, Kinds
 from meta_hamiltonian.inference.holdout import ENOUGH, HeldOut, error_at_left_out, errors_at_the_end
 from meta_hamiltonian.inference.interruptions import without_interruptions
 from meta_hamiltonian.inference.momentum import check_momentum
@@ -24,9 +25,6 @@ from meta_hamiltonian.learners.posterior_heads import open_latents
 from meta_hamiltonian.learners.quality import usual_error
 from meta_hamiltonian.models import Adapted, AdaptedSystems
 from meta_hamiltonian.observations import Derivatives, ObservationError, Trajectory, signals_of
-
-FITS = ("auto", *WAYS)
-"""The ways to fit trajectories."""
 
 # The orbit must be worse by this factor at what was held out before derivatives are fitted instead.
 _CLEARLY = 2.0
@@ -163,8 +161,7 @@ def fit(
 
     **Raises:** `ValueError` for arguments that are not allowed or do not fit the observations.
     """
-    if how not in FITS:
-        raise ValueError(f"fit={how!r} is not known; choose one of {', '.join(FITS)}")
+    check_fit(how)
     kinds = parse_friction(friction)
     n = learner.net.state_dim // 2
     each = list(inertia) if isinstance(inertia, Sequence) else [inertia] * n

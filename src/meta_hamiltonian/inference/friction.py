@@ -11,7 +11,6 @@ from torch import Tensor
 
 from meta_hamiltonian.dynamics import FRICTION
 
-AUTO, NONE = "auto", "none"
 # Twice the logarithm of the evidence by which a more complicated law must win, "strong" in the words of Kass and
 # Raftery; for a second kind of friction besides the first, "very strong".
 _STRONG, _VERY_STRONG = 6.0, 10.0
@@ -21,20 +20,6 @@ _IN_ORDER = sorted(FRICTION, key=lambda kind: kind != _USUAL)
 Kinds = tuple[str, ...]
 FIRST: Kinds = (_USUAL,)
 """The friction that is fitted first where none is expected."""
-
-
-def parse_friction(text: str) -> Kinds | None:
-    """`none`, kinds joined by `+` such as `viscous+dry`, or `auto`, which is None.
-
-    **Raises:** `ValueError` for anything else.
-    """
-    if text == AUTO:
-        return None
-    kinds = () if text == NONE else tuple(text.split("+"))
-    if len(set(kinds)) < len(kinds) or not set(kinds) <= set(FRICTION):
-        allowed = ", ".join([AUTO, NONE, *FRICTION])
-        raise ValueError(f"friction={text!r} is not known; choose one of {allowed}, or join kinds as in viscous+dry")
-    return tuple(kind for kind in FRICTION if kind in kinds)
 
 
 class Candidate(NamedTuple):
