@@ -31,6 +31,8 @@ _GRID = 81
 _LEVELS = 24
 _LONGEST_LABELS = 2.2, 2.7  # inches, of axes that are three or more long
 _ORBIT = {"color": PREDICTION, "linewidth": 1.2}
+# Streamlines stand back behind the orbit; so many arrows are told apart.
+_STREAMS, _ARROWS = "#9a9a9a", 30
 # Degrees of freedom whose residuals are told apart by their markers.
 _MOST_SERIES = 4
 # Where all states lie in this part of the domain, figures show that part and a margin of so much of it, but no less
@@ -40,7 +42,7 @@ _SMALL_PART, _MARGIN, _LEAST_PART = 0.5, 0.35, 0.01
 
 def learned_field(adapted: Adapted, x: np.ndarray, dxdt: np.ndarray, orbit: np.ndarray) -> Figure:
     """Streamlines, the predicted orbit, and the observations as arrows in units of the state box, whose longest has a
-    fixed length. Where friction takes energy out, the orbit is a spiral.
+    fixed length; of many observations, some have one. Where friction takes energy out, the orbit is a spiral.
 
     For one degree of freedom.
     """
@@ -50,9 +52,9 @@ def learned_field(adapted: Adapted, x: np.ndarray, dxdt: np.ndarray, orbit: np.n
     figure = new_figure(5.0, 4.0)
     axes = figure.subplots()
     u, v = field[..., 0].T, field[..., 1].T
-    axes.streamplot(grid.across, grid.along, u, v, color=PREDICTION, linewidth=0.6, arrowsize=0.7)
-    seen = domain_states(domain, x)
-    draw_arrows(axes, seen, dxdt, np.array(domain.half_widths), 0.004)
+    axes.streamplot(grid.across, grid.along, u, v, color=_STREAMS, linewidth=0.6, arrowsize=0.7)
+    seen, some = domain_states(domain, x), slice(None, None, max(1, len(x) // _ARROWS))
+    draw_arrows(axes, seen[some], dxdt[some], np.array(domain.half_widths), 0.004)
     axes.plot(*seen.T, ".", color=OBSERVATIONS, markersize=3, zorder=3)
     draw_orbit(axes, domain, orbit, (0, 1), **_ORBIT)
     return _labelled(figure, domain, "Learned vector field, observations, predicted orbit")
@@ -70,7 +72,7 @@ def energy_contours(adapted: Adapted, x: np.ndarray, orbit: np.ndarray) -> Figur
     axes = figure.subplots()
     levels = energy.max() * np.linspace(0.1, 1, _LEVELS) ** 2
     contours = axes.contour(grid.across, grid.along, energy.T, levels=levels, cmap="viridis", linewidths=0.9)
-    figure.colorbar(contours, ax=axes, label="learned energy (zero at its minimum)")
+    figure.colorbar(contours, ax=axes, label="learned energy (zero at its minimum)", format="%.2g")
     draw_orbit(axes, domain, orbit, (0, 1), **_ORBIT)
     axes.plot(*domain_states(domain, x).T, ".", color=OBSERVATIONS, markersize=4)
     return _labelled(figure, domain, "Learned energy, observations, predicted orbit")
