@@ -25,6 +25,7 @@ gc.disable()
 TESTS = Path(__file__).parent
 LONGEST = [TESTS / name for name in (
     "jobs/test_train.py",
+    "jobs/test_recorded.py",
     "jobs/test_launchers.py",
     "pages/test_pages.py",
     "jobs/test_faults.py",
@@ -35,7 +36,6 @@ LONGEST = [TESTS / name for name in (
     "jobs/test_own_family.py",
     "pages/test_examples.py",
     "pages/test_site.py",
-    "jobs/test_recorded.py",
     "jobs/test_damped_training.py",
     "inference/test_recordings.py",
     "inference/test_fit.py",
