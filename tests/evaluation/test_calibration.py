@@ -1,4 +1,4 @@
-"""By how much bands are too narrow, from forecasts whose errors are known."""
+"""The width of bands, checked on forecasts whose errors are known."""
 
 import math
 
@@ -17,7 +17,7 @@ from meta_hamiltonian.observations import ObservationError
 from meta_hamiltonian.systems import Spring
 
 
-def found(errors, monkeypatch, instants=4000):
+def found(errors, monkeypatch, instants=4000, bands=True):
     """The factor for members whose errors have these sizes in units of the predicted ones; None cannot be predicted."""
     asked = []
     generator = torch.Generator().manual_seed(0)
@@ -31,9 +31,9 @@ def found(errors, monkeypatch, instants=4000):
         rest = size * torch.randn(count, 2, dtype=torch.float64, generator=generator)
         rest[::7, 0] = math.nan  # nothing was observed there
         width = torch.full_like(rest, 1.96)
-        bands = [(-width, width) for _ in LEVELS]
+        ends = [(-width, width) for _ in LEVELS] if bands else []
         halves = Halves([], torch.arange(count + 1).double(), rest, torch.ones(2).double())
-        return Forecast(member.name, "learned", halves, torch.zeros_like(rest), bands, 0.0, [], False, 0.0)
+        return Forecast(member.name, "learned", halves, torch.zeros_like(rest), ends, 0.0, [], False, 0.0)
 
     monkeypatch.setattr(calibration, "forecast", forecast)
     x = torch.zeros(1, 2, dtype=torch.float64)
@@ -48,7 +48,7 @@ def test_the_factor_is_that_of_the_errors_and_at_least_1(size, factor, monkeypat
 
 
 def test_members_count_alike_however_long_they_are(monkeypatch):
-    """Of four members one errs four times as much: 95 % hold where 80 % of its errors do."""
+    """One of four members errs: 95 % of all errors are held where 80 % of its own are."""
     one, _ = found([1e-3, 4.0, 1e-3, 1e-3], monkeypatch)
     other, _ = found([4.0, 1e-3, 1e-3, 1e-3], monkeypatch)
     assert one == pytest.approx(4 * 1.2816 / 1.96, rel=0.06)
@@ -58,6 +58,15 @@ def test_members_count_alike_however_long_they_are(monkeypatch):
 def test_members_that_cannot_be_predicted_do_not_count(monkeypatch):
     assert found([None, 3.0, None], monkeypatch)[0] == pytest.approx(3.0, rel=0.05)
     assert found([None, None], monkeypatch)[0] == 1.0
+
+
+def test_lost_forecasts_leave_the_factor_finite(monkeypatch):
+    assert found([1e300, 1.0], monkeypatch)[0] == calibration.MOST
+
+
+@pytest.mark.parametrize("missing", ["bands", "observations"])
+def test_forecasts_without_bands_or_later_observations_do_not_count(missing, monkeypatch):
+    assert found([math.nan if missing == "observations" else 3.0], monkeypatch, bands=missing != "bands")[0] == 1.0
 
 
 def test_a_few_of_many_members_are_predicted(monkeypatch):

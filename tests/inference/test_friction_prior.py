@@ -35,7 +35,7 @@ def test_nothing_is_added_where_nothing_is_to_be_gained():
 
 
 def test_rows_are_residuals_in_deviations():
-    """Of the kinds that the family has; what it does not have may be anything."""
+    """A kind that the family does not have has no row: its coefficient may be anything."""
     rows, wanted = FAMILY.rows(BOTH, values())
     assert (wanted - rows @ values(0.3, 7.0)).tolist() == pytest.approx([-2.0])
     assert FAMILY.rows((), values())[0].shape == (0, 0)

@@ -43,7 +43,7 @@ def invoke(*arguments):
 def _hasty():
     """How good baselines, bands and heads are is not asked: networks are fitted in far fewer steps than in earnest,
     one recording calibrates the bands, and the distribution of heads takes few rounds."""
-    few = ((baselines, "_ITERATIONS", 20), (calibration, "_MOST", 1), (low_rank, "_MANY_ROUNDS", 20))
+    few = ((baselines, "_ITERATIONS", 20), (calibration, "_MEMBERS", 1), (low_rank, "_MANY_ROUNDS", 20))
     with contextlib.ExitStack() as stack:
         for place, name, number in few:
             stack.enter_context(mock.patch.object(place, name, number))
@@ -161,6 +161,13 @@ def test_a_training_that_crashed_goes_on_to_the_same_weights(loss, home, tmp_pat
     assert "Going on from step 2 of" in done.stdout
     one, other = (load(tmp_path / name).state_dict() for name in ("whole", "crashed"))
     assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_a_network_without_an_energy_learns_from_recordings_too(home, tmp_path):
+    arguments = (f"data.path={home / 'few'}", "data.held_out=0", f"hydra.run.dir={tmp_path / 'run'}")
+    done = train_here(home / "home", *TINY, *arguments, "model=mlp", "model.depth=1")
+    assert done.code == 0, done.stderr
+    assert 1 <= load(tmp_path / "run").band_factor <= calibration.MOST
 
 
 @pytest.mark.usefixtures("without_baselines")

@@ -1,4 +1,4 @@
-"""By how much the bands of a family are too narrow, as its own recordings tell."""
+"""The width of the bands of a family, checked on its own recordings."""
 
 from collections.abc import Sequence
 
@@ -10,8 +10,10 @@ from meta_hamiltonian.evaluation.forecasts import forecast
 from meta_hamiltonian.learners import Learner
 from meta_hamiltonian.observations import Derivatives, ObservationError
 
+MOST = 10.0
+"""The largest factor. Bands that are narrower still are wrong in another way, such as where an orbit is lost."""
 # Recordings that are predicted, at most: each takes some seconds.
-_MOST = 6
+_MEMBERS = 6
 # The level at which bands are made to hold, the normal quantile of its two ends, and the part that is observed.
 _LEVEL, _QUANTILE, _OBSERVED = 0.95, 1.96, 0.5
 
@@ -21,24 +23,29 @@ def band_factor(
 ) -> float:
     """The factor by which bands have to be widened to hold 95 % of what followed the first halves of recordings.
 
-    It is at least 1, and 1 where no recording can be predicted. Every recording counts alike, however long it is.
+    It lies between 1 and [`MOST`][], and is 1 where no recording can be predicted with bands. Every recording counts
+    alike, however long it is.
 
     **Arguments:** those of [`forecast`][]; of many members some are taken, evenly chosen.
     """
-    times = [one for one in members if not isinstance(one.observations, Derivatives)]
+    recorded = [one for one in members if not isinstance(one.observations, Derivatives)]
     errors, weights = [], []
-    for member in times[:: -(-len(times) // _MOST) or 1]:
+    for member in recorded[:: -(-len(recorded) // _MEMBERS) or 1]:
         try:
             found = forecast(learner, member, _OBSERVED, inertia, validation_loss)
         except ObservationError:
             continue  # it is too short, or no orbit meets it; the test says so of its members
+        seen = found.halves.rest.isfinite()
+        if not (found.bands and seen.any()):
+            continue
         low, high = found.bands[LEVELS.index(_LEVEL)]
         away = ((found.halves.rest - (low + high) / 2) * 2 * _QUANTILE / (high - low)).abs()
-        away = away[found.halves.rest.isfinite()].nan_to_num(nan=torch.inf)
+        away = away[seen].nan_to_num(nan=torch.inf)
         errors.append(away)
         weights.append(torch.full_like(away, 1 / len(away)))
     if not errors:
         return 1.0
     ordered, order = torch.cat(errors).sort()
     held = torch.cat(weights)[order].cumsum(0) / len(errors)
-    return max(1.0, ordered[int((held < _LEVEL).sum())].item() / _QUANTILE)
+    last = min(int((held < _LEVEL).sum()), len(ordered) - 1)  # the sum of the weights is 1 up to rounding
+    return min(max(1.0, ordered[last].item() / _QUANTILE), MOST)

@@ -292,8 +292,8 @@ def _reported(
     if factor > 1 and solution.samples is not None:
         notes = [
             *notes,
-            f"Bands are widened by the factor {factor:.2g}: by so much more than their fits predict, forecasts of the "
-            "family's own recordings missed what came later.",
+            f"Bands are widened by the factor {factor:.2g}: forecasts of the family's own recordings missed what came "
+            "later by so much more than their fits predict.",
         ]
     before = learner.adapt(points.x, points.dxdt, 0)
     rates = _rates(solution.adapted, points, task.u)

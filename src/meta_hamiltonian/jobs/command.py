@@ -43,7 +43,8 @@ def main(config: DictConfig) -> float | None:
     except (ConfigError, DivergedError, StorageError) as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise CompactHydraException(str(error)) from error  # SystemExit would end the whole sweep
-        _leave_nothing(Path(HydraConfig.get().runtime.output_dir))
+        if isinstance(error, ConfigError):
+            _leave_nothing(Path(HydraConfig.get().runtime.output_dir))
         sys.exit(f"Error: {error}")
 
 

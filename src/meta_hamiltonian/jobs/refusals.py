@@ -24,6 +24,8 @@ def refusal(error: Exception, overrides: Sequence[str]) -> str | None:
 
     Call it while Hydra is initialized, since it composes the configuration without the override.
     """
+    if not isinstance(error, HydraException):
+        return None
     if isinstance(error, OverrideParseException):
         return f"{error.override} is not allowed: give key=value, and lists without blanks as in shots=25,50"
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
@@ -31,18 +33,17 @@ def refusal(error: Exception, overrides: Sequence[str]) -> str | None:
         options = [option for option in error.options if not option.endswith("_schema")]
         return f"{group}={name} is not allowed: {_near(name, options)}choose from {', '.join(options)}"
     said, *_ = str(error).splitlines() or [""]
-    if isinstance(error, HydraException) and (several := re.match(r"Ambiguous value for argument '(.+)'", said)):
+    if several := re.match(r"Ambiguous value for argument '(.+)'", said):
         return f"{several[1]} is not allowed for a single run: add -m, which runs one for each value"
-    if isinstance(error, HydraException) and (folder := re.match(r"Additional config directory '(.+)' not f", said)):
+    if folder := re.match(r"Additional config directory '(.+)' not found", said):
         return f"--config-dir is not allowed: there is no folder {folder[1]}"
-    if isinstance(error, HydraException) and (unknown := re.match(r"Could not override '([^']+)'", said)):
-        chosen = [text for text in overrides if text.lstrip("+").partition("=")[0] in {g.lstrip("+") for g in GROUPS}]
+    if unknown := re.match(r"Could not override '([^']+)'", said):
         if holder := _HOLDERS.get(unknown[1]):
             return f"there is no key {unknown[1]} here: give {holder} as well"
-        help_of = " ".join([command(), *chosen, "--help"])
+        chosen = [text for text in overrides if text.lstrip("+").partition("=")[0] in {g.lstrip("+") for g in GROUPS}]
         near = _near(unknown[1], [*GROUPS, *_keys_of(chosen)])
-        return f"there is no key {unknown[1]}: {near}{help_of} lists every key"
-    if isinstance(error, HydraException) and (merged := re.match(r"Error merging override (.+)", said)):
+        return f"there is no key {unknown[1]}: {near}{' '.join([command(), *chosen, '--help'])} lists every key"
+    if merged := re.match(r"Error merging override (.+)", said):
         reason, *_ = str(error.__cause__).splitlines() or [""]
         words = _allowed(merged[1].lstrip("+").partition("=")[0])
         return f"{merged[1]} is not allowed: {words or reason[:1].lower() + reason[1:]}"

@@ -18,7 +18,7 @@ from meta_hamiltonian.basics.exceptions import ConfigError
 from meta_hamiltonian.dynamics import Domain
 from meta_hamiltonian.episodes.recorded import RecordedDataModule
 from meta_hamiltonian.episodes.recordings import Recordings
-from meta_hamiltonian.evaluation.calibration import band_factor
+from meta_hamiltonian.evaluation.calibration import MOST, band_factor
 from meta_hamiltonian.jobs.recorded import data_of
 from meta_hamiltonian.learners import Learner, Ridge
 from meta_hamiltonian.learners.checkpoint import SETTINGS_KEY, build, build_learner, load_trained, read_checkpoint
@@ -130,7 +130,13 @@ def _widen_bands(folder: Path, recordings: Recordings) -> None:
     trained.learner.band_factor.fill_(1.0)  # of a training that was finished before
     members = [*recordings.val, *recordings.train]
     factor = band_factor(trained.learner, members, recordings.inertia, trained.validation_loss)
-    log.info(f"Bands are widened by the factor {factor:.3g}, as forecasts of the family's own recordings ask for.")
+    if factor >= MOST:
+        log.warning(
+            f"Forecasts of the family's own recordings miss by more than {MOST:g} times what their fits predict: bands "
+            "are widened by that factor, and still too narrow; do not trust them."
+        )
+    elif factor > 1:
+        log.info(f"Bands are widened by the factor {factor:.3g}, as forecasts of the family's own recordings ask for.")
     for path in (folder / "best.ckpt", folder / "last.ckpt"):
         kept = read_checkpoint(path)
         kept["state_dict"]["learner.band_factor"].fill_(factor)

@@ -121,8 +121,8 @@ class Learner(nn.Module, abc.ABC):
         self.scale = scale
         self.friction = FamilyFriction()
         self.band_factor: Tensor
-        """By how much bands are widened, since forecasts of the family's own recordings missed by so much more than
-        their fits predict; 1 for a family with a formula."""
+        """The factor by which bands are widened, since forecasts of the family's own recordings missed by so much more
+        than their fits predict; 1 for a family with a formula."""
         self.register_buffer("band_factor", torch.ones(()))
         if net.has_head and not self.solves_for_head:
             self.heads = FamilyHeads(*head_columns(own_head(net)).shape)
