@@ -11,6 +11,7 @@ from meta_hamiltonian.evaluation import calibration
 from meta_hamiltonian.evaluation.calibration import band_factor
 from meta_hamiltonian.evaluation.coverage import LEVELS
 from meta_hamiltonian.evaluation.halves import Forecast, Halves
+from meta_hamiltonian.inference.widened import MOST
 from meta_hamiltonian.learners import Ridge
 from meta_hamiltonian.models import HamiltonianNetwork
 from meta_hamiltonian.observations import ObservationError
@@ -61,7 +62,7 @@ def test_members_that_cannot_be_predicted_do_not_count(monkeypatch):
 
 
 def test_lost_forecasts_leave_the_factor_finite(monkeypatch):
-    assert found([1e300, 1.0], monkeypatch)[0] == calibration.MOST
+    assert found([1e300, 1.0], monkeypatch)[0] == MOST
 
 
 @pytest.mark.parametrize("missing", ["bands", "observations"])

@@ -116,3 +116,12 @@ def test_a_prediction_may_start_elsewhere():
     assert (found.start_time, found.start.tolist()) == (0.0, [1.0, 0.5])
     assert found.start_samples is not None
     assert torch.equal(found.start_samples, x.expand(200, 2))
+
+
+@pytest.mark.parametrize(("factor", "notes", "warnings"), [(1.0, 0, 0), (2.0, 1, 0), (10.0, 1, 1)])
+def test_bands_that_were_widened_say_so(factor, notes, warnings):
+    of_recordings = learner()
+    of_recordings.band_factor.fill_(factor)
+    found = fit(of_recordings, [swing(instants=7, until=1.0)])
+    assert sum("Bands are widened by the factor" in note for note in found.notes) == notes
+    assert sum("do not trust the bands" in warning for warning in found.warnings) == warnings

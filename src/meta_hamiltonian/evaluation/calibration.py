@@ -7,11 +7,10 @@ import torch
 from meta_hamiltonian.episodes.recordings import RecordedMember
 from meta_hamiltonian.evaluation.coverage import LEVELS
 from meta_hamiltonian.evaluation.forecasts import forecast
+from meta_hamiltonian.inference.widened import MOST
 from meta_hamiltonian.learners import Learner
 from meta_hamiltonian.observations import Derivatives, ObservationError
 
-MOST = 10.0
-"""The largest factor. Bands that are narrower still are wrong in another way, such as where an orbit is lost."""
 # Recordings that are predicted, at most: each takes some seconds.
 _MEMBERS = 6
 # The level at which bands are made to hold, the normal quantile of its two ends, and the part that is observed.

@@ -19,7 +19,7 @@ from meta_hamiltonian.inference.momentum import check_momentum
 from meta_hamiltonian.inference.orbit_fit import NoOrbitError
 from meta_hamiltonian.inference.remarks import about_friction, badly_met, missed, outside, several_answers
 from meta_hamiltonian.inference.solution import WAYS, Said, Solution, Task, from_points, of_trajectories, silent
-from meta_hamiltonian.inference.widened import widened
+from meta_hamiltonian.inference.widened import MOST, widened
 from meta_hamiltonian.learners import Learner, task_scale
 from meta_hamiltonian.learners.posterior_heads import open_latents
 from meta_hamiltonian.learners.quality import usual_error
@@ -308,6 +308,11 @@ def _reported(
             left_out = error_at_left_out(learner, points, Terms(solution.kinds, task.width, task.u), steps)
             left_out = usual if left_out is None else left_out
     warnings = [*outside(learner, points)]
+    if factor >= MOST and solution.samples is not None:
+        warnings.append(
+            f"Forecasts of the family's own recordings missed by more than {MOST:g} times what their fits predict: do "
+            "not trust the bands."
+        )
     if not solution.settled:
         warnings.append(
             "The fit of the orbits was still getting better when it was stopped; do not trust the prediction."

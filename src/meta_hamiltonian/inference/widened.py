@@ -8,6 +8,9 @@ from torch import Tensor
 from meta_hamiltonian.dynamics import Forces
 from meta_hamiltonian.inference.solution import Solution
 
+MOST = 10.0
+"""The largest factor. Bands that are narrower still are wrong in another way, such as where an orbit is lost."""
+
 
 def widened(solution: Solution, factor: float) -> Solution:
     """The same solution, its samples `factor` times as far from their mean.

@@ -18,7 +18,8 @@ from meta_hamiltonian.basics.exceptions import ConfigError
 from meta_hamiltonian.dynamics import Domain
 from meta_hamiltonian.episodes.recorded import RecordedDataModule
 from meta_hamiltonian.episodes.recordings import Recordings
-from meta_hamiltonian.evaluation.calibration import MOST, band_factor
+from meta_hamiltonian.evaluation.calibration import band_factor
+from meta_hamiltonian.inference.widened import MOST
 from meta_hamiltonian.jobs.recorded import data_of
 from meta_hamiltonian.learners import Learner, Ridge
 from meta_hamiltonian.learners.checkpoint import SETTINGS_KEY, build, build_learner, load_trained, read_checkpoint
