@@ -10,6 +10,7 @@ are taken, all of them by default; one that would not end within `--seconds` is 
 - `evaluation`: the test of 1,000 systems by itself.
 - `jax`: outer steps of MAML with 100, 1,000 and 10,000 tasks and of ANIL with 10,000, each beside JAX's, where JAX is
     installed: this, JAX, and the ratio.
+- `fused`: the candidate of `fused_maml.py`: its gradients, and its steps with several sizes of a program, beside JAX's.
 - `shapes`: gradients in float32 against float64, for other widths, depths, numbers of points and of degrees of freedom.
 - `anil`, `maml`: an outer step by itself, and the same step in `train.py`.
 
@@ -33,7 +34,7 @@ import traceback
 from pathlib import Path
 
 import torch
-from gpu_peers import SHAPES, beside_jax, gradient_error
+from gpu_peers import KINDS, SHAPES, as_one_graph, beside_jax, gradient_error, our_step
 
 from meta_hamiltonian.episodes import Episodes, Points, sample_episodes
 from meta_hamiltonian.evaluation import evaluate, make_test_set
@@ -327,19 +328,39 @@ def jax():
     predicted = {("maml", 100): "45,000, 36,000, 1.28", ("maml", 1000): "115,000, 111,000, 1.03"}
     predicted |= {("maml", 10_000): "144,000, 151,000, 0.95", ("anil", 10_000): "921,000, 308,000, 3.0"}
     for (name, tasks), expected in predicted.items():
-        row(f"jax, {name}, {tasks} tasks: tasks/s of this, of JAX, ratio", expected,
-            beside_jax(name, few(tasks), DEVICE, seconds, FEWER == 1))  # fmt: skip
+        step = our_step(KINDS[name], few(tasks), DEVICE, FEWER == 1)
+        what = f"jax, {name}, {tasks} tasks: tasks/s of this, of JAX, ratio"
+        row(what, expected, beside_jax(name, step, few(tasks), seconds))
+
+
+def fused():
+    import fused_maml
+
+    for shape in SHAPES:
+        what = "fused, width {}, depth {}, K = {}, n = {}: relative error of the gradient".format(*shape)
+        row(what, "5e-7", f"{gradient_error(fused_maml.FusedMAML, shape, few(200), DEVICE):.1e}")
+    default = fused_maml.VALUES, fused_maml.WARPS, fused_maml.REGISTERS
+    for size in (default, *fused_maml.OTHERS):
+        for tasks, predicted in ((100, "80,000"), (1000, "230,000"), (10_000, "260,000")):
+            if size == default or tasks == 1000:
+                fused_maml.VALUES, fused_maml.WARPS, fused_maml.REGISTERS = size
+                step = our_step(fused_maml.FusedMAML, few(tasks), DEVICE, compiled=False)
+                step = as_one_graph(step) if DEVICE == "cuda" else step
+                what = "fused, {} values, {} warps, {} registers".format(*size)
+                row(f"{what}, {tasks} tasks: of this, of JAX, ratio", predicted,
+                    beside_jax("maml", step, few(tasks), seconds))  # fmt: skip
+    fused_maml.VALUES, fused_maml.WARPS, fused_maml.REGISTERS = default
 
 
 def shapes():
     for shape in SHAPES:
-        errors = [gradient_error(name, shape, few(200), DEVICE) for name in ("maml", "anil")]
+        errors = [gradient_error(kind, shape, few(200), DEVICE) for kind in (MAML, ANIL)]
         what = "shapes: width {}, depth {}, K = {}, n = {}: relative error of MAML's and ANIL's gradient".format(*shape)
         row(what, "1e-6, 1e-6", ", ".join(f"{error:.1e}" for error in errors))
 
 
 # With about how many seconds each takes.
-PARTS = {equal: 12, lm: 25, graph: 6, jax: 110, shapes: 15, best: 75, evaluation: 10, anil: 60, maml: 80}
+PARTS = {equal: 12, lm: 25, graph: 6, jax: 110, fused: 60, shapes: 15, best: 75, evaluation: 10, anil: 60, maml: 80}
 
 
 def main():
