@@ -100,7 +100,7 @@ def _run(func, args, kwargs):
     found = func(*plain_args, **plain)
     if name == "_to_copy" and found is plain_args[0]:
         found = found.clone()
-    if name.endswith("_") or "out" in plain:
+    if (name.endswith("_") and not name.endswith("__")) or "out" in plain:
         by_held = {id(t.held): t for t in seen if isinstance(t, Elsewhere)}
         for one in by_held.values():
             if one.shape != one.held.shape:  # such as after `squeeze_`

@@ -1,7 +1,10 @@
 import numpy as np
 import pytest
+import torch
+from numpy.random import Philox
 from scipy import stats
 
+from meta_hamiltonian.basics.philox import philox
 from meta_hamiltonian.basics.random import generator, uniform
 
 # Points are drawn in chunks of 64; these counts lie on both sides of its boundaries.
@@ -31,13 +34,32 @@ def test_a_task_far_away_is_reached_at_once():
     far = 10**12
     both = uniform(0, ("train", "support"), range(far, far + 2), (3, 2))
     np.testing.assert_array_equal(uniform(0, ("train", "support"), range(far + 1, far + 2), (3, 2)), both[1:])
-    assert len(np.unique(both)) == both.size
+    assert len(np.unique(both)) == both.numel()
 
 
 def test_the_same_call_gives_the_same_numbers():
     np.testing.assert_array_equal(
         uniform(7, ("val", "query"), range(3), (10, 2)), uniform(7, ("val", "query"), range(3), (10, 2))
     )
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3, 5])
+@pytest.mark.parametrize("points", COUNTS)
+def test_the_numbers_are_those_that_numpy_draws_chunk_by_chunk(points, dim):
+    """Few numbers of a task are drawn by themselves, without those between them."""
+    found = uniform(2, ("train", "support"), range(3, 40), (points, dim))
+    chunks = [generator(2, "train", "support", chunk).random((40, 64, dim)) for chunk in range(1 + (points - 1) // 64)]
+    np.testing.assert_array_equal(found, np.concatenate(chunks, axis=1)[3:, :points])
+
+
+@pytest.mark.parametrize("key", [(0, 0), (2**64 - 1, 2**63), (12345678901234567890, 98765432109876543)])
+def test_philox_is_numpys(key):
+    counters = np.r_[0:70, 2**32 - 2 : 2**32 + 2, 2**53 + 1, 2**63 - 2]
+    found = philox(torch.from_numpy(counters.astype(np.int64)), key).numpy().view(np.uint64)
+    for counter, four in zip(counters, found, strict=True):
+        bits = Philox(key=np.array(key, dtype=np.uint64), counter=[int(counter), 0, 0, 0])
+        bits.advance(-1)  # NumPy counts before it draws
+        np.testing.assert_array_equal(four, bits.random_raw(4))
 
 
 def test_no_two_seeds_labels_tasks_or_chunks_share_a_number():

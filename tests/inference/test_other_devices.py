@@ -12,6 +12,7 @@ import pytest
 import torch
 from observed import INERTIA, SYSTEM, learner, points, swing
 
+from meta_hamiltonian.episodes import sample_episodes
 from meta_hamiltonian.evaluation.coverage import coverage
 from meta_hamiltonian.evaluation.identify import identify
 from meta_hamiltonian.inference import fit
@@ -19,6 +20,20 @@ from meta_hamiltonian.learners.checkpoint import save_adapted
 from meta_hamiltonian.models import Adapted, AdaptedSystems
 from meta_hamiltonian.observations import Inputs
 from meta_hamiltonian.reports.prediction import predict
+from meta_hamiltonian.systems import (
+    Chain,
+    Damped,
+    DoublePendulum,
+    Driven,
+    Duffing,
+    HenonHeiles,
+    Kepler,
+    LotkaVolterra,
+    Mixture,
+    Spring,
+    SpringPendulum,
+    TwoBody,
+)
 
 pytestmark = pytest.mark.usefixtures("no_shape_checks")  # a hundred thousand small operations
 OBSERVED = swing("t,q", instants=14, until=3.0, noise=0.01)
@@ -78,6 +93,36 @@ def test_a_fit_is_where_its_learner_is(case, device, tmp_path):
     assert {value.device.type for value in kept["parameters"].values()} == {"cpu"}
 
 
+FAMILIES = {
+    "pendulum": SYSTEM,
+    "spring": Spring(),
+    "duffing": Duffing(),
+    "henon_heiles": HenonHeiles(),
+    "lotka_volterra": LotkaVolterra(),
+    "kepler": Kepler(centre=0.2),  # some states are drawn anew
+    "two_body": TwoBody(),
+    "double_pendulum": DoublePendulum(),
+    "spring_pendulum": SpringPendulum(),
+    "chain": Chain(n=3),
+    "mixture": Mixture(),
+    "damped": Damped(SYSTEM, "quadratic"),
+    "driven": Driven(SYSTEM),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_episodes_are_drawn_where_they_are_used(family, device):
+    here, found = (
+        sample_episodes(FAMILIES[family], range(3, 9), 7, 70, seed=1, noise=0.1, dtype=torch.float64, device=place)
+        for place in ("cpu", device)
+    )
+    for part, expected in ((found.support, here.support), (found.query, here.query)):
+        for value, other in ((part.x, expected.x), (part.dxdt, expected.dxdt)):
+            assert value.device == device
+            torch.testing.assert_close(value.cpu(), other, rtol=1e-13, atol=1e-13)
+    assert torch.equal(found.index.cpu(), here.index)
+
+
 def test_bands_are_checked_where_the_learner_is(device):
     sizes = ([5], [0.05], 2, 0)
     one, other = (list(coverage(of, SYSTEM, *sizes)) for of in (learner("ridge"), there("ridge", device)))
@@ -105,4 +150,4 @@ def test_on_a_device_of_its_own_process():
     command = [sys.executable, "-m", "pytest", "-n", "0", "-q", "-p", "no:cacheprovider", "-k", "elsewhere", __file__]
     done = subprocess.run(command, env=os.environ | {IN_A_PROCESS: "1"}, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stdout
-    assert "6 passed" in done.stdout
+    assert "19 passed" in done.stdout

@@ -2,12 +2,18 @@
 
 import zlib
 
-import numpy as np
+import torch
+from jaxtyping import Float
 from numpy.random import Generator, Philox, SeedSequence
+from torch import Tensor
+
+from meta_hamiltonian.basics.philox import philox
 
 # Points are drawn in chunks of this many per task, so that the first K points of a task are the
 # same whatever K is, and a chunk of many neighbouring tasks is one call.
 _CHUNK = 64
+# On a CPU, NumPy draws so many numbers in a row in the time that `philox` takes for one of its choice.
+_IN_A_ROW = 15
 
 
 def generator(seed: int, *labels: str | int) -> Generator:
@@ -31,8 +37,14 @@ def generator(seed: int, *labels: str | int) -> Generator:
     return Generator(Philox(SeedSequence([seed, *words])))
 
 
-def uniform(seed: int, labels: tuple[str | int, ...], tasks: range, shape: tuple[int, int]) -> np.ndarray:
-    """Uniform numbers in [0, 1) for consecutive tasks, drawn for all of them together.
+def uniform(
+    seed: int,
+    labels: tuple[str | int, ...],
+    tasks: range,
+    shape: tuple[int, int],
+    device: torch.device | str = "cpu",
+) -> Float[Tensor, "tasks points dim"]:
+    """Uniform numbers in [0, 1) for consecutive tasks, drawn for all of them together, in float64.
 
     The numbers of task i depend on `(seed, labels, i)` only, and a shorter `shape[0]` gives a
     prefix of a longer one.
@@ -42,18 +54,24 @@ def uniform(seed: int, labels: tuple[str | int, ...], tasks: range, shape: tuple
     - `seed`, `labels`: as for [`generator`][].
     - `tasks`: consecutive task indices.
     - `shape`: `(points, dim)`, what each task gets.
-
-    **Returns:**
-
-    An array of shape `(len(tasks), points, dim)`.
+    - `device`: where they are drawn; the numbers are the same on all devices, bit for bit.
     """
     points, dim = shape
-    block = _CHUNK * dim  # a multiple of 4, the numbers that Philox makes a counter step
+    on_cpu = torch.device(device).type == "cpu"
+    blocks = _CHUNK * dim // 4  # a step of Philox's counter makes four numbers
     chunks = []
     for chunk in range(max(1, -(-points // _CHUNK))):
         rng = generator(seed, *labels, chunk)
-        bits = rng.bit_generator
-        assert isinstance(bits, Philox)
-        bits.advance(tasks.start * block // 4)
-        chunks.append(rng.random((len(tasks), _CHUNK, dim)))
-    return np.concatenate(chunks, axis=1)[:, :points]
+        needed = -(-min(_CHUNK, points - chunk * _CHUNK) * dim // 4)
+        if on_cpu and needed * _IN_A_ROW > blocks:
+            rng.bit_generator.advance(tasks.start * blocks)  # pyright: ignore[reportAttributeAccessIssue]
+            chunks.append(torch.from_numpy(rng.random((len(tasks), _CHUNK, dim))))
+            continue
+        key = rng.bit_generator.state["state"]["key"].tolist()  # pyright: ignore[reportArgumentType, reportCallIssue]
+        first = torch.arange(tasks.start, tasks.stop, device=device)[:, None] * blocks
+        counters = first + torch.arange(1, 1 + needed, device=device)  # NumPy counts before it draws
+        bits = philox(counters.flatten(), key).view(len(tasks), 4 * needed)
+        numbers = (bits >> 11 & 2**53 - 1).double() * 2.0**-53
+        whole = 4 * needed // dim  # points
+        chunks.append(numbers[:, : whole * dim].unflatten(1, (whole, dim)))
+    return torch.cat(chunks, dim=1)[:, :points]

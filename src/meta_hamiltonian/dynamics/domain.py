@@ -255,6 +255,7 @@ class Domain(Space):
         tasks: range,
         count: int,
         admits: Callable[[Float[Tensor, "tasks points state"]], Bool[Tensor, "tasks points"]] | None = None,
+        device: torch.device | str = "cpu",
     ) -> Float[Tensor, "tasks points state"]:
         """Random states of many tasks, uniform in the box without what is excluded, in float64.
 
@@ -265,13 +266,14 @@ class Domain(Space):
         - `seed`, `labels`, `tasks`: as for [`uniform`][].
         - `count`: points of each task.
         - `admits`: which states a task may have, where it may not have all of them; the others are drawn anew.
+        - `device`: where they are drawn; the states are the same on all devices.
 
         **Raises:** `ValueError` if next to no state is allowed.
         """
-        centre, half = (torch.tensor(v, dtype=torch.float64) for v in (self.centre, self.half_widths))
+        centre, half = (torch.tensor(v, dtype=torch.float64, device=device) for v in (self.centre, self.half_widths))
 
         def candidates(labels: tuple[str | int, ...]) -> tuple[Tensor, Tensor]:
-            unit = torch.from_numpy(uniform(seed, labels, tasks, (count, self.state_dim)))
+            unit = uniform(seed, labels, tasks, (count, self.state_dim), device)
             x = centre + half * (2 * unit - 1)
             refused = self.excluded(x)
             return x, refused if admits is None else refused | ~admits(x)

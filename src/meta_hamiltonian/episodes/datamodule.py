@@ -12,6 +12,10 @@ from meta_hamiltonian.episodes import Episodes, sample_episodes
 from meta_hamiltonian.episodes.outer_steps import OuterSteps
 from meta_hamiltonian.systems import SimulatedSystem
 
+# Streams are drawn on a GPU from so many points of a meta-batch on: the thousand small kernels of a draw take as long
+# as a CPU core does for that many.
+_FOR_A_GPU = 50_000
+
 
 class MetaBatches(Dataset[Episodes]):
     """Meta-batch b of the training split, a function of `(seed, b)` alone; with several devices, this one's part."""
@@ -28,9 +32,12 @@ class MetaBatches(Dataset[Episodes]):
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ):
-        """**Arguments** beside those of [`EpisodeDataModule`][]: `device`, where the fixed set and its batches lie."""
+        """**Arguments** beside those of [`EpisodeDataModule`][]: `device`, where tasks lie; large
+        meta-batches of a stream are drawn there too."""
+        for_a_gpu = tasks is None and meta_batch * (shots + queries) >= _FOR_A_GPU
+        drawn = device if for_a_gpu and torch.device(device).type == "cuda" else "cpu"
         self.sample = functools.partial(
-            sample_episodes, system, support=shots, query=queries, seed=seed, noise=noise, dtype=dtype
+            sample_episodes, system, support=shots, query=queries, seed=seed, noise=noise, dtype=dtype, device=drawn
         )
         self.meta_batch = meta_batch
         self.seed = seed
@@ -93,7 +100,7 @@ class EpisodeDataModule(LightningDataModule):
         """One meta-batch for each outer step; a resumed run gets those that are left."""
         trainer = self.trainer
         assert trainer is not None, "a Trainer asks for this"
-        # Drawn once, the fixed set stays where it is used; worker processes have no device.
+        # Tasks are drawn where they are used; worker processes have no device.
         device = "cpu" if self.num_workers else trainer.strategy.root_device
         return DataLoader(
             self.make_train(device=device),

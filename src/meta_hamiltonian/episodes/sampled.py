@@ -21,6 +21,7 @@ def sample_episodes(
     split: str = "train",
     dtype: torch.dtype = torch.float32,
     noise: float = 0.0,
+    device: torch.device | str = "cpu",
 ) -> Episodes:
     """Draws systems and, for each, random states of the domain with their derivatives.
 
@@ -38,12 +39,14 @@ def sample_episodes(
     - `noise`: standard deviation of Gaussian noise that is added to the support's states and derivatives, relative to
         the RMS of each coordinate of the task over its first 64 support points. The query set is exact.
 
+    - `device`: where they are drawn: random numbers are the same on all devices, bit for bit, and results to rounding.
+
     **Returns:**
 
     [`Episodes`][] of `len(tasks)` tasks; those of the split `train` know their index.
     """
     tasks = tasks if isinstance(tasks, range) else range(tasks)
-    parameters = system.sample_parameters(tasks, seed, split)
+    parameters = system.sample_parameters(tasks, seed, split).to(device)
 
     def points(name: str, count: int) -> Points:
         x = system.sample_states(parameters, seed, (split, name), tasks, count)
@@ -52,14 +55,14 @@ def sample_episodes(
     observed = points("support", support)
     if noise > 0:
         typical = points("support", _TYPICAL)
-        unit = torch.from_numpy(uniform(seed, (split, "noise"), tasks, (support, 2 * system.state_dim)))
+        unit = uniform(seed, (split, "noise"), tasks, (support, 2 * system.state_dim), device)
         errors = noise * torch.special.ndtri(unit.clamp_min(torch.finfo(unit.dtype).tiny))
         x_error, dxdt_error = errors.chunk(2, dim=-1)
         observed = Points(
             observed.x + x_error * _rms(typical.x),
             observed.dxdt + dxdt_error * _rms(typical.dxdt),
         )
-    index = torch.tensor(tasks) if split == "train" else None
+    index = torch.arange(tasks.start, tasks.stop, device=device) if split == "train" else None
     return Episodes(observed, points("query", query), parameters, index=index).to(dtype)
 
 

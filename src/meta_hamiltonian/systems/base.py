@@ -173,7 +173,7 @@ class SimulatedSystem(System):
         tasks = tasks if isinstance(tasks, range) else range(tasks)
         unit = uniform(seed, (split, "parameters"), tasks, (1, len(self.parameter_names)))
         low, high = torch.tensor(self.parameter_ranges, dtype=torch.float64).T
-        return low + (high - low) * torch.from_numpy(unit[:, 0])
+        return low + (high - low) * unit[:, 0]
 
     def sample_states(
         self,
@@ -183,8 +183,10 @@ class SimulatedSystem(System):
         tasks: range,
         count: int,
     ) -> Float[Tensor, "tasks points state"]:
-        """Random states of the domain that each system admits; arguments as for [`Domain.draw`][]."""
-        return self.domain.draw(seed, labels, tasks, count, lambda x: self.admits(x, parameters[:, None]))
+        """Random states of the domain that each system admits, where its parameters are; arguments as for
+        [`Domain.draw`][]."""
+        admits = lambda x: self.admits(x, parameters[:, None])  # noqa: E731
+        return self.domain.draw(seed, labels, tasks, count, admits, parameters.device)
 
     def sample_initial_states(
         self, parameters: Float[Tensor, "systems parameters"], seed: int, split: str = "test"

@@ -87,8 +87,7 @@ class Chain(SimulatedSystem):
         compliance = (1 / (c[:, None] + 4 * a[:, None] * waves)).mean(-1)
         edge_q = _HALF_Q**2 / (2 * compliance) + d * _HALF_Q**4 / 4
         highest = torch.minimum(edge_q, _HALF_P**2 / (2 * m))
-        numbers = uniform(seed, (split, "initial"), range(len(parameters)), (1, 2 * self.n + 1))[:, 0]
-        unit = torch.from_numpy(numbers).to(m.device)
+        unit = uniform(seed, (split, "initial"), range(len(parameters)), (1, 2 * self.n + 1), m.device)[:, 0]
         energy = highest * (_LEAST + (_MOST - _LEAST) * unit[:, 0])
         normal = torch.special.ndtri(unit[:, 1:].clamp_min(torch.finfo(unit.dtype).tiny))
         thermal = torch.stack([c**-0.5, m**0.5], dim=-1).repeat_interleave(self.n, dim=-1)

@@ -127,8 +127,8 @@ class Driven(SimulatedSystem):
         """
         parameters = parameters.double()
         q, p = self.system.sample_initial_states(parameters[..., :-2], seed, split).chunk(2, dim=-1)
-        unit = torch.from_numpy(uniform(seed, (split, "phase"), range(len(parameters)), (1, 1))[:, 0])
-        phase = math.pi * (2 * unit.to(q) - 1)
+        unit = uniform(seed, (split, "phase"), range(len(parameters)), (1, 1), q.device)[:, 0]
+        phase = math.pi * (2 * unit - 1)
         x0 = torch.cat([q, phase, p, torch.zeros_like(phase)], dim=-1)
         stays = self._stays(x0[:, None], parameters)[:, 0]
         return self._searched(x0, ~stays, parameters, seed, split)

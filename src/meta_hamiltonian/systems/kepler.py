@@ -101,8 +101,8 @@ class Kepler(SimulatedSystem):
         m, k = parameters[:, 0], parameters[:, 1]
         sun = parameters[:, 2:] if self.centre else parameters.new_zeros(len(parameters), 2)
         farthest = _INSIDE * (_HALF_Q - sun.abs().amax(-1))
-        unit = torch.from_numpy(uniform(seed, (split, "initial"), range(len(parameters)), (1, ELLIPSE_NUMBERS))[:, 0])
-        q, p = ellipse(m, k, _PERIHELION, farthest, _INSIDE * _HALF_P, unit.to(m.device))
+        unit = uniform(seed, (split, "initial"), range(len(parameters)), (1, ELLIPSE_NUMBERS), m.device)[:, 0]
+        q, p = ellipse(m, k, _PERIHELION, farthest, _INSIDE * _HALF_P, unit)
         return torch.cat([sun + q, p], dim=-1)
 
     def _away(self, x: Tensor, parameters: Tensor) -> Tensor:

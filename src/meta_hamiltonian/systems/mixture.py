@@ -137,7 +137,7 @@ class Mixture(SimulatedSystem):
     ) -> Float[Tensor, "tasks parameters"]:
         """Draws a family for each system, and its parameters from the prior of that; arguments as for any family."""
         tasks = tasks if isinstance(tasks, range) else range(tasks)
-        unit = torch.from_numpy(uniform(seed, (split, "family"), tasks, (1, 1))[:, 0, 0])
+        unit = uniform(seed, (split, "family"), tasks, (1, 1))[:, 0, 0]
         index = (len(self.of) * unit).floor()
         drawn = torch.zeros(len(tasks), len(self.parameter_names), dtype=torch.float64)
         drawn[:, 0] = index

@@ -79,6 +79,6 @@ class Pendulum(SimulatedSystem):
         m, l, q0 = parameters.double().unbind(-1)
         one_minus_cos = self.state_box[1] ** 2 / (2 * m**2 * l**3 * self.gravity)
         largest = torch.arccos((1 - one_minus_cos).clamp(min=-1.0)).clamp(max=_LARGEST_SWING)
-        unit = torch.from_numpy(uniform(seed, (split, "initial"), range(len(parameters)), (1, 1))[:, 0, 0])
-        swing = largest * (1 / 8 + 7 / 8 * unit.to(largest.device))
+        unit = uniform(seed, (split, "initial"), range(len(parameters)), (1, 1), m.device)[:, 0, 0]
+        swing = largest * (1 / 8 + 7 / 8 * unit)
         return torch.stack([q0 + swing, torch.zeros_like(q0)], dim=-1)

@@ -77,8 +77,8 @@ class TwoBody(SimulatedSystem):
         m1, m2 = parameters.double().unbind(-1)
         whole = m1 + m2
         larger = torch.maximum(m1, m2) / whole  # how far the lighter body is from the centre, in units of the distance
-        numbers = uniform(seed, (split, "initial"), range(len(parameters)), (1, ELLIPSE_NUMBERS + 2))[:, 0]
-        unit = torch.from_numpy(numbers).to(whole.device)
+        numbers = ELLIPSE_NUMBERS + 2
+        unit = uniform(seed, (split, "initial"), range(len(parameters)), (1, numbers), whole.device)[:, 0]
         centre = _HALF_CENTRE * (2 * unit[:, :2] - 1)
         farthest = (_INSIDE * _HALF_Q - centre.abs().amax(-1)) / larger
         apart, p = ellipse(m1 * m2 / whole, m1 * m2, _NEAREST, farthest, _INSIDE * _HALF_P, unit[:, 2:])
