@@ -5,6 +5,7 @@ import torch
 from observed import INERTIA, PARAMETERS, SYSTEM, learner, swing
 
 from meta_hamiltonian.episodes import Points
+from meta_hamiltonian.inference import orbit_fit
 from meta_hamiltonian.inference.orbit_fit import fit_orbits
 from meta_hamiltonian.observations import canonical, well_known_points
 
@@ -23,6 +24,19 @@ def test_exact_orbits_are_met():
     x = SYSTEM.domain.grid(9)
     true = SYSTEM.field(x, PARAMETERS)
     assert (found.adapted.field(x) - true).square().mean() < 1e-7 * true.square().mean()
+
+
+def test_orbits_that_ran_away_are_no_fit(monkeypatch):
+    """Though their numbers are finite: no covariance could be had of them."""
+    original = orbit_fit.shoot
+
+    def far_away(*arguments):
+        shot = original(*arguments)
+        return shot._replace(nodes=shot.nodes * 1e40, cost=1e185)
+
+    monkeypatch.setattr(orbit_fit, "shoot", far_away)
+    with pytest.raises(orbit_fit.NoOrbitError, match="no orbit of the adapted system could be followed"):
+        fitted(swing(instants=60))
 
 
 @pytest.mark.usefixtures("no_shape_checks")  # thousands of steps

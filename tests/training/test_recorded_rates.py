@@ -16,7 +16,7 @@ from meta_hamiltonian.learners import Ridge
 from meta_hamiltonian.models import NaturalNetwork
 from meta_hamiltonian.observations import Derivatives
 from meta_hamiltonian.observations.instrument import Instrument, record
-from meta_hamiltonian.systems import DoublePendulum, LotkaVolterra, Spring
+from meta_hamiltonian.systems import DoublePendulum, Duffing, HenonHeiles, LotkaVolterra, Spring
 from meta_hamiltonian.training.levenberg_marquardt import LevenbergMarquardt, VariableProjection, projected_parameters
 from meta_hamiltonian.training.refined import refine
 from meta_hamiltonian.training.surroundings import find_friction, find_lawless, find_logarithms, find_separation
@@ -109,6 +109,26 @@ def test_a_law_is_separated_where_that_explains_as_much(system, separable, tmp_p
     if not separable:
         for name, value in learner.state_dict().items():
             torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("system", "observed"),
+    [
+        (Duffing(), "q,p"),
+        (HenonHeiles(), "q,p"),
+        (Duffing(), "q"),
+        (DoublePendulum(), "q"),  # p = inertia · dq/dt leaves no other law
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.name,
+)
+def test_noise_does_not_mix_positions_and_momenta(system, observed, tmp_path):
+    """A law that may mix them explains a part of the noise of these few recordings."""
+    record(system, 6, tmp_path, Instrument(observed=observed, duration=8.0, rate=30.0, noise=0.02))
+    recordings = load_recordings(str(tmp_path), held_out=0.0)
+    data = RecordedDataModule(recordings, 50, 50, 50, "random", 0, torch.float64)
+    learner = ridge(recordings.domain)
+    assert find_separation(learner, data)
+    assert learner.net.separated
 
 
 def test_a_separated_energy_stays_so_in_training():

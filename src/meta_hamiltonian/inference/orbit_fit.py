@@ -33,6 +33,8 @@ _DEFINED_AT = 400
 _FINER = 3
 # Orbits that miss the observations by this part of their size do not tell kinds of friction apart.
 _LOST = 0.3
+# An orbit that is so many boxes of the domain away has run away, though its numbers may be finite.
+_RUN_AWAY = 100.0
 # The noise is found again where it differs by more than this part, at most so often.
 _SAME, _NOISE_ROUNDS = 0.1, 4
 
@@ -260,7 +262,8 @@ class _Fits:
 
     @staticmethod
     def _finite(fitted: _Fitted) -> _Fitted:
-        if not (fitted.shot.cost < torch.inf and fitted.shot.design.isfinite().all()):
+        shot, domain = fitted.shot, fitted.law.net.domain
+        if not (shot.cost < torch.inf and shot.design.isfinite().all()) or domain.outside(shot.nodes, _RUN_AWAY).any():
             raise NoOrbitError("no orbit of the adapted system could be followed along the observations")
         return fitted
 

@@ -16,6 +16,7 @@ from meta_hamiltonian.episodes.recorded import RecordedDataModule
 from meta_hamiltonian.inference.friction import FIRST, Kinds, choose
 from meta_hamiltonian.learners import Ridge
 from meta_hamiltonian.learners.loss import rescaled
+from meta_hamiltonian.learners.low_rank import EXPLAINED
 from meta_hamiltonian.learners.numerics.least_squares import least_squares
 from meta_hamiltonian.learners.numerics.linear_head import balanced, head_problem
 from meta_hamiltonian.training.refined import refine
@@ -136,6 +137,9 @@ def find_logarithms(build: Callable[[Domain], Ridge], data: RecordedDataModule) 
 def find_separation(learner: Ridge, data: RecordedDataModule) -> bool:
     """Separates the body where H = T(p) + V(q) explains the members as well, by its best heads before training.
 
+    It does where it leaves little more than any H does, or no more than the errors of the rates explain. Where momenta
+    were not observed, p = inertia · dq/dt leaves no other law: ∂H/∂p = p / inertia makes H = p² / (2 inertia) + V(q).
+
     Where hidden units see positions and momenta together, members that see different parts of the domain say little
     about each other; a function of positions alone, or of momenta alone, is known wherever one member has been. Nine
     recordings of predators and their prey tell the law of a tenth if the body is separated, and do not otherwise.
@@ -146,10 +150,15 @@ def find_separation(learner: Ridge, data: RecordedDataModule) -> bool:
         return False
     state, together = copy.deepcopy(learner.state_dict()), copy.deepcopy(learner)
     learner.net.separate()
+    if data.recordings.without_momenta:
+        return True
     data.suppose_friction(FIRST)  # each law may have it: it is looked for afterwards
     noises = [one.find_prior(data.known).noise.item() for one in (copy.deepcopy(learner), together)]
     data.suppose_friction(())
-    as_good = noises[0] <= _AS_GOOD * noises[1]
+    # A law that may mix q and p explains errors of the rates, too.
+    variance = (rescaled(data.known) if learner.scale == "task" else data.known).variance
+    errors = 0.0 if variance is None else variance.mean().item()
+    as_good = noises[0] <= max(_AS_GOOD * noises[1], EXPLAINED * errors)
     log.info(f"H = T(p) + V(q) leaves the error {noises[0] ** 0.5:.2g}, any H {noises[1] ** 0.5:.2g}.")
     if not as_good:
         learner.load_state_dict(state)
