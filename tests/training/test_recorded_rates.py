@@ -18,6 +18,7 @@ from meta_hamiltonian.observations import Derivatives
 from meta_hamiltonian.observations.instrument import Instrument, record
 from meta_hamiltonian.systems import DoublePendulum, Duffing, HenonHeiles, LotkaVolterra, Spring
 from meta_hamiltonian.training.levenberg_marquardt import LevenbergMarquardt, VariableProjection, projected_parameters
+from meta_hamiltonian.training.orbits import OrbitLoop
 from meta_hamiltonian.training.refined import refine
 from meta_hamiltonian.training.surroundings import find_friction, find_lawless, find_logarithms, find_separation
 
@@ -129,6 +130,28 @@ def test_noise_does_not_mix_positions_and_momenta(system, observed, tmp_path):
     learner = ridge(recordings.domain)
     assert find_separation(learner, data)
     assert learner.net.separated
+
+
+def test_a_separated_energy_stays_so_where_orbits_are_learned(tmp_path):
+    record(Duffing(), 4, tmp_path, Instrument(observed="q", duration=4.0, rate=20.0, noise=0.01))
+    recordings = load_recordings(str(tmp_path), held_out=0.0)
+    data = RecordedDataModule(recordings, 50, 50, 50, "random", 0, torch.float64)
+    learner = ridge(recordings.domain)
+    assert find_separation(learner, data)
+    loop = OrbitLoop(learner, {}, 1, data)
+    optimizer = torch.optim.Adam(loop.parameters(), 1e-2)
+    losses = []
+    for _ in range(5):
+        optimizer.zero_grad()
+        losses.append(loop.misfit(loop._chosen(0)))
+        losses[-1].backward()
+        loop.on_before_optimizer_step(optimizer)
+        optimizer.step()
+    assert learner.net.separated
+    assert losses[-1] != losses[0]
+    unused = ~learner.net.separable_features
+    assert (learner.prior_factor[unused] == 0).all()
+    assert (learner.net.head.weight[:, unused] == 0).all()
 
 
 def test_a_separated_energy_stays_so_in_training():

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torchdiffeq import odeint
@@ -30,6 +30,8 @@ _CONTINUITY = 10.0
 _SHARED, _OWN = 2e-3, 2e-2
 # The part of the windows whose orbits may leave the region that orbits are followed in, before training.
 _LOST = 0.1
+# Orbits that reach this part of that region are taken for those that leave it.
+_INSIDE = 0.99
 # Observations count as no more exact than this part of the box, and dry friction is smooth below this part of the
 # speeds of the box.
 _LEAST_NOISE, _SLOW = 1e-6, 1e-2
@@ -122,7 +124,7 @@ class OrbitLoop(MetaModule):
         super().on_train_start()
         with torch.no_grad():
             x = self.orbits(self._chosen(0))
-        away = (self.learner.net.domain.outside(x, REACH) | ~x.isfinite().all(-1)).any(-1)
+        away = self._leaves(x).any(-1)
         if away.double().mean() > _LOST:
             raise ConfigError(
                 f"data.loss=orbits is not allowed here: from {int(away.sum())} of {len(away)} parts of the recordings "
@@ -137,11 +139,15 @@ class OrbitLoop(MetaModule):
         return {"loss": loss, "query_loss": loss.detach()}
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Takes no step where orbits ran away."""
+        """Takes no step where orbits ran away, and leaves a separated body separated."""
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     parameter.grad.nan_to_num_(0.0, 0.0, 0.0)
+        if self.learner.net.separated:
+            for parameter in self.learner.parameters():
+                if parameter.dim() > 1 and parameter.grad is not None:
+                    parameter.grad.masked_fill_(parameter == 0, 0.0)
 
     def misfit(self, chosen: Tensor) -> Float[Tensor, ""]:
         """The loss of some of the windows, by their numbers."""
@@ -149,12 +155,14 @@ class OrbitLoop(MetaModule):
             self.get_buffer(name)[chosen] for name in ("observed", "sigma", "member", "continues")
         )
         x = self.orbits(chosen)
-        there = observed.isfinite()
+        # Orbits that leave the region stop there; from then on they tell nothing of the law.
+        stays = self._leaves(x.detach()).cumsum(1) == 0
+        there = observed.isfinite() & stays[..., None]
         missed = torch.where(there, (torch.where(there, observed, 0.0) - x) / sigma[:, None], 0.0)
         before = (chosen - 1).clamp_min(0)
         # The window before may not be among those chosen: its end is then the last that was computed.
         place = torch.searchsorted(chosen, before).clamp(max=len(chosen) - 1)
-        known = continues & (chosen[place] == before)
+        known = continues & (chosen[place] == before) & stays[place, -1]
         gap = torch.where(known[:, None], (x[place, -1] - x[:, 0]) / sigma, 0.0)
         own = self.heads[member.unique()].square().sum()
         total = missed.square().sum() + _CONTINUITY * gap.square().sum() + own
@@ -178,15 +186,23 @@ class OrbitLoop(MetaModule):
             return torch.cat([v, force + push], dim=1)
 
         x = smoothed + sigma * self.moved[chosen]
+        centre, half = x.new_tensor(learner.net.domain.centre), x.new_tensor(learner.net.domain.half_widths)
+        turning = torch.tensor([c.turns for c in learner.net.domain.coordinates], device=x.device)
+        half = half.masked_fill(turning, torch.inf)  # angles may go round
+        low, high = centre - REACH * half, centre + REACH * half
         states, unit = [x], torch.tensor([0.0, 1.0], dtype=x.dtype, device=x.device)
         for step, push in zip(t.diff(dim=1).unbind(1), pushes.unbind(1), strict=True):
 
             def rates(part: Tensor, x: Tensor, step: Tensor = step, push: Tensor = push) -> Tensor:
                 return step[:, None] * field(x, push[:, round(_STAGES * float(part))])
 
-            x = cast(Tensor, odeint(rates, x, unit, method="rk4"))[-1]
+            x = cast(Tensor, odeint(rates, x, unit, method="rk4"))[-1].clamp(low, high)
             states.append(x)
         return torch.stack(states, dim=1)
+
+    def _leaves(self, x: Float[Tensor, "windows instants state"]) -> Bool[Tensor, "windows instants"]:
+        """Which states lie at the edge of the region that orbits are followed in, or are none."""
+        return self.learner.net.domain.outside(x, _INSIDE * REACH) | ~x.isfinite().all(-1)
 
     def _chosen(self, step: int) -> Tensor:
         """All windows, or some in a row, since neighbours are to continue each other."""
