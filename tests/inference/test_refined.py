@@ -4,14 +4,16 @@ from types import SimpleNamespace
 
 import torch
 
+from meta_hamiltonian.dynamics import Domain
 from meta_hamiltonian.inference.orbit_fit import _Fits, _Fitted
 
 
 def fitted(kinds, coefficients, noise=1.0):
     """A law with a head of one unknown; its shot has whatever else is asked of it."""
     theta = torch.tensor([0.5, *coefficients], dtype=torch.float64)
-    law = SimpleNamespace(kinds=kinds, sizes=(1, len(kinds), 0))
-    shot = SimpleNamespace(theta=theta, nodes=None, cost=1.0, design=torch.ones(1))
+    net = SimpleNamespace(domain=Domain.box((1.0, 1.0)))
+    law = SimpleNamespace(kinds=kinds, sizes=(1, len(kinds), 0), net=net)
+    shot = SimpleNamespace(theta=theta, nodes=torch.zeros(1, 2), cost=1.0, design=torch.ones(1))
     return _Fitted(law, shot, torch.tensor([noise], dtype=torch.float64))
 
 
