@@ -2,12 +2,12 @@
 
 It computes what `learners/numerics/hessian.py` writes out, in that file's notation, for networks of tanh in float32.
 There each matrix product is a call of its own, and the arrays between the products travel through the GPU's memory.
-Here four kernels do all of it:
+Here three kernels do all of it:
 
 - `gradient_rows` takes a block of a task's points through the whole chain: forward (h), back to the input (g), along ρ
   (t), and back (q). It writes these arrays down, one "tape" for each inner step.
-- `gradient_sums` makes the gradient from the tape: the products that sum over the points.
-- `hessian_rows` and `hessian_sums` do the same for R{·}, the derivative of all this along a vector.
+- `hessian_rows` does the same for R{·}, the derivative of all this along a vector.
+- `sums` makes the gradient, or the Hessian's product, from the tapes: the products that sum over the points.
 
 Products run on tensor cores. Each factor is split into two numbers of TF32, a = a′ + a″, and the three products
 a′b′ + a′b″ + a″b′ give full float32: what is left out is below 2⁻²².
@@ -318,11 +318,15 @@ def _columns(part, point, there, unit, WIDTH: tl.constexpr):
 
 
 @triton.jit
-def gradient_sums(
+def sums(
     x,
     tape,
     rho,
+    last,  # the tape whose g and q are summed: `tape` for the gradient, that of R{·} for the Hessian
+    last_rho,
     out,
+    HESSIAN: tl.constexpr,
+    PARTS: tl.constexpr,  # of `last`
     POINTS: tl.constexpr,
     DIM: tl.constexpr,
     DEPTH: tl.constexpr,
@@ -339,119 +343,63 @@ def gradient_sums(
     unit = tl.arange(0, UNITS)
     out += task * SIZE
     tape += task * (5 * PART)
+    last += task * (PARTS * PART)
     bias = tl.zeros([UNITS], tl.float32)
     if layer == 0:
         head = tl.zeros([UNITS], tl.float32)
         for start in tl.static_range(0, POINTS, ROWS):
             point = start + tl.arange(0, ROWS)
             there = point < POINTS
-            bias += tl.sum(_rows(tape + 3 * PART, point, there, unit, WIDTH), 0)
-            head += tl.sum(_rows(tape + PART + (DEPTH - 1) * TILE, point, there, unit, WIDTH), 0)
+            bias += tl.sum(_rows(last + 3 * PART, point, there, unit, WIDTH), 0)
+            head += tl.sum(_rows(last + PART + (DEPTH - 1) * TILE, point, there, unit, WIDTH), 0)
         for d in tl.static_range(DIM):
             of_input = tl.zeros([UNITS], tl.float32)
             for start in tl.static_range(0, POINTS, ROWS):
                 point = start + tl.arange(0, ROWS)
                 there = point < POINTS
                 state = task * (POINTS * DIM) + point * DIM + d
-                q_x = _rows(tape + 3 * PART, point, there, unit, WIDTH) * tl.load(x + state, mask=there)[:, None]
-                g_t = _rows(tape + 2 * PART, point, there, unit, WIDTH) * tl.load(rho + state, mask=there)[:, None]
-                of_input += tl.sum(tl.where(there[:, None], q_x + g_t, 0.0), 0)
+                x_d = tl.load(x + state, mask=there, other=0.0)[:, None]
+                rho_d = tl.load(rho + state, mask=there, other=0.0)[:, None]
+                part = x_d * _rows(last + 3 * PART, point, there, unit, WIDTH)
+                part += rho_d * _rows(last + 2 * PART, point, there, unit, WIDTH)
+                if HESSIAN:
+                    r_rho_d = tl.load(last_rho + state, mask=there, other=0.0)[:, None]
+                    part += r_rho_d * _rows(tape + 2 * PART, point, there, unit, WIDTH)
+                of_input += tl.sum(part, 0)
             tl.store(out + unit * DIM + d, of_input, mask=unit < WIDTH)
         tl.store(out + WIDTH * DIM + unit, bias, mask=unit < WIDTH)
         tl.store(out + SIZE - WIDTH + unit, head, mask=unit < WIDTH)
     else:
         matrix = tl.zeros([UNITS, UNITS], tl.float32)
         tape += layer * TILE
+        last += layer * TILE
         for start in tl.static_range(0, POINTS, ROWS):
             point = start + tl.arange(0, ROWS)
             there = point < POINTS
-            q = _columns(tape + 3 * PART, point, there, unit, WIDTH)
-            matrix = _product(q, _rows(tape - TILE, point, there, unit, WIDTH), matrix)
-            g = _columns(tape + 2 * PART, point, there, unit, WIDTH)
-            matrix = _product(g, _rows(tape + PART - TILE, point, there, unit, WIDTH), matrix)
+            q = _columns(last + 3 * PART, point, there, unit, WIDTH)
             bias += tl.sum(q, 1)
+            matrix = _product(q, _rows(tape - TILE, point, there, unit, WIDTH), matrix)
+            g = _columns(last + 2 * PART, point, there, unit, WIDTH)
+            matrix = _product(g, _rows(tape + PART - TILE, point, there, unit, WIDTH), matrix)
+            if HESSIAN:
+                g = _columns(tape + 2 * PART, point, there, unit, WIDTH)
+                matrix = _product(g, _rows(last + PART - TILE, point, there, unit, WIDTH), matrix)
+                q = _columns(tape + 3 * PART, point, there, unit, WIDTH)
+                matrix = _product(q, _rows(last - TILE, point, there, unit, WIDTH), matrix)
         out += WIDTH * (DIM + 1) + (layer - 1) * LAYER
         inside = (unit[:, None] < WIDTH) & (unit[None, :] < WIDTH)
         tl.store(out + unit[:, None] * WIDTH + unit[None, :], matrix, mask=inside)
         tl.store(out + WIDTH * WIDTH + unit, bias, mask=unit < WIDTH)
 
 
-@triton.jit
-def hessian_sums(
-    x,
-    tape,
-    rho,
-    r_tape,
-    r_rho,
-    out,
-    POINTS: tl.constexpr,
-    DIM: tl.constexpr,
-    DEPTH: tl.constexpr,
-    WIDTH: tl.constexpr,
-    ROWS: tl.constexpr,
-    UNITS: tl.constexpr,
-):
-    LAYER: tl.constexpr = WIDTH * WIDTH + WIDTH
-    SIZE: tl.constexpr = WIDTH * (DIM + 2) + (DEPTH - 1) * LAYER
-    TILE: tl.constexpr = POINTS * WIDTH
-    PART: tl.constexpr = DEPTH * TILE
-    task = (tl.program_id(0) // DEPTH).to(tl.int64)
-    layer = tl.program_id(0) % DEPTH
-    unit = tl.arange(0, UNITS)
-    out += task * SIZE
-    tape += task * (5 * PART)
-    r_tape += task * (4 * PART)
-    bias = tl.zeros([UNITS], tl.float32)
-    if layer == 0:
-        head = tl.zeros([UNITS], tl.float32)
-        for start in tl.static_range(0, POINTS, ROWS):
-            point = start + tl.arange(0, ROWS)
-            there = point < POINTS
-            bias += tl.sum(_rows(r_tape + 3 * PART, point, there, unit, WIDTH), 0)
-            head += tl.sum(_rows(r_tape + PART + (DEPTH - 1) * TILE, point, there, unit, WIDTH), 0)
-        for d in tl.static_range(DIM):
-            of_input = tl.zeros([UNITS], tl.float32)
-            for start in tl.static_range(0, POINTS, ROWS):
-                point = start + tl.arange(0, ROWS)
-                there = point < POINTS
-                state = task * (POINTS * DIM) + point * DIM + d
-                part = _rows(r_tape + 3 * PART, point, there, unit, WIDTH) * tl.load(x + state, mask=there)[:, None]
-                part += _rows(r_tape + 2 * PART, point, there, unit, WIDTH) * tl.load(rho + state, mask=there)[:, None]
-                part += _rows(tape + 2 * PART, point, there, unit, WIDTH) * tl.load(r_rho + state, mask=there)[:, None]
-                of_input += tl.sum(tl.where(there[:, None], part, 0.0), 0)
-            tl.store(out + unit * DIM + d, of_input, mask=unit < WIDTH)
-        tl.store(out + WIDTH * DIM + unit, bias, mask=unit < WIDTH)
-        tl.store(out + SIZE - WIDTH + unit, head, mask=unit < WIDTH)
-    else:
-        matrix = tl.zeros([UNITS, UNITS], tl.float32)
-        tape += layer * TILE
-        r_tape += layer * TILE
-        for start in tl.static_range(0, POINTS, ROWS):
-            point = start + tl.arange(0, ROWS)
-            there = point < POINTS
-            r_q = _columns(r_tape + 3 * PART, point, there, unit, WIDTH)
-            matrix = _product(r_q, _rows(tape - TILE, point, there, unit, WIDTH), matrix)
-            r_g = _columns(r_tape + 2 * PART, point, there, unit, WIDTH)
-            matrix = _product(r_g, _rows(tape + PART - TILE, point, there, unit, WIDTH), matrix)
-            g = _columns(tape + 2 * PART, point, there, unit, WIDTH)
-            matrix = _product(g, _rows(r_tape + PART - TILE, point, there, unit, WIDTH), matrix)
-            q = _columns(tape + 3 * PART, point, there, unit, WIDTH)
-            matrix = _product(q, _rows(r_tape - TILE, point, there, unit, WIDTH), matrix)
-            bias += tl.sum(r_q, 1)
-        out += WIDTH * (DIM + 1) + (layer - 1) * LAYER
-        inside = (unit[:, None] < WIDTH) & (unit[None, :] < WIDTH)
-        tl.store(out + unit[:, None] * WIDTH + unit[None, :], matrix, mask=inside)
-        tl.store(out + WIDTH * WIDTH + unit, bias, mask=unit < WIDTH)
-
-
-def chain(units, points):
+def size_of_rows(units, points):
     """The size of a program of `gradient_rows` and `hessian_rows`."""
     rows = min(max(16, VALUES // units), max(16, triton.next_power_of_2(points)))
     return {"ROWS": rows, "num_warps": WARPS, "num_stages": 1, "maxnreg": REGISTERS}
 
 
-def sums(units, points):
-    """The size of a program of `gradient_sums` and `hessian_sums`."""
+def size_of_sums(units, points):
+    """The size of a program of `sums`."""
     rows = min(64 if units <= 64 else 32, max(16, triton.next_power_of_2(points)))
     return {"ROWS": rows, "num_warps": 4 if units <= 64 else 8, "num_stages": 1}
 
@@ -470,8 +418,9 @@ class Kernels:
         self.factor = points.rows((2 / points.counts[:, None, None]).expand(-1, count, 1)).squeeze(-1).contiguous()
         self.scale = 1 / net.state_box
 
-        self.chain, self.sums = (self.shape | how for how in (chain(units, count), sums(units, count)))
-        self.blocks = (self.tasks * math.ceil(count / self.chain["ROWS"]),)
+        self.for_rows = self.shape | size_of_rows(units, count)
+        self.for_sums = self.shape | size_of_sums(units, count)
+        self.blocks = (self.tasks * math.ceil(count / self.for_rows["ROWS"]),)
         self.layers = (self.tasks * depth,)
 
     def new(self, *shape):
@@ -488,8 +437,8 @@ class Kernels:
             self.new(self.size),
         )
         given = (theta, of_task, self.x, self.target, self.factor, self.scale, tape, rho, losses)
-        gradient_rows[self.blocks](*given, **self.chain)
-        gradient_sums[self.layers](self.x, tape, rho, gradient, **self.sums)
+        gradient_rows[self.blocks](*given, **self.for_rows)
+        sums[self.layers](self.x, tape, rho, tape, rho, gradient, HESSIAN=False, PARTS=ON_TAPE, **self.for_sums)
         return losses.sum(1), gradient, (theta, tape, rho)
 
     def hessian(self, kept, vector):
@@ -502,8 +451,8 @@ class Kernels:
             torch.empty_like(vector),
         )
         given = (theta, of_task, vector, self.x, self.factor, self.scale, tape, rho, r_tape, r_rho)
-        hessian_rows[self.blocks](*given, **self.chain)
-        hessian_sums[self.layers](self.x, tape, rho, r_tape, r_rho, product, **self.sums)
+        hessian_rows[self.blocks](*given, **self.for_rows)
+        sums[self.layers](self.x, tape, rho, r_tape, r_rho, product, HESSIAN=True, PARTS=ON_R_TAPE, **self.for_sums)
         return product
 
 
@@ -577,7 +526,12 @@ if __name__ == "__main__":
         print("width {}, depth {}, {} points, {} coordinates".format(*shape))
         units = max(16, triton.next_power_of_2(width))
         constants = {"POINTS": count, "DIM": dim, "DEPTH": depth, "WIDTH": width, "UNITS": units}
-        for kernel, how in ((gradient_rows, chain), (gradient_sums, sums), (hessian_rows, chain), (hessian_sums, sums)):
-            size = how(units, count)
-            print(f"  {kernel.__name__}, {size['ROWS']} points, {size['num_warps']} warps: ", end="")
+        rows, of_points = size_of_rows(units, count), size_of_sums(units, count)
+        for what, kernel, size in (
+            ("gradient_rows", gradient_rows, rows),
+            ("sums of the gradient", sums, of_points | {"HESSIAN": False, "PARTS": ON_TAPE}),
+            ("hessian_rows", hessian_rows, rows),
+            ("sums of the Hessian", sums, of_points | {"HESSIAN": True, "PARTS": ON_R_TAPE}),
+        ):
+            print(f"  {what}, {size['ROWS']} points, {size['num_warps']} warps: ", end="")
             print(resources(kernel, **constants, **size), flush=True)

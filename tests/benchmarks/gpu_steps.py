@@ -377,6 +377,7 @@ def main():
     OUT.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
     print(f"{torch.cuda.get_device_name() if DEVICE == 'cuda' else 'CPU'}, torch {torch.__version__}", flush=True)
+    failed = []
     for name in chosen.parts or names:
         at = time.perf_counter() - began
         if at + PARTS[names[name]] > chosen.seconds and at > 0.1 * chosen.seconds:
@@ -386,11 +387,14 @@ def main():
         try:
             names[name]()
         except Exception:
+            failed.append(name)
             print("\n".join(traceback.format_exc().splitlines()[-12:]), flush=True)
     width = max((len(what) for what, *_ in ROWS), default=0)
     print(f"\n{'':{width}}  {'predicted':22s} measured, {time.perf_counter() - began:.0f} s in all")
     for what, predicted, measured in ROWS:
         print(f"{what:{width}}  {predicted:22s} {measured}")
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

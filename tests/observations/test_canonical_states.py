@@ -73,7 +73,7 @@ def test_noise_is_that_of_the_observations(columns):
     else:  # momenta come from the curve, and are known as well as its slope
         error = rms((found.x - torch.from_numpy(np.hstack([*motion(found.t.numpy())[:2]]) * [1, 1, *MASS])).numpy())
         assert (found.noise[2:].numpy() < 4 * error[2:]).all()
-        assert (found.noise[2:].numpy() > error[2:] / 5).all()
+        assert (found.noise[2:].numpy() > error[2:] / 4).all()
 
 
 def test_one_inertia_is_that_of_every_coordinate():
@@ -145,18 +145,18 @@ def test_long_exact_samples_are_exact_and_the_last_piece_may_be_of_any_length():
         assert np.abs(found.derivative - slopes)[3:-3].max() < 1e-3
 
 
-def test_short_samples_are_one_spline():
-    """Of few coefficients: one more point of a sample changes all of its curve, but hardly."""
+def test_short_samples_are_one_spline_as_they_were():
+    """Numbers of the version before long samples were taken in pieces."""
     t = np.linspace(0, 10, 280)
     values = np.sin(t)[:, None] + 0.02 * np.random.default_rng(0).normal(size=(280, 1))
     found = smooth(t, values)
-    assert found.noise[0] == pytest.approx(0.02, rel=0.1)
-    assert found.share < 0.1
-    assert rms(found.value - np.sin(t)[:, None])[0] < 0.01, "half of the noise"
-    assert rms((found.derivative - np.cos(t)[:, None])[5:-5])[0] < 0.1
-    other = smooth(t, values + 0.01 * (np.arange(280) == 140)[:, None])
-    changed = np.abs(other.value - found.value)
-    assert 0 < changed[0, 0] < changed[140, 0] < 0.01
+    assert found.noise[0] == pytest.approx(0.020614298492183488, rel=1e-6)
+    assert found.value[[0, 100, 279], 0].tolist() == pytest.approx(
+        [0.008472156134736024, -0.42770487258497575, -0.5512980642381958], rel=1e-6
+    )
+    assert found.derivative[[0, 100, 279], 0].tolist() == pytest.approx(
+        [0.9193912692931707, -0.8993814514408671, -0.8820461423119677], rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("columns", ["q", "q,v", "q,p"])

@@ -33,17 +33,7 @@ def test_noise_is_smoothed_away_and_its_size_is_known(noise):
     inside = slice(15, -15)
     error = (found.derivative - derivative)[inside]
     assert (rms(error) < 5 * noise * rms(derivative)).all()
-    assert (rms(error / found.error[inside]) < 3.0).all(), "errors are not far above what is said"
-
-
-def test_hardly_a_curve_is_smoothed_too_little():
-    """Where a few coefficients too many are taken now and then, second derivatives are lost in noise."""
-    generator = np.random.default_rng(0)
-    t = np.linspace(0, 2.4, 240)
-    values, _ = curve(t)
-    noisy = np.repeat(values[:, :1], 60, axis=1) + 0.05 * generator.standard_normal((len(t), 60))
-    error = (smooth(t, noisy).second + values[:, :1])[24:-24]
-    assert np.quantile(rms(error), 0.9) < 0.4 * rms(values[:, :1])[0]
+    assert (rms(error / found.error[inside]) < 2.5).all(), "errors are not far above what is said"
 
 
 @pytest.mark.parametrize("count", [3, 4, 7])

@@ -75,12 +75,21 @@ def test_many_small_systems():
 
 @pytest.mark.parametrize("count", [20, None])
 def test_meta_batches_are_the_same(count):
-    one = MetaBatches(Pendulum(), 20, count, 1500, 1500, seed=0)
-    other = MetaBatches(Pendulum(), 20, count, 1500, 1500, seed=0, device="cuda")
+    one = MetaBatches(Pendulum(), 4, count, 3, 2, seed=0)
+    other = MetaBatches(Pendulum(), 4, count, 3, 2, seed=0, device="cuda")
+    for i in range(5):
+        assert torch.equal(one[i].support.x, other[i].support.x.cpu())
+        assert torch.equal(one[i].query.dxdt, other[i].query.dxdt.cpu())
+    assert count is None or other[0].query.x.is_cuda
+
+
+def test_large_meta_batches_of_a_stream_are_drawn_on_the_device():
+    """From the same random numbers; sines and products may differ in their last digit."""
+    one, other = (MetaBatches(Pendulum(), 20, None, 1500, 1500, seed=0, device=place) for place in ("cpu", "cuda"))
+    assert other[0].query.x.is_cuda
     for i in range(3):
         torch.testing.assert_close(other[i].support.x.cpu(), one[i].support.x, rtol=1e-6, atol=1e-6)
         torch.testing.assert_close(other[i].query.dxdt.cpu(), one[i].query.dxdt, rtol=1e-6, atol=1e-6)
-    assert other[0].query.x.is_cuda
 
 
 @pytest.mark.parametrize("kind", [Ridge, ANIL])

@@ -62,12 +62,14 @@ def uniform(
     chunks = []
     for chunk in range(max(1, -(-points // _CHUNK))):
         rng = generator(seed, *labels, chunk)
+        bit_generator = rng.bit_generator
+        assert isinstance(bit_generator, Philox)
         needed = -(-min(_CHUNK, points - chunk * _CHUNK) * dim // 4)
         if on_cpu and needed * _IN_A_ROW > blocks:
-            rng.bit_generator.advance(tasks.start * blocks)  # pyright: ignore[reportAttributeAccessIssue]
+            bit_generator.advance(tasks.start * blocks)
             chunks.append(torch.from_numpy(rng.random((len(tasks), _CHUNK, dim))))
             continue
-        key = rng.bit_generator.state["state"]["key"].tolist()  # pyright: ignore[reportArgumentType, reportCallIssue]
+        key = [int(word) for word in bit_generator.state["state"]["key"]]
         first = torch.arange(tasks.start, tasks.stop, device=device)[:, None] * blocks
         counters = first + torch.arange(1, 1 + needed, device=device)  # NumPy counts before it draws
         bits = philox(counters.flatten(), key).view(len(tasks), 4 * needed)

@@ -32,8 +32,8 @@ class MetaBatches(Dataset[Episodes]):
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ):
-        """**Arguments** beside those of [`EpisodeDataModule`][]: `device`, where tasks lie; large
-        meta-batches of a stream are drawn there too."""
+        """**Arguments** beside those of [`EpisodeDataModule`][]: `device`, where the fixed set and its
+        batches lie, and where large meta-batches of a stream are drawn."""
         for_a_gpu = tasks is None and meta_batch * (shots + queries) >= _FOR_A_GPU
         drawn = device if for_a_gpu and torch.device(device).type == "cuda" else "cpu"
         self.sample = functools.partial(
@@ -100,7 +100,7 @@ class EpisodeDataModule(LightningDataModule):
         """One meta-batch for each outer step; a resumed run gets those that are left."""
         trainer = self.trainer
         assert trainer is not None, "a Trainer asks for this"
-        # Tasks are drawn where they are used; worker processes have no device.
+        # Drawn once, the fixed set stays where it is used; worker processes have no device.
         device = "cpu" if self.num_workers else trainer.strategy.root_device
         return DataLoader(
             self.make_train(device=device),

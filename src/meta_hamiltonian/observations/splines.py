@@ -15,8 +15,6 @@ _FEWEST, _MOST, _TRIALS = 3, 500, 60
 _PIECE, _OVERLAP = 200, 40
 # What rounding alone leaves, as a part of the largest value.
 _ROUNDING = 1e-14
-# Numbers of coefficients are supported about as well where their criteria differ by no more (Burnham and Anderson).
-_AS_WELL = 4.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,10 +44,9 @@ def smooth(
     """Regression splines, each with as many coefficients as its samples support.
 
     A regression spline is linear least squares. Unlike those of a smoothing spline its ends are free, so that
-    derivatives are not bent there, and the standard error of every derivative is known. The number of coefficients is
-    the smallest whose corrected Akaike criterion is about as small as any: there are few where there is noise, and
-    nearly one for each sample where there is none, which then is quintic interpolation. The smallest criterion alone
-    takes too many for one curve in some tens, whose second derivative is then lost in noise.
+    derivatives are not bent there, and the standard error of every derivative is known. The number of coefficients has
+    the smallest corrected Akaike criterion: there are few where there is noise, and nearly one for each sample where
+    there is none, which then is quintic interpolation.
 
     **Arguments:**
 
@@ -60,8 +57,7 @@ def smooth(
     ??? cite "Reference"
 
         Hurvich, Simonoff, Tsai: Smoothing parameter selection in nonparametric regression using an improved Akaike
-        information criterion. Journal of the Royal Statistical Society B 60, 1998. Burnham, Anderson: Model selection
-        and multimodel inference. Springer, 2002, section 2.6.
+        information criterion. Journal of the Royal Statistical Society B 60, 1998.
     """
     at = t if at is None else at
     if len(t) <= _PIECE + 2 * _OVERLAP:
@@ -109,15 +105,16 @@ def _piece(t: np.ndarray, values: np.ndarray, at: np.ndarray) -> Smoothed:
 
 
 def _best(t: np.ndarray, values: np.ndarray) -> tuple[BSpline, float]:
-    """The spline of the fewest coefficients that are supported, and what it leaves, as a sum of squares."""
+    """The spline with the smallest criterion, and what it leaves, as a sum of squares."""
     count = len(t)
     trials = [_fit(t, values, size) for size in _sizes(count)]
     floor = count * (_ROUNDING * np.abs(values).max()) ** 2 + np.finfo(float).tiny
     squares = [np.square(values - spline(t)).sum() + floor for spline in trials]
-    sizes = [len(spline.c) for spline in trials]
-    penalties = [2 * (size + 1) / max(count - size - 2, 0.5) for size in sizes]
-    criteria = count * (np.log(np.array(squares) / count) + penalties)
-    best = int(np.argmax(criteria <= criteria.min() + _AS_WELL))
+    criteria = [
+        np.log(square / count) + 2 * (len(spline.c) + 1) / max(count - len(spline.c) - 2, 0.5)
+        for square, spline in zip(squares, trials, strict=True)
+    ]
+    best = int(np.argmin(criteria))
     return trials[best], squares[best]
 
 

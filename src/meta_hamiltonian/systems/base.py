@@ -185,8 +185,9 @@ class SimulatedSystem(System):
     ) -> Float[Tensor, "tasks points state"]:
         """Random states of the domain that each system admits, where its parameters are; arguments as for
         [`Domain.draw`][]."""
-        admits = lambda x: self.admits(x, parameters[:, None])  # noqa: E731
-        return self.domain.draw(seed, labels, tasks, count, admits, parameters.device)
+        return self.domain.draw(
+            seed, labels, tasks, count, lambda x: self.admits(x, parameters[:, None]), parameters.device
+        )
 
     def sample_initial_states(
         self, parameters: Float[Tensor, "systems parameters"], seed: int, split: str = "test"

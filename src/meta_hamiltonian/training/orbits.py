@@ -144,7 +144,7 @@ class OrbitLoop(MetaModule):
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     parameter.grad.nan_to_num_(0.0, 0.0, 0.0)
-        if self.learner.net.separated:
+        if self.learner.net.separated:  # weights that mix q and p are 0, and so are heads of features that do
             for parameter in self.learner.parameters():
                 if parameter.dim() > 1 and parameter.grad is not None:
                     parameter.grad.masked_fill_(parameter == 0, 0.0)

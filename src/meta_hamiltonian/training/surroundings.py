@@ -148,10 +148,11 @@ def find_separation(learner: Ridge, data: RecordedDataModule) -> bool:
     """
     if learner.net.separable_features is None:
         return False
+    if data.recordings.without_momenta:
+        learner.net.separate()
+        return True
     state, together = copy.deepcopy(learner.state_dict()), copy.deepcopy(learner)
     learner.net.separate()
-    if data.recordings.without_momenta:
-        return True
     data.suppose_friction(FIRST)  # each law may have it: it is looked for afterwards
     noises = [one.find_prior(data.known).noise.item() for one in (copy.deepcopy(learner), together)]
     data.suppose_friction(())
