@@ -25,6 +25,7 @@ DOMAINS = {
 }
 NETWORKS = {
     "natural": lambda domain: NaturalNetwork(width=9, domain=domain),
+    "with powers": lambda domain: NaturalNetwork(width=9, domain=domain, degree=4),
     "one layer": lambda domain: HamiltonianNetwork(width=7, depth=1, activation="sin", domain=domain, inputs="natural"),
     "two layers": lambda domain: HamiltonianNetwork(width=5, depth=2, domain=domain, inputs="natural"),
 }

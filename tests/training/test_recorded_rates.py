@@ -1,6 +1,7 @@
 """What a law that is learned from few and coarse recordings makes of the rates, and a law that is separable."""
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
@@ -16,16 +17,16 @@ from meta_hamiltonian.learners import Ridge
 from meta_hamiltonian.models import NaturalNetwork
 from meta_hamiltonian.observations import Derivatives
 from meta_hamiltonian.observations.instrument import Instrument, record
-from meta_hamiltonian.systems import DoublePendulum, Duffing, HenonHeiles, LotkaVolterra, Spring
+from meta_hamiltonian.systems import DoublePendulum, Duffing, HenonHeiles, LotkaVolterra, Pendulum, Recorded, Spring
 from meta_hamiltonian.training.levenberg_marquardt import LevenbergMarquardt, VariableProjection, projected_parameters
 from meta_hamiltonian.training.orbits import OrbitLoop
 from meta_hamiltonian.training.refined import refine
 from meta_hamiltonian.training.surroundings import find_friction, find_lawless, find_logarithms, find_separation
 
 
-def ridge(domain):
+def ridge(domain, degree=Recorded.degree):
     torch.manual_seed(0)
-    net = NaturalNetwork(domain.state_dim, width=24, domain=domain)
+    net = NaturalNetwork(domain.state_dim, width=24, domain=domain, degree=degree)
     return Ridge(net, rank="auto", noise=1e-10, scale="task").double()
 
 
@@ -215,6 +216,53 @@ def test_members_of_few_points_do_not_make_one_of_many_lawless():
     recordings = Recordings(Spring().domain, members, [], [], (1.0,), [])
     data = RecordedDataModule(recordings, 4, 4, 4, "random", 0, torch.float64)
     assert find_lawless(ridge(recordings.domain), data) == {}
+
+
+def recorded(system, count, folder, noise):
+    """The data module of members of a family, with noise in their states."""
+    record(system, count, folder, Instrument(noise=noise))
+    return RecordedDataModule(load_recordings(str(folder), held_out=0.0), 50, 50, 50, "random", 0, torch.float64)
+
+
+@pytest.mark.parametrize("system", [Duffing(), HenonHeiles()])
+def test_a_polynomial_law_is_found_as_one_in_spite_of_noise(system, tmp_path):
+    """Hidden units take what products of two coordinates leave, and with it the noise."""
+    data = recorded(system, 8, tmp_path, 0.01)
+    assert find_logarithms(ridge, data) is None
+    assert find_lawless(ridge(data.recordings.domain), data) == {}
+    few, powers = ridge(data.recordings.domain, degree=2), ridge(data.recordings.domain)
+    for learner in (few, powers):
+        learner.find_prior(data.known)
+    assert few.uses_body
+    assert not powers.uses_body
+
+
+def test_hidden_units_have_no_high_powers_beside_them(tmp_path):
+    """The energy of a pendulum whose angle is not known to be one is no polynomial."""
+    data = recorded(Pendulum(), 4, tmp_path, 0.0)
+    coordinates = [dataclasses.replace(one, kind="length") for one in data.recordings.domain.coordinates]
+    learner = ridge(dataclasses.replace(data.recordings.domain, coordinates=tuple(coordinates)))
+    learner.find_prior(data.known)
+    assert learner.uses_body
+    rows = learner.both_centred(data.known)[1].features
+    for used in (learner.prior_factor, rows.abs().sum((0, 1))[:, None]):
+        assert not used[-learner.net.higher.places.shape[0] :].any()
+        assert used[: -learner.net.higher.places.shape[0]].any()
+
+
+def test_a_member_whose_rates_are_hardly_known_is_not_lawless(tmp_path):
+    data = recorded(Spring(), 6, tmp_path, 1e-4)
+    first = data.recordings.train[0]
+    random = np.random.default_rng(0)
+    noisy = dataclasses.replace(
+        first,
+        points=Points(
+            first.points.x, first.points.dxdt + 0.1 * torch.from_numpy(random.normal(size=first.points.x.shape))
+        ),
+    )
+    for variance, expected in ((first.variance, [first.name]), (0.01, [])):
+        data.replace({first.name: dataclasses.replace(noisy, variance=variance)})
+        assert list(find_lawless(ridge(data.recordings.domain), data)) == expected
 
 
 @pytest.mark.parametrize("count", [3, 5, 8])

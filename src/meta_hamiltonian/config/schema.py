@@ -160,6 +160,13 @@ class ModelConfig:
 
 
 @dataclasses.dataclass
+class NaturalConfig(ModelConfig):
+    """What `algo=ridge` makes of `model=hnn`."""
+
+    degree: int = key(integer(2), "the highest number of lengths in a product that is a feature")
+
+
+@dataclasses.dataclass
 class DissipativeConfig(ModelConfig):
     """`model=dissipative`."""
 
@@ -470,7 +477,7 @@ OF_CLASS: Mapping[str, type] = {
     "Oracle": OracleConfig,
     "HamiltonianNetwork": ModelConfig,
     "Inputs": ModelConfig,
-    "NaturalNetwork": ModelConfig,
+    "NaturalNetwork": NaturalConfig,
     "VectorFieldNetwork": ModelConfig,
     "DissipativeNetwork": DissipativeConfig,
     "ParametricHamiltonian": ParametricConfig,

@@ -36,7 +36,7 @@ def class_settings(config: DictConfig) -> dict[str, dict[str, Any]]:
             resistance = resistance._replace(kind=None)
         settings["model"] = network.settings_for_friction(settings["model"], resistance)
     elif getattr(learner, "solves_for_head", False):
-        settings["model"] = network.settings_for_solved_head(settings["model"])
+        settings["model"] = network.settings_for_solved_head(settings["model"], family.degree)
     return settings
 
 

@@ -4,7 +4,7 @@ import math
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from meta_hamiltonian.config import check_arguments
@@ -145,7 +145,7 @@ class LowRankHeads(Learner):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     @torch.no_grad()
-    def find_prior(self, known: Episodes, good: float = 0.0) -> FamilyHeads:
+    def find_prior(self, known: Episodes, good: float = 0.0, powers: bool = True) -> FamilyHeads:
         """Takes w₀, L and σ² from all that recordings tell of a family, for the body as it is.
 
         Few members each see a part of the domain, so that their single heads are not known well enough to be compared.
@@ -154,10 +154,13 @@ class LowRankHeads(Learner):
         members.
         Where features without hidden units explain as much as all features, within the errors of the rates, heads use
         these alone, and as few of them as are needed. Few members cannot overfit so few features, and training has
-        nothing to add.
+        nothing to add. Products of two lengths at most are tried first, and then those of more, which are taken where
+        hidden units are no better.
 
-        **Arguments:** `good`: the part of the squared rates that features without hidden units may leave and still
-        explain enough.
+        **Arguments:**
+
+        - `good`: the part of the squared rates that features without hidden units may leave and still explain enough.
+        - `powers`: whether products of three and more lengths count as such features.
 
         **Returns:** how the heads are distributed on the features that were taken.
         """
@@ -171,19 +174,19 @@ class LowRankHeads(Learner):
             heads.estimate(features[..., which], targets, rows, rounds, EXPLAINED * errors)
             return heads
 
-        usable = torch.ones(features.shape[-1], dtype=torch.bool, device=features.device)
-        if self.net.separated and (separable := self.net.separable_features) is not None:
-            usable = separable
-        which = usable.nonzero()[:, 0]
+        allowed = self.net.beside_units
+        every = torch.ones(features.shape[-1], dtype=torch.bool, device=features.device)
+        which = (every if allowed is None else allowed).nonzero()[:, 0]
         heads = estimated(which, _ROUNDS_OF_PRIOR)
-        if (without_units := self.net.plain_features) is not None:
-            plain = (usable & without_units).nonzero()[:, 0]
+        others = heads.noise.item()
+        for plain, as_good in zip(self._without_units(powers), (_AS_GOOD, 1.0), strict=False):
             few = estimated(plain, _MANY_ROUNDS)
-            if few.noise <= max(_AS_GOOD * heads.noise.item(), EXPLAINED * errors, good):
+            if few.noise <= max(as_good * others, EXPLAINED * errors, good):
                 which = with_shifts(self.net, plain[needed(features[..., plain], targets, rows)], plain)
                 heads = estimated(which, _MANY_ROUNDS)
                 if len(rows) < _TELLING * len(which):
                     heads.widen(features[..., which], targets, rows, _MANY_ROUNDS, EXPLAINED * errors)
+                break
         sizes = (features[..., which].double() @ heads.factor).square().mean((0, 1)).sqrt()
         if self.finds_rank:
             # Errors of rates hide small differences of heads, which orbits may tell: few known terms keep theirs.
@@ -200,6 +203,17 @@ class LowRankHeads(Learner):
             self.net.get_parameter(name).copy_(value)
         self.log_noise.copy_(heads.noise.log())
         return heads
+
+    def _without_units(self, powers: bool) -> list[Int[Tensor, " features"]]:
+        """The features without hidden units, at first without high powers, and then with these."""
+        plain, allowed, separable = self.net.plain_features, self.net.beside_units, self.net.separable_features
+        if plain is None:
+            return []
+        some = [plain if allowed is None else plain & allowed]
+        if powers and allowed is not None:
+            more = plain & separable if self.net.separated and separable is not None else plain
+            some += [more] if bool((more & ~some[0]).any()) else []
+        return [which.nonzero()[:, 0] for which in some]
 
     def centred(self, points: Points, z: Float[Tensor, "tasks latents"] | None = None) -> Rows:
         """A, and what the prior mean leaves of the observations, y − A w₀; at the latents z, if there are any."""

@@ -162,8 +162,8 @@ class Ridge(PosteriorHeads):
 
     def _balanced(self, points: Points, z: Tensor | None) -> Rows:
         features, residual = (balanced(self.net, rows) for rows in self.centred(points, z))
-        if self.net.separated and (separable := self.net.separable_features) is not None:
-            features = features * separable  # heads have no others, and are to get none
+        if (allowed := self.net.beside_units) is not None and self.uses_body:
+            features = features * allowed  # heads have no others, and are to get none
         return Rows(features, residual)
 
     def adapt(

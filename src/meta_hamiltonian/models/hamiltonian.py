@@ -71,12 +71,12 @@ class HamiltonianNetwork(FieldNetwork):
         return {**settings, "_target_": "meta_hamiltonian.models.DissipativeNetwork", **known}
 
     @classmethod
-    def settings_for_solved_head(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+    def settings_for_solved_head(cls, settings: Mapping[str, Any], degree: int) -> dict[str, Any]:
         """The settings of a [`NaturalNetwork`][], where inputs are natural and one hidden layer was asked for."""
         if cls is not HamiltonianNetwork or settings.get("inputs") != "natural" or settings["depth"] > 1:
             return dict(settings)
         target = "meta_hamiltonian.models.NaturalNetwork"
-        return {"_target_": target, "width": settings["width"], "inputs": "natural"}
+        return {"_target_": target, "width": settings["width"], "inputs": "natural", "degree": degree}
 
     def forward(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch"]:
         """The learned energy H_θ(x), known up to a constant."""

@@ -13,6 +13,7 @@ from meta_hamiltonian.config import check_arguments
 from meta_hamiltonian.dynamics import Domain, hamiltonian_field
 from meta_hamiltonian.models.activations import ACTIVATIONS
 from meta_hamiltonian.models.inputs import Inputs, widen
+from meta_hamiltonian.models.monomials import Monomials, highest
 from meta_hamiltonian.models.network import FieldNetwork
 
 # The initial weights and phases are so many times those of PyTorch's linear layers: with these a tanh is almost linear
@@ -22,6 +23,8 @@ _BENT = 3.0
 _FEW_MOMENTA = 3
 # Products of lengths are features up to this number of them; beyond it, only the squares are.
 _MOST_PRODUCTS = 200
+# Products of three and more lengths are features up to the degree at which there are at most so many.
+_MOST_HIGHER = 80
 
 
 @register
@@ -32,7 +35,7 @@ class NaturalNetwork(FieldNetwork):
     - units that see the positions alone, each times 1, pᵢ and pᵢ pⱼ: the energy of a mechanical system is a quadratic
         polynomial of its momenta whose coefficients depend on the positions (for more than three degrees of freedom
         without a lattice, times 1 alone);
-    - u itself, and the products of its lengths, so that linear and quadratic terms need no hidden units.
+    - u itself, and the products of its lengths up to some degree, so that a polynomial needs no hidden units.
 
     [`Inputs`][] says what u is. All derivatives are written out, since a second-order step needs ∂f/∂θ of every point.
 
@@ -44,16 +47,24 @@ class NaturalNetwork(FieldNetwork):
     has_energy = True
     takes_latents = True
 
-    def __init__(self, state_dim: int = 2, width: int = 48, domain: Domain | None = None, inputs: str = "natural"):
+    def __init__(
+        self,
+        state_dim: int = 2,
+        width: int = 48,
+        domain: Domain | None = None,
+        inputs: str = "natural",
+        degree: int = 2,
+    ):
         """**Arguments:**
 
         - `state_dim`: 2n, the canonical coordinates (q, p).
         - `width`: hidden units; half of them see everything, a third the positions.
         - `domain`: where the states live; None is a box of half-widths 1.
         - `inputs`: raw or natural, see [`Inputs`][].
+        - `degree`: the highest number of lengths in a product, at least 2; where there are many lengths, less.
         """
         super().__init__(state_dim, domain=domain)
-        check_arguments(type(self), width=width)
+        check_arguments(type(self), width=width, degree=degree)
         self.activation = ACTIVATIONS["tanh"]
         self.inputs = Inputs(self.domain, inputs)
         size, momenta = self.inputs.size, self.inputs.momenta
@@ -64,12 +75,14 @@ class NaturalNetwork(FieldNetwork):
         if len(products) > _MOST_PRODUCTS:
             products = [(i, i) for i in self.inputs.lengths]
         self._products = products
+        self._higher = highest(self.inputs.lengths, degree, _MOST_HIGHER)
         self.body = nn.Linear(size, max(1, width // 2))
         self.coefficients = nn.Linear(size - len(momenta), max(1, width // 3))
         with torch.no_grad():
             for value in (*self.body.parameters(), *self.coefficients.parameters()):
                 value *= _BENT
-        self._parts = (self.body.out_features, self.coefficients.out_features * len(factors), size, len(products))
+        units = self.body.out_features, self.coefficients.out_features * len(factors)
+        self._parts = (*units, size, len(products), len(self._higher))
         self.head = nn.Linear(sum(self._parts), 1, bias=False)
         # pᵢ and pᵢ pⱼ as tensors: factor μ is constant + linear · p + p · bilinear p / 2.
         linear = torch.tensor([[float(f == (i,)) for i in range(len(momenta))] for f in factors])
@@ -110,6 +123,7 @@ class NaturalNetwork(FieldNetwork):
         first, second = map(list, zip(*self._products, strict=True))
         outer = torch.eye(size)[first, :, None] * torch.eye(size)[second, None, :]
         self.register_buffer("pairs", (outer + outer.mT).flatten(1).to(like), persistent=False)
+        self.higher = Monomials(self._higher, size).to(like) if self._higher else None
 
     @property
     def latents(self) -> int:
@@ -149,7 +163,20 @@ class NaturalNetwork(FieldNetwork):
         momenta = torch.zeros(self.inputs.size, dtype=torch.bool, device=alone.device)
         momenta[self.momenta] = True
         same = momenta[self.first] == momenta[self.second]
-        return torch.cat([alone.new_ones(self._parts[0]), alone, torch.ones_like(momenta), same])
+        higher = [len({bool(momenta[i]) for i in product}) == 1 for product in self._higher]
+        pure = torch.tensor(higher, dtype=torch.bool, device=alone.device)
+        return torch.cat([alone.new_ones(self._parts[0]), alone, torch.ones_like(momenta), same, pure])
+
+    @property
+    def beside_units(self) -> Bool[Tensor, " features"] | None:
+        """No products of three and more lengths, and where the body is separated none that are not separable.
+
+        Hidden units can have the shape of a high power, with which a head would fit the noise of recordings.
+        """
+        if self.higher is None:
+            return self.separable_features if self.separated else None
+        low = torch.arange(self.head.in_features, device=self.constant.device) < sum(self._parts[:4])
+        return low & self.separable_features if self.separated else low
 
     @property
     def separated(self) -> bool:
@@ -204,6 +231,8 @@ class NaturalNetwork(FieldNetwork):
             slopes[..., : self._parts[2]],
             slopes[..., self.first] * u[..., None, self.second] + slopes[..., self.second] * u[..., None, self.first],
         ]
+        if self.higher is not None:
+            parts.append(slopes @ self.higher.rates(u).mT)
         return hamiltonian_field(self.inputs.gathered(torch.cat(parts, dim=-1)).mT).mT
 
     def jacobian_with(
@@ -232,7 +261,7 @@ class NaturalNetwork(FieldNetwork):
 
     def _hessian(self, u: Tensor, head: Tensor) -> Tensor:
         """∂²H/∂u² in each window."""
-        c_all, c_positions, _, c_products = head.split(self._parts, dim=-1)
+        c_all, c_positions, _, c_products, c_higher = head.split(self._parts, dim=-1)
         _, _, bent, _ = self.activation.derivatives(self.body(u))
         value, slope, curved, _ = self.activation.derivatives(self.coefficients(u.index_select(-1, self.positions)))
         factors, rates = self._factors(u)
@@ -246,7 +275,8 @@ class NaturalNetwork(FieldNetwork):
         pp = (of_factors @ self.bilinear.flatten(1)).unflatten(-1, (n, n))
         of_both = torch.cat([torch.cat([qq, qp], dim=-1), torch.cat([qp.mT, pp], dim=-1)], dim=-2)
         of_both = of_both.index_select(-1, self.places).index_select(-2, self.places)
-        return hessian + of_both + self._quadratic(c_products)
+        hessian = hessian + of_both + self._quadratic(c_products)
+        return hessian if self.higher is None else hessian + self.higher.hessian(u, c_higher)
 
     def body_jacobian(
         self, x: Float[Tensor, "points inputs"], columns: Float[Tensor, "points features outputs"]
@@ -257,7 +287,7 @@ class NaturalNetwork(FieldNetwork):
             alone = self.inputs.windows == 1
             if alone:  # all is linear in these rates, so that Ω is applied to the few of them
                 slopes = hamiltonian_field(slopes.mT).mT
-            c_all, c_positions, _, _ = columns[:, None, :, 0].split(self._parts, dim=-1)
+            c_all, c_positions, *_ = columns[:, None, :, 0].split(self._parts, dim=-1)
             inner, outer = self.coefficients.weight, self.body.weight
             sizes = [outer.numel(), len(outer), inner.numel(), len(inner)]
             rows = x.new_empty(*slopes.shape[:-1], sum(sizes))  # [points, windows, local, weights]
@@ -308,8 +338,10 @@ class NaturalNetwork(FieldNetwork):
         factors, _ = self._factors(u)
         both = (of_positions.unsqueeze(-1) * factors.unsqueeze(-2)).flatten(-2)
         products = u[..., self.first] * u[..., self.second]
-        plain = u[..., : self._parts[2]]
-        return (torch.cat([of_all, both, plain, products], dim=-1) * head).sum((-2, -1))
+        parts = [of_all, both, u[..., : self._parts[2]], products]
+        if self.higher is not None:
+            parts.append(self.higher(u))
+        return (torch.cat(parts, dim=-1) * head).sum((-2, -1))
 
     def _field(self, x: Tensor, head: Tensor) -> Tensor:
         gradient = self._gradient(self.inputs(x), head)
@@ -318,7 +350,7 @@ class NaturalNetwork(FieldNetwork):
 
     def _gradient(self, u: Tensor, head: Tensor) -> Tensor:
         """∂H/∂u in each window."""
-        c_all, c_positions, c_inputs, c_products = head.split(self._parts, dim=-1)
+        c_all, c_positions, c_inputs, c_products, c_higher = head.split(self._parts, dim=-1)
         gradient = (c_all * self._slope(self.body(u))) @ self.body.weight
         no_inputs = c_inputs.new_zeros(*c_inputs.shape[:-1], self.inputs.added)  # latents are no features themselves
         gradient = gradient + torch.cat([c_inputs, no_inputs], dim=-1)
@@ -329,7 +361,8 @@ class NaturalNetwork(FieldNetwork):
         of_positions = (_times(factors, c.mT) * self.activation.derivative(a, value)) @ self.coefficients.weight
         of_momenta = (_times(value, c).unsqueeze(-1) * rates).sum(-2)
         gradient = gradient + torch.cat([of_positions, of_momenta], dim=-1).index_select(-1, self.places)
-        return gradient + _times(u, self._quadratic(c_products))
+        gradient = gradient + _times(u, self._quadratic(c_products))
+        return gradient if self.higher is None else gradient + _times_rows(c_higher, self.higher.rates(u))
 
     def _quadratic(self, c_products: Tensor) -> Tensor:
         """The matrix S of the quadratic form u S u / 2 that products add to the energy."""
@@ -338,6 +371,11 @@ class NaturalNetwork(FieldNetwork):
 
     def _slope(self, a: Tensor) -> Tensor:
         return self.activation.derivative(a, self.activation.value(a))
+
+
+def _times_rows(c: Tensor, rows: Tensor) -> Tensor:
+    """The sum of rows with coefficients, those of one head or of each task."""
+    return (c.unsqueeze(-1) * rows).sum(-2)
 
 
 def _times(rows: Float[Tensor, "*batch inner"], heads: Tensor) -> Float[Tensor, "*batch outer"]:

@@ -77,8 +77,11 @@ class FieldNetwork(nn.Module, abc.ABC):
         return dict(settings)
 
     @classmethod
-    def settings_for_solved_head(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """The settings of a network whose head will be solved for, in the place of those of this class: the same."""
+    def settings_for_solved_head(cls, settings: Mapping[str, Any], degree: int) -> dict[str, Any]:
+        """The settings of a network whose head will be solved for, in the place of those of this class: the same.
+
+        **Arguments:** `degree`: what [`System.degree`][meta_hamiltonian.systems.System.degree] says of the family.
+        """
         return dict(settings)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "FieldNetwork":
@@ -98,6 +101,11 @@ class FieldNetwork(nn.Module, abc.ABC):
     def separable_features(self) -> Bool[Tensor, " features"] | None:
         """Which of the head's features are functions of positions or of momenta alone once the body is separated, see
         [`separate`][]; None for a body that cannot be separated."""
+        return None
+
+    @property
+    def beside_units(self) -> Bool[Tensor, " features"] | None:
+        """Which features heads may have that use hidden units, in training on recordings; None is all."""
         return None
 
     @property

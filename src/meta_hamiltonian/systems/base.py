@@ -52,6 +52,10 @@ class System(abc.ABC):
     """What a network is given of a state, unless `model.inputs` says otherwise: `"raw"`, coordinates in units of the
     box; or `"natural"`, angles as cosine and sine, the distance to what is excluded, and neighbours of a lattice."""
 
+    degree: int = 2
+    """Up to which degree the products of positions and momenta may be terms of the energy by themselves, for a learner
+    that solves for its head. Others are left to hidden units."""
+
     @property
     def name(self) -> str:
         """For messages and figures."""

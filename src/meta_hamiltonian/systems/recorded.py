@@ -13,6 +13,8 @@ class Recorded(System):
     """
 
     domain_from_data = True
+    # Hidden units fit the noise of few recordings: a law that is a polynomial is to be found as one.
+    degree = 4
 
     def __init__(self, domain: Domain | None = None):
         """**Arguments:** `domain`: what the recordings tell, or the checkpoint of a training; None is a box of

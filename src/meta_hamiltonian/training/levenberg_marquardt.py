@@ -1,5 +1,6 @@
 """Second-order outer loop: Levenberg-Marquardt on the heads' variable projection."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
@@ -49,6 +50,21 @@ class LeastSquares(Protocol):
     def normal_equations(self) -> "NormalEquations":
         """The normal equations and the loss, at the current parameters."""
         ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Unchanged:
+    """The problem of a law that no step changes, with a loss that is known."""
+
+    known: Float[Tensor, ""]
+
+    def loss(self) -> Float[Tensor, ""]:
+        """As it was given."""
+        return self.known
+
+    def normal_equations(self) -> NormalEquations:
+        """Those of no parameters."""
+        return NormalEquations(self.known, self.known.new_zeros(0, 0), self.known.new_zeros(0))
 
 
 class LevenbergMarquardt(torch.optim.Optimizer):
@@ -147,8 +163,7 @@ class VariableProjection:
     def normal_equations(self) -> NormalEquations:
         """The mean loss over the tasks of all devices; JᵀJ and −Jᵀr, summed over them."""
         if not self.learner.uses_body:  # heads of features without hidden units come from `find_prior` alone
-            loss = self.loss()
-            return NormalEquations(loss, loss.new_zeros(0, 0), loss.new_zeros(0))
+            return Unchanged(self.loss()).normal_equations()
         first, *others = self._parts(self._tasks_at_once())
         loss, matrix, descent = self._of_tasks(first)
         losses = [loss]

@@ -20,7 +20,12 @@ from meta_hamiltonian.learners import Learner, Ridge
 from meta_hamiltonian.learners.checkpoint import HISTORY_KEY, SETTINGS_KEY
 from meta_hamiltonian.learners.loss import rescaled
 from meta_hamiltonian.training.latents import Race, find_columns, is_enough
-from meta_hamiltonian.training.levenberg_marquardt import LevenbergMarquardt, VariableProjection, projected_parameters
+from meta_hamiltonian.training.levenberg_marquardt import (
+    LevenbergMarquardt,
+    Unchanged,
+    VariableProjection,
+    projected_parameters,
+)
 from meta_hamiltonian.training.refined import refine
 
 log = logging.getLogger(__name__)
@@ -71,8 +76,7 @@ class MetaModule(LightningModule):
         **Raises:** [`DivergedError`][] once `max_skipped` meta-batches in a row were skipped.
         """
         step = self.trainer.global_step
-        log_every = self.trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]
-        if step % log_every == 0 or step == self.trainer.max_steps:
+        if self.shows(step):
             # Reading the loss waits for the device, so it is read only when it is shown.
             assert isinstance(outputs, Mapping)
             speed = (step - self._clock_step) * len(batch) / (time.perf_counter() - self._clock_time)
@@ -90,6 +94,11 @@ class MetaModule(LightningModule):
             self._start_clock()
         if step == self.trainer.max_steps:
             self.trainer.should_stop = True  # Lightning then validates, and saves, after the last step too
+
+    def shows(self, step: int) -> bool:
+        """Whether the loss is logged after so many steps."""
+        log_every = self.trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]
+        return step % log_every == 0 or step == self.trainer.max_steps
 
     def _start_clock(self) -> None:
         self._clock_step, self._clock_time = self.trainer.global_step, time.perf_counter()
@@ -219,11 +228,17 @@ class GaussNewtonLoop(MetaModule):
         self.damping = damping
         self._race: Race | None = None
         self._unfinished: dict[str, Any] | None = None  # a race that a resumed run goes on with
+        self._loss: Tensor | None = None
 
     @property
     def solver(self) -> Ridge:
         """The learner; not an attribute, which would save its weights twice."""
         return cast(Ridge, self.learner)
+
+    @property
+    def _recorded(self) -> RecordedDataModule | None:
+        data: Any = getattr(self.trainer, "datamodule", None)
+        return data if isinstance(data, RecordedDataModule) else None
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Levenberg-Marquardt for the shared weights; the length of its steps falls to zero on a cosine."""
@@ -243,15 +258,14 @@ class GaussNewtonLoop(MetaModule):
                 self._race = Race(self.solver, self.damping)
             if self._race is not None and self._unfinished is not None:
                 self._race.load(self._unfinished)
-        data: Any = getattr(self.trainer, "datamodule", None)
-        if self.trainer.global_step > 0 or not isinstance(data, RecordedDataModule):
+        data = self._recorded
+        if self.trainer.global_step > 0 or data is None:
             return
         device = self.solver.log_noise.device
         for _ in range(_FIRST_ROUNDS):
             self.solver.find_prior(data.known.to(device), _ROUGHLY)
-            if self.solver.uses_body:
+            if self.solver.uses_body or not refine(self.solver, data):
                 break
-            refine(self.solver, data)
         self.solver.find_prior(data.known.to(device))
 
     def training_step(self, batch: Episodes, batch_idx: int) -> Mapping[str, Tensor]:
@@ -262,7 +276,10 @@ class GaussNewtonLoop(MetaModule):
         assert isinstance(optimizer, LightningOptimizer)
         if self._race is not None:
             self._race.step(batch, optimizer.param_groups[0]["lr"])
-        loss = optimizer.step(lambda: problem)
+        # A law without hidden units is not trained: its loss is computed where it is shown.
+        fixed = self._recorded is not None and not self.solver.uses_body
+        known = self._loss if fixed and not self.shows(self.trainer.global_step + 1) else None
+        self._loss = loss = optimizer.step(lambda: problem if known is None else Unchanged(known))
         if problem.z is not None:
             self.solver.standardise(problem.z)
         if self._race is not None and is_enough(loss):
@@ -280,13 +297,12 @@ class GaussNewtonLoop(MetaModule):
         half
         with spare ones."""
         progress = self.trainer.global_step / self.trainer.max_steps
-        data: Any = getattr(self.trainer, "datamodule", None)
-        if isinstance(data, RecordedDataModule):
-            if 0 < progress <= _SETTLED:
-                refine(self.solver, data)
+        data = self._recorded
+        if data is not None:
+            if 0 < progress <= _SETTLED and refine(self.solver, data):
                 batch = data.held_out.to(batch.query.x.device)
-            if not self.solver.uses_body:
-                self.solver.find_prior(self.known(batch))
+                if not self.solver.uses_body:
+                    self.solver.find_prior(self.known(batch))
         elif self.solver.finds_rank and (self._race is not None or progress <= _SETTLED):
             spare = _SPARE if self._race is not None or progress < _HALF else 0
             if self.solver.net.latents:
@@ -299,7 +315,7 @@ class GaussNewtonLoop(MetaModule):
             self._race.decide(batch, cast(LevenbergMarquardt, optimizer.optimizer), _SPARE)
             self._race = None
         super().validation_step(batch, batch_idx)
-        if isinstance(data, RecordedDataModule):
+        if data is not None:
             # As rates get better, heads have to follow them more closely.
             self.solver.log_noise.copy_(self.solver.noise.log())
             if data.friction:

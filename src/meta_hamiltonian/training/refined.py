@@ -23,7 +23,7 @@ _STEPS = 16
 _LEFT = 0.5
 
 
-def refine(learner: Ridge, data: RecordedDataModule) -> None:
+def refine(learner: Ridge, data: RecordedDataModule) -> bool:
     """Smooths coarse recordings again, around what the law found so far says of them.
 
     Splines miss what happens between two instants where a period has few of them, by percents, and most at the ends. In
@@ -33,6 +33,8 @@ def refine(learner: Ridge, data: RecordedDataModule) -> None:
     that is learned from the new rates is better again (defect correction). The residual of an interval is the distance
     in its middle between the orbits from both its ends. There the new points lie, so that the first and the last
     interval tell as much as any other.
+
+    **Returns:** whether there were any.
 
     ??? cite "Reference"
 
@@ -56,7 +58,9 @@ def refine(learner: Ridge, data: RecordedDataModule) -> None:
             which = torch.cat([torch.full((len(one),), i) for i, one in enumerate(t)])
             points = Points(torch.cat(x), torch.cat(dxdt))
             again[member.name] = member.refined(paths, points, torch.cat(errors), torch.cat(t), which)
-    data.replace(again)
+    if again:
+        data.replace(again)
+    return bool(again)
 
 
 def _law(systems: AdaptedSystems) -> Law:

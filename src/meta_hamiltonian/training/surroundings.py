@@ -5,6 +5,7 @@ import copy
 import dataclasses
 import functools
 import logging
+import math
 from collections.abc import Callable
 
 import torch
@@ -104,8 +105,8 @@ def _said(kinds: Kinds) -> str:
 def find_logarithms(build: Callable[[Domain], Ridge], data: RecordedDataModule) -> Domain | None:
     """The domain with its coordinates taken for logarithms of positive quantities, where that is the simpler law.
 
-    That is where every coordinate is a number without a unit, and where their exponentials explain the members as well
-    as any network does, which the coordinates and their products do not.
+    That is where every coordinate is a number without a unit, and where their exponentials explain the members, which
+    the coordinates and their products do not, and which higher powers do less well.
 
     **Arguments:** `build`: gives a learner for a domain.
 
@@ -120,15 +121,14 @@ def find_logarithms(build: Callable[[Domain], Ridge], data: RecordedDataModule) 
     except ValueError:  # they are too large for logarithms
         return None
     data.suppose_friction(FIRST)
-    simple = []
-    for one in (domain, other):
+    left = []
+    for one, powers in ((domain, False), (other, False), (domain, True)):
         learner = build(one)
-        if learner.net.plain_features is None:
-            break
-        learner.find_prior(data.known, _EXPLAINS)
-        simple.append(not learner.uses_body)
+        noise = learner.find_prior(data.known, _EXPLAINS, powers).noise.item()
+        left.append(math.inf if learner.uses_body else noise)
     data.suppose_friction(())
-    if simple != [False, True]:
+    products, exponentials, powers = left
+    if products < math.inf or exponentials >= powers:
         return None
     log.info("q and p are taken for logarithms of positive quantities: their exponentials explain the members.")
     return other
@@ -187,7 +187,12 @@ def find_lawless(learner: Ridge, data: RecordedDataModule) -> dict[str, float]:
     assert points.free is not None
     free = numbers - features.shape[-1] - points.free.shape[-1]
     variance = left.square().sum((1, 2)) / torch.where(free > 0, free, torch.nan)
-    return _far(data, (variance / targets.square().sum((1, 2)) * numbers).sqrt())
+    found = _far(data, (variance / targets.square().sum((1, 2)) * numbers).sqrt())
+    errors = rescaled(data.known).variance
+    assert errors is not None, "recordings have errors, or none that are known"
+    # A curve that is known badly is no sign of another law.
+    explained = dict(zip(data.known_names, (variance <= EXPLAINED * errors).tolist(), strict=True))
+    return {name: ratio for name, ratio in found.items() if not explained[name]}
 
 
 def find_strangers(learner: Ridge, data: RecordedDataModule) -> dict[str, float]:

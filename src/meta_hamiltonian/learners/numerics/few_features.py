@@ -14,7 +14,8 @@ from meta_hamiltonian.models import FieldNetwork
 _RISE = 1.25
 # States at which shifted features are compared, the shift as a part of the box, and what counts as nothing.
 _STATES, _SHIFT, _NOTHING = 256, 0.1, 1e-6
-# Singular values below this part of the largest are rounding.
+# Singular values below this part of the largest are rounding; a ridge of this size keeps features apart that depend
+# on each other.
 _RESOLVED = 1e-10
 
 
@@ -46,15 +47,22 @@ def needed(
         free = (rows - len(kept)).clamp_min(1.0)
         return ((squares - explained).clamp_min(0.0).sum() / free.sum()).item()
 
+    def least(kept: list[int]) -> int:
+        """The feature without which the heads explain least less: wᵢ² / (G⁻¹)ᵢᵢ is what leaving out one costs."""
+        some = gram[:, kept][:, :, kept]
+        ridge = _RESOLVED * some.diagonal(dim1=1, dim2=2).amax(1)[:, None, None]
+        inverse = torch.linalg.inv(some + ridge * torch.eye(len(kept)).to(some))
+        own = (inverse @ along[:, kept]).square().sum(-1)
+        return kept[int((own / inverse.diagonal(dim1=1, dim2=2)).sum(0).argmin())]
+
     kept = list(range(features.shape[-1]))
     most = _RISE * left(kept)
     while len(kept) > 1:
-        without = [[other for other in kept if other != one] for one in kept]
-        found = [left(others) for others in without]
-        best = min(range(len(kept)), key=found.__getitem__)
-        if found[best] > most:
+        out = least(kept)
+        fewer = [one for one in kept if one != out]
+        if left(fewer) > most:
             break
-        kept = without[best]
+        kept = fewer
     return torch.tensor(kept, device=features.device)
 
 

@@ -1,0 +1,87 @@
+"""Products of several inputs, as terms of an energy."""
+
+import functools
+import itertools
+import operator
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+def highest(inputs: Sequence[int], degree: int, most: int) -> list[tuple[int, ...]]:
+    """The products of three or more inputs up to this degree, or up to the highest at which they are at most so many.
+
+    **Arguments:**
+
+    - `inputs`: the numbers of the inputs.
+    - `degree`: the highest number of factors.
+    - `most`: how many products there may be.
+    """
+    found: list[tuple[int, ...]] = []
+    for factors in range(3, degree + 1):
+        more = list(itertools.combinations_with_replacement(inputs, factors))
+        if len(found) + len(more) > most:
+            break
+        found += more
+    return found
+
+
+class Monomials(nn.Module):
+    """Products uᵢ uⱼ uₖ … of inputs u, and their derivatives, written out."""
+
+    def __init__(self, products: Sequence[Sequence[int]], size: int):
+        """**Arguments:**
+
+        - `products`: the numbers of the factors of each product, at least one product.
+        - `size`: of u.
+        """
+        super().__init__()
+        most = max(map(len, products))
+        # Those with fewer factors have the factor 1, which stands before the inputs.
+        places = torch.tensor([[*(i + 1 for i in one), *[0] * (most - len(one))] for one in products])
+        which = torch.nn.functional.one_hot(places, size + 1)[..., 1:].to(torch.get_default_dtype())
+        pairs = [(which[:, k, :, None] * which[:, l, None, :]).flatten(1) for k, l in self._pairs(most)]
+        self.places: Tensor
+        self.which: Tensor
+        self.both: Tensor
+        self.register_buffer("places", places, persistent=False)
+        self.register_buffer("which", which, persistent=False)  # which input each factor is, [products, factors, size]
+        self.register_buffer(
+            "both", torch.cat(pairs), persistent=False
+        )  # and each two factors, [pairs products, size²]
+
+    @staticmethod
+    def _pairs(factors: int) -> list[tuple[int, int]]:
+        return list(itertools.combinations(range(factors), 2))
+
+    def _factors(self, u: Tensor) -> Tensor:
+        return torch.cat([torch.ones_like(u[..., :1]), u], dim=-1)[..., self.places]
+
+    def forward(self, u: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch products"]:
+        """The products."""
+        return _product(self._factors(u).unbind(-1))
+
+    def rates(self, u: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch products size"]:
+        """∂/∂u of each product."""
+        factors = self._factors(u).unbind(-1)
+        rates = torch.zeros((), dtype=u.dtype, device=u.device)
+        for k in range(len(factors)):
+            rates = rates + _product([*factors[:k], *factors[k + 1 :]]).unsqueeze(-1) * self.which[:, k]
+        return rates
+
+    def hessian(
+        self, u: Float[Tensor, "*batch size"], c: Float[Tensor, "*tasks products"]
+    ) -> Float[Tensor, "*batch size size"]:
+        """∂²/∂u² of the sum of the products with these coefficients, which broadcast over the batch."""
+        factors = self._factors(u).unbind(-1)
+        others = [
+            c * _product([one for i, one in enumerate(factors) if i not in pair]) for pair in self._pairs(len(factors))
+        ]
+        half = (torch.cat(others, dim=-1) @ self.both).unflatten(-1, (u.shape[-1], u.shape[-1]))
+        return half + half.mT
+
+
+def _product(factors: Sequence[Tensor]) -> Tensor:
+    return functools.reduce(operator.mul, factors)
