@@ -18,6 +18,8 @@ from meta_hamiltonian.observations import CanonicalTrajectory, Trajectory, canon
 _HOP, _STEPS = 1 / 12, 8
 # A hop that misses by this part of the size of the states, and by so many times what hops usually do, was interrupted.
 _MISSED, _UNUSUAL = 0.15, 12.0
+# What so many standard deviations of the states explain is no miss.
+_ERRORS = 4.0
 # Hops that miss by less than this part of the largest miss are looked at again when that one is gone.
 _LARGEST = 0.5
 # If more of the hops are interrupted than this part, the law is wrong rather than the recording.
@@ -90,10 +92,12 @@ def _hits(
         spacing = (path.t[1:] - path.t[:-1]).median().item()
         hop = min(max(1, round(_HOP * period / spacing)), len(path.t) - 1)
         end = _followed(adapted, path.x[:-hop], path.t[:-hop], path.t[hop:], signals[i] if signals else None)
-        gap = ((end - path.x[hop:]) / size).abs().amax(-1)
+        gap = ((end - path.x[hop:]).abs() - _ERRORS * _unsure(path, hop)).clamp_min(0.0) / size
+        gap = gap.amax(-1)
         # Nothing is known across a hole in the data, and curves are not known well at their ends.
         known = path.t[hop:] - path.t[:-hop] <= 3 * hop * spacing
         known[:hop] = known[-hop:] = False
+        known &= path.well_known[:-hop] & path.well_known[hop:]
         missed.append(torch.where(known, gap.nan_to_num(nan=torch.inf), 0.0))
         hops.append(hop)
     together = torch.cat(missed)
@@ -103,6 +107,19 @@ def _hits(
     # A hit spoils the curve around it: what is smaller may go with the largest.
     limit = max(limit, _LARGEST * together.max().item())
     return [_clusters(gap > limit, hop) for gap, hop in zip(missed, hops, strict=True)]
+
+
+def _unsure(path: CanonicalTrajectory, hop: int) -> Float[Tensor, "hops state"]:
+    """How far apart a hop's end and the state there may be: where p is the derivative of a curve, its error counts at
+    both ends, and moves q on the way."""
+    n = path.x.shape[1] // 2
+    if path.observed[:, n:].isfinite().any():
+        return torch.zeros_like(path.x[hop:])
+    scale = (path.x[:, n:] / path.dxdt[:, :n]).nanmedian(0).values  # p = inertia dq/dt
+    error = scale * path.rate_error[:, :n]
+    both = (error[:-hop].square() + error[hop:].square()).sqrt()
+    moved = path.rate_error[:-hop, :n] * (path.t[hop:] - path.t[:-hop])[:, None]
+    return torch.cat([moved, both], dim=1)
 
 
 def _clusters(bad: Tensor, hop: int) -> list[tuple[int, int]]:

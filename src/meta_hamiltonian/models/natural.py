@@ -35,7 +35,8 @@ class NaturalNetwork(FieldNetwork):
     - units that see the positions alone, each times 1, pᵢ and pᵢ pⱼ: the energy of a mechanical system is a quadratic
         polynomial of its momenta whose coefficients depend on the positions (for more than three degrees of freedom
         without a lattice, times 1 alone);
-    - u itself, and the products of its lengths up to some degree, so that a polynomial needs no hidden units.
+    - u itself, and the products of its lengths, so that linear and quadratic terms need no hidden units; for recorded
+        families those of three and four lengths, too.
 
     [`Inputs`][] says what u is. All derivatives are written out, since a second-order step needs ∂f/∂θ of every point.
 
@@ -153,7 +154,7 @@ class NaturalNetwork(FieldNetwork):
 
     @property
     def plain_features(self) -> Bool[Tensor, " features"]:
-        """u itself and the products of its lengths."""
+        """u itself and the products of its lengths, in this order."""
         return torch.arange(self.head.in_features, device=self.constant.device) >= self._parts[0] + self._parts[1]
 
     @property

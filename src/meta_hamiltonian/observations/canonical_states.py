@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from meta_hamiltonian.dynamics import Signal, inputs_at
@@ -40,6 +40,11 @@ class CanonicalTrajectory:
     noise: Float[Tensor, " state"]
     rate_error: Float[Tensor, "instants state"]
     coarse: bool = False
+
+    @property
+    def well_known(self) -> Bool[Tensor, " instants"]:
+        """At which instants the derivatives are known well: not at the ends."""
+        return self.error <= _WELL_KNOWN * self.error.median()
 
     def to(self, device: torch.device) -> "CanonicalTrajectory":
         """The same on another device."""
@@ -147,7 +152,7 @@ def well_known_points(trajectories: Sequence[CanonicalTrajectory]) -> WellKnown:
     """States and rates at the instants whose derivatives are known well: not those at the ends."""
     parts = []
     for i, one in enumerate(trajectories):
-        kept = one.error <= _WELL_KNOWN * one.error.median()
+        kept = one.well_known
         t = one.t[kept]
         parts.append((one.x[kept], one.dxdt[kept], one.rate_error[kept], t, torch.full_like(t, i, dtype=torch.long)))
     return WellKnown(*(torch.cat(part) for part in zip(*parts, strict=True)))
