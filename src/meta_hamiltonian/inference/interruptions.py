@@ -53,7 +53,7 @@ def without_interruptions(
         own = tuple(signals[_index(observations, part)] for part in parts) if signals else ()
         task = of_trajectories(paths, own, None, learner.device)
         adapted = learner.adapt_forced(task.points, Terms(FIRST, task.width, task.u), None, steps).adapted
-        hits = _hits(adapted, task.paths, task.signals)
+        hits = _hits(adapted, task.paths, task.signals, inertia)
         if not any(hits):
             break
         split: list[Trajectory] = []
@@ -79,7 +79,10 @@ def _index(observations: Sequence[Trajectory], part: Trajectory) -> int:
 
 
 def _hits(
-    adapted: AdaptedSystems, paths: Sequence[CanonicalTrajectory], signals: tuple[Signal, ...]
+    adapted: AdaptedSystems,
+    paths: Sequence[CanonicalTrajectory],
+    signals: tuple[Signal, ...],
+    inertia: Sequence[float],
 ) -> list[list[tuple[int, int]]]:
     """The first and last instants that are to be left out, of each trajectory."""
     x, rates = torch.cat([path.x for path in paths]), torch.cat([path.dxdt for path in paths])
@@ -92,7 +95,7 @@ def _hits(
         spacing = (path.t[1:] - path.t[:-1]).median().item()
         hop = min(max(1, round(_HOP * period / spacing)), len(path.t) - 1)
         end = _followed(adapted, path.x[:-hop], path.t[:-hop], path.t[hop:], signals[i] if signals else None)
-        gap = ((end - path.x[hop:]).abs() - _ERRORS * _unsure(path, hop)).clamp_min(0.0) / size
+        gap = ((end - path.x[hop:]).abs() - _ERRORS * _unsure(path, hop, inertia)).clamp_min(0.0) / size
         gap = gap.amax(-1)
         # Nothing is known across a hole in the data, and curves are not known well at their ends.
         known = path.t[hop:] - path.t[:-hop] <= 3 * hop * spacing
@@ -109,17 +112,16 @@ def _hits(
     return [_clusters(gap > limit, hop) for gap, hop in zip(missed, hops, strict=True)]
 
 
-def _unsure(path: CanonicalTrajectory, hop: int) -> Float[Tensor, "hops state"]:
-    """How far apart a hop's end and the state there may be: where p is the derivative of a curve, its error counts at
-    both ends, and moves q on the way."""
+def _unsure(path: CanonicalTrajectory, hop: int, inertia: Sequence[float]) -> Float[Tensor, "hops state"]:
+    """By how much a hop may miss, in standard deviations: where p is inertia times the derivative of a curve, the error
+    of that derivative counts at both ends, and moves q on the way."""
     n = path.x.shape[1] // 2
     if path.observed[:, n:].isfinite().any():
         return torch.zeros_like(path.x[hop:])
-    scale = (path.x[:, n:] / path.dxdt[:, :n]).nanmedian(0).values  # p = inertia dq/dt
-    error = scale * path.rate_error[:, :n]
+    error = path.rate_error[:, :n]
+    moved = error[:-hop] * (path.t[hop:] - path.t[:-hop])[:, None]
     both = (error[:-hop].square() + error[hop:].square()).sqrt()
-    moved = path.rate_error[:-hop, :n] * (path.t[hop:] - path.t[:-hop])[:, None]
-    return torch.cat([moved, both], dim=1)
+    return torch.cat([moved, torch.as_tensor(inertia).to(both) * both], dim=1)
 
 
 def _clusters(bad: Tensor, hop: int) -> list[tuple[int, int]]:

@@ -47,10 +47,9 @@ class Monomials(nn.Module):
         self.which: Tensor
         self.both: Tensor
         self.register_buffer("places", places, persistent=False)
-        self.register_buffer("which", which, persistent=False)  # which input each factor is, [products, factors, size]
-        self.register_buffer(
-            "both", torch.cat(pairs), persistent=False
-        )  # and each two factors, [pairs products, size²]
+        # Which input each factor is, [products, factors, size], and each two factors, [pairs products, size²].
+        self.register_buffer("which", which, persistent=False)
+        self.register_buffer("both", torch.cat(pairs), persistent=False)
 
     @staticmethod
     def _pairs(factors: int) -> list[tuple[int, int]]:

@@ -53,8 +53,8 @@ class System(abc.ABC):
     box; or `"natural"`, angles as cosine and sine, the distance to what is excluded, and neighbours of a lattice."""
 
     degree: int = 2
-    """Up to which degree products of positions and momenta are features of a head that is solved for. Those of three and
-    more are for recorded families: simulated ones have enough points for hidden units to learn such terms."""
+    """Up to which degree products of positions and momenta are features of a head that is solved for. Those of three
+    and more are for recorded families: simulated ones have enough points for hidden units to learn such terms."""
 
     @property
     def name(self) -> str:
