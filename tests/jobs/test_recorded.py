@@ -17,6 +17,7 @@ from meta_hamiltonian import load
 from meta_hamiltonian.__main__ import app
 from meta_hamiltonian.evaluation import baselines, calibration
 from meta_hamiltonian.inference.widened import MOST
+from meta_hamiltonian.jobs import train as run_of_training
 from meta_hamiltonian.learners import low_rank
 from meta_hamiltonian.learners.checkpoint import load_trained
 from meta_hamiltonian.reports import system
@@ -54,6 +55,12 @@ def _hasty():
 @pytest.fixture
 def without_baselines(monkeypatch):
     monkeypatch.setattr(baselines.Baselines, "forecasts", lambda *_: [])
+
+
+@pytest.fixture
+def without_calibration(monkeypatch):
+    """Bands are as wide as the fit says."""
+    monkeypatch.setattr(run_of_training, "band_factor", lambda *_: 1.0)
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +149,7 @@ def test_it_is_tested_again_from_its_checkpoint(home):
     assert results(home / "again")[0]["orbit_rel_median"] == results(home / "run")[0]["orbit_rel_median"]
 
 
+@pytest.mark.usefixtures("without_baselines", "without_calibration")
 @pytest.mark.parametrize("loss", ["derivatives", "orbits"])
 def test_a_training_that_crashed_goes_on_to_the_same_weights(loss, home, tmp_path):
     loop = {"derivatives": modules.GaussNewtonLoop, "orbits": orbits.OrbitLoop}[loss]
@@ -171,7 +179,7 @@ def test_a_network_without_an_energy_learns_from_recordings_too(home, tmp_path):
     assert 1 <= load(tmp_path / "run").band_factor <= MOST
 
 
-@pytest.mark.usefixtures("without_baselines")
+@pytest.mark.usefixtures("without_baselines", "without_calibration")
 def test_recorded_families_are_swept(home, tmp_path):
     arguments = (f"data.path={home / 'few'}", "data.loss=derivatives,orbits", f"hydra.sweep.dir={tmp_path}")
     done = train_here(home / "home", "-m", *TINY, *arguments)
@@ -183,6 +191,7 @@ def test_recorded_families_are_swept(home, tmp_path):
     assert "orbit_rel_median" in (tmp_path / "summary.md").read_text()
 
 
+@pytest.mark.usefixtures("no_shape_checks")  # fits follow thousands of orbits
 @pytest.mark.parametrize("loss", ["derivatives", "orbits"])
 def test_a_driven_family_is_learned_and_its_forecast_goes_on_with_the_input(loss, tmp_path, monkeypatch):
     (tmp_path / "springs").mkdir()
