@@ -113,8 +113,8 @@ def _hits(
 
 
 def _unsure(path: CanonicalTrajectory, hop: int, inertia: Sequence[float]) -> Float[Tensor, "hops state"]:
-    """By how much a hop may miss, in standard deviations: where p is inertia times the derivative of a curve, the error
-    of that derivative counts at both ends, and moves q on the way."""
+    """The standard deviation of what hops miss by. Where p is inertia times the derivative of a curve, the error of
+    that derivative counts at both ends of a hop, and moves q on the way; observed momenta are taken for exact."""
     n = path.x.shape[1] // 2
     if path.observed[:, n:].isfinite().any():
         return torch.zeros_like(path.x[hop:])

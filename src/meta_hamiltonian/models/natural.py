@@ -363,7 +363,7 @@ class NaturalNetwork(FieldNetwork):
         of_momenta = (_times(value, c).unsqueeze(-1) * rates).sum(-2)
         gradient = gradient + torch.cat([of_positions, of_momenta], dim=-1).index_select(-1, self.places)
         gradient = gradient + _times(u, self._quadratic(c_products))
-        return gradient if self.higher is None else gradient + _times_rows(c_higher, self.higher.rates(u))
+        return gradient if self.higher is None else gradient + (c_higher.unsqueeze(-1) * self.higher.rates(u)).sum(-2)
 
     def _quadratic(self, c_products: Tensor) -> Tensor:
         """The matrix S of the quadratic form u S u / 2 that products add to the energy."""
@@ -372,11 +372,6 @@ class NaturalNetwork(FieldNetwork):
 
     def _slope(self, a: Tensor) -> Tensor:
         return self.activation.derivative(a, self.activation.value(a))
-
-
-def _times_rows(c: Tensor, rows: Tensor) -> Tensor:
-    """The sum of rows with coefficients, those of one head or of each task."""
-    return (c.unsqueeze(-1) * rows).sum(-2)
 
 
 def _times(rows: Float[Tensor, "*batch inner"], heads: Tensor) -> Float[Tensor, "*batch outer"]:

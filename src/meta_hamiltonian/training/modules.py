@@ -292,10 +292,11 @@ class GaussNewtonLoop(MetaModule):
         return {"loss": loss, "query_loss": loss}
 
     def validation_step(self, batch: Episodes, batch_idx: int) -> None:
-        """Logs and calibrates; before, in the first three quarters of a training, the rates of recorded members are
-        smoothed anew around the law, and for simulated ones the number of unknowns of a head is found, in the first
-        half
-        with spare ones."""
+        """Logs and calibrates.
+
+        Before, in the first three quarters of a training, the rates of recorded members are smoothed anew around the
+        law. For simulated ones the number of unknowns of a head is found, in the first half with spare ones.
+        """
         progress = self.trainer.global_step / self.trainer.max_steps
         data = self._recorded
         if data is not None:

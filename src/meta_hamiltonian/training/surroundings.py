@@ -127,8 +127,8 @@ def find_logarithms(build: Callable[[Domain], Ridge], data: RecordedDataModule) 
         noise = learner.find_prior(data.known, _EXPLAINS, powers).noise.item()
         left.append(math.inf if learner.uses_body else noise)
     data.suppose_friction(())
-    products, exponentials, powers = left
-    if products < math.inf or exponentials >= powers:
+    by_products, by_exponentials, by_powers = left
+    if by_products < math.inf or by_exponentials >= by_powers:
         return None
     log.info("q and p are taken for logarithms of positive quantities: their exponentials explain the members.")
     return other
@@ -170,7 +170,8 @@ def find_lawless(learner: Ridge, data: RecordedDataModule) -> dict[str, float]:
     """Members that no sum of simple terms and friction explains, where such sums explain the others: driven ones.
 
     Each member is fitted by itself, so that one that is driven cannot spoil the law of the others, which it would where
-    they are few. A member with no more rates than there are terms cannot be judged, since such sums explain anything.
+    they are few. A member with no more rates than there are terms cannot be judged, since such sums explain anything;
+    nor is one whose rates are known so badly that their errors explain what is left.
 
     **Returns:** by name, how many times the error of the median member theirs is.
     """
@@ -178,19 +179,18 @@ def find_lawless(learner: Ridge, data: RecordedDataModule) -> dict[str, float]:
     if plain is None:
         return {}
     data.suppose_friction(tuple(FRICTION))
-    points = rescaled(data.known).points
+    known = rescaled(data.known)
+    points, errors = known.points, known.variance
     features, targets = (balanced(learner.net, part).double() for part in head_problem(learner.net, points))
     data.suppose_friction(())
     features = features[..., plain]
     left = targets - features @ least_squares(features, targets)
     numbers = points.counts * points.x.shape[-1]
     assert points.free is not None
+    assert errors is not None
     free = numbers - features.shape[-1] - points.free.shape[-1]
     variance = left.square().sum((1, 2)) / torch.where(free > 0, free, torch.nan)
     found = _far(data, (variance / targets.square().sum((1, 2)) * numbers).sqrt())
-    errors = rescaled(data.known).variance
-    assert errors is not None, "recordings have errors, or none that are known"
-    # A curve that is known badly is no sign of another law.
     explained = dict(zip(data.known_names, (variance <= EXPLAINED * errors).tolist(), strict=True))
     return {name: ratio for name, ratio in found.items() if not explained[name]}
 

@@ -48,7 +48,7 @@ def needed(
         return ((squares - explained).clamp_min(0.0).sum() / free.sum()).item()
 
     def least(kept: list[int]) -> int:
-        """The feature without which the heads explain least less: wᵢ² / (G⁻¹)ᵢᵢ is what leaving out one costs."""
+        """The feature that is missed least: the sum of squares rises by wᵢ² / (G⁻¹)ᵢᵢ where feature i is left out."""
         some = gram[:, kept][:, :, kept]
         ridge = _RESOLVED * some.diagonal(dim1=1, dim2=2).amax(1)[:, None, None]
         inverse = torch.linalg.inv(some + ridge * torch.eye(len(kept)).to(some))
