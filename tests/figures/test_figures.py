@@ -13,6 +13,7 @@ from meta_hamiltonian.figures import (
     orbits_side_by_side,
     save,
     streamlines,
+    training,
     trajectories,
 )
 from meta_hamiltonian.figures.style import OBSERVATIONS, PREDICTION, TRUTH
@@ -196,3 +197,14 @@ def test_jobs_side_by_side_have_the_truth_and_a_panel_each(shown):
                     2: shown.predictions[-1].energy,
                 }[list(row).index(column)],
             )
+
+
+def test_losses_that_hardly_change_are_drawn_as_such():
+    """Else their ticks would be one number, several times."""
+    history = [{"step": i, "seconds": float(i), "loss": 1.0 - 1e-9 * i} for i in range(6)]
+    (axes,) = training(history).axes
+    assert axes.get_ylim() == pytest.approx((0.5, 2.0))
+    falling = [{**row, "loss": 0.1 ** row["step"]} for row in history]
+    (axes,) = training(falling).axes
+    low, high = axes.get_ylim()
+    assert low < 1e-5 < 1 < high

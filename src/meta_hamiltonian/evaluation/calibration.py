@@ -15,6 +15,8 @@ from meta_hamiltonian.observations import Derivatives, ObservationError
 _MEMBERS = 6
 # The level at which bands are made to hold, the normal quantile of its two ends, and the part that is observed.
 _LEVEL, _QUANTILE, _OBSERVED = 0.95, 1.96, 0.5
+# The smallest factor that is not said as 1, and so the smallest that is used.
+_WIDER = 1.005
 
 
 def band_factor(
@@ -47,4 +49,5 @@ def band_factor(
     ordered, order = torch.cat(errors).sort()
     held = torch.cat(weights)[order].cumsum(0) / len(errors)
     last = min(int((held < _LEVEL).sum()), len(ordered) - 1)  # the sum of the weights is 1 up to rounding
-    return min(max(1.0, ordered[last].item() / _QUANTILE), MOST)
+    factor = min(ordered[last].item() / _QUANTILE, MOST)
+    return factor if factor >= _WIDER else 1.0

@@ -125,8 +125,12 @@ def training(history: Sequence[Mapping[str, int | float]]) -> Figure:
     """
     figure = new_figure(5.0, 3.2)
     axes = figure.subplots()
-    axes.plot([row["seconds"] for row in history], [row["loss"] for row in history], color=PREDICTION, marker=".")
+    losses = [row["loss"] for row in history]
+    axes.plot([row["seconds"] for row in history], losses, color=PREDICTION, marker=".")
     axes.set_yscale("log")
+    low, high = min(losses), max(losses)
+    if 0 < low <= high < 2 * low:  # such as that of a law without hidden units, which is not trained on
+        axes.set_ylim(low / 2, 2 * high)
     axes.set_xlabel("time of training (s)")
     axes.set_ylabel("query loss of held-out tasks")
     axes.set_title(f"{history[-1]['step']:.0f} outer steps", fontsize=9)
