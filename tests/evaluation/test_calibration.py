@@ -38,7 +38,7 @@ def found(errors, monkeypatch, instants=4000, bands=True):
 
     monkeypatch.setattr(calibration, "forecast", forecast)
     x = torch.zeros(1, 2, dtype=torch.float64)
-    members = [RecordedMember(str(i), [], Points(x, x), 0.0, {}) for i in range(len(errors))]
+    members = [RecordedMember(str(i), [], Points(x, x), torch.zeros_like(x[0]), {}) for i in range(len(errors))]
     learner = Ridge(HamiltonianNetwork(width=4, depth=1, domain=Spring().domain))
     return band_factor(learner, members, [1.0], None), asked
 

@@ -1,11 +1,13 @@
 """No unit rules a training: errors are added up in units in which every coordinate counts."""
 
+import pytest
 import torch
 
 from meta_hamiltonian.dynamics import Domain
 from meta_hamiltonian.episodes import sample_episodes
 from meta_hamiltonian.learners import Ridge
 from meta_hamiltonian.learners.numerics.directions import HeadRows, find_directions
+from meta_hamiltonian.learners.numerics.linear_head import balanced, balanced_variance, head_problem
 from meta_hamiltonian.models.natural import NaturalNetwork
 from meta_hamiltonian.systems import SimulatedSystem
 from meta_hamiltonian.training.levenberg_marquardt import VariableProjection
@@ -43,6 +45,51 @@ def problem(system, noise=1e-20):
 def test_errors_are_added_up_as_they_are_where_the_box_is_about_as_wide_in_every_coordinate():
     assert Domain.box({"q": (-6.3, 6.3), "p": (-20, 20)}).error_scales == (1.0, 1.0)
     assert Domain.box({"q": (-500, 500), "p": (-0.1, 0.1)}).error_scales == (1.0, 0.1 / 500)
+
+
+def test_energies_have_a_unit_of_their_own_where_rates_would_be_far_from_those_of_the_box():
+    assert Domain.box({"q": (-FINE, FINE), "p": (-1, 1)}).energy_scale == 1.0
+    molecule = Domain.box({"q1": (0, 2e-10), "q2": (-3e-10, 3e-10), "p1": (-1e-24, 1e-24), "p2": (-4e-24, 4e-24)})
+    assert molecule.energy_scale == pytest.approx(1e-10 * 1e-24 / 3e-10)
+
+
+def test_variances_of_rates_are_added_up_in_these_units():
+    """As the squares of rows are."""
+    net = NaturalNetwork(2, 8, AnharmonicInFineUnits.domain).double()
+    errors = torch.randn(5, 400, 2, generator=torch.Generator().manual_seed(0)).double() * torch.tensor([FINE, 3.0])
+    rows = balanced(net, errors.flatten(1)[..., None])
+    torch.testing.assert_close(balanced_variance(net, errors.square().mean(1)), rows.square().mean((1, 2)))
+    assert (balanced_variance(net, errors.square().mean(1)) > 4 * FINE**2).all()
+
+
+def test_the_misfit_of_a_family_is_measured_in_these_units():
+    sizes = []
+    for kind in (Anharmonic, AnharmonicInFineUnits):
+        learner, episodes = problem(kind())
+        learner.calibrate(episodes)
+        rows = balanced(learner.net, head_problem(learner.net, episodes.query)[0])
+        sizes.append((rows @ learner.misfit_factor).square().mean().sqrt())
+    assert sizes[0] > 0.01
+    torch.testing.assert_close(sizes[1], FINE * sizes[0], rtol=1e-3, atol=0)
+
+
+def test_a_new_member_with_noise_is_predicted_as_well_in_any_unit():
+    errors = []
+    for kind in (Anharmonic, AnharmonicInFineUnits):
+        torch.manual_seed(0)
+        system = kind()
+        learner = Ridge(NaturalNetwork(2, 8, system.domain, degree=4), rank="auto", scale="task").double()
+        learner.find_prior(sample_episodes(system, 12, 20, 20, seed=0, dtype=torch.float64))
+        learner.calibrate(sample_episodes(system, 12, 20, 20, seed=2, dtype=torch.float64))
+        seen = sample_episodes(system, 10, 6, 50, seed=1, dtype=torch.float64, noise=0.05)
+        missed = torch.zeros(2, dtype=torch.float64)
+        for i in range(len(seen)):
+            support, query = seen.support[slice(i, i + 1)], seen.query[slice(i, i + 1)]
+            found = learner.adapt(support.x[0], support.dxdt[0]).field(query.x[0])
+            missed += (found - query.dxdt[0]).square().mean(0) / query.dxdt[0].square().mean(0)
+        errors.append((missed / len(seen)).sqrt())
+    assert (errors[0] < 0.1).all()
+    torch.testing.assert_close(errors[1], errors[0], rtol=0.1, atol=0)
 
 
 def test_a_second_order_step_is_the_same_in_any_unit():

@@ -20,6 +20,8 @@ SOBOL_POINTS = 2500
 _MOST_DRAWS = 1000
 # A box is about as wide in every coordinate where the widest is at most so many times as wide as the narrowest.
 _ALIKE = 10.0
+# Rates of energies are in units of the box where they would be this far from 1 otherwise.
+_FAR = 1e6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,6 +206,16 @@ class Domain(Space):
         if widest <= _ALIKE * narrowest:
             return (1.0,) * self.state_dim
         return tuple(half / widest for half in self.half_widths)
+
+    @functools.cached_property
+    def energy_scale(self) -> float:
+        """The unit of an energy whose rates, in units of [`error_scales`][], are about 1: 1 unless they would be so far
+        from it that single precision does not hold their squares, as for a molecule in kilogrammes and metres.
+        """
+        n = self.degrees_of_freedom
+        areas = [q * p for q, p in zip(self.half_widths[:n], self.half_widths[n:], strict=True)]
+        size = min(areas) / max(self.half_widths)
+        return 1.0 if 1 / _FAR < size < _FAR else size
 
     @functools.cached_property
     def centre(self) -> tuple[float, ...]:

@@ -93,15 +93,15 @@ class Episodes:
 
     - `support`, `query`: what a task is adapted on, and what it is judged on.
     - `parameters`: the true ones, for those who judge, not for those who learn; None where nobody knows them.
-    - `variance`: the variance of the errors of each recorded member's rates, as far as it is known; None for rates that
-        are exact in the query.
+    - `variance`: the variances of the errors of each recorded member's rates, as far as they are known; None for rates
+        that are exact in the query.
     - `index`: which tasks of the training set they are, for learners that remember each task; None for others.
     """
 
     support: Points
     query: Points
     parameters: Float[Tensor, "tasks parameters"] | None = None
-    variance: Float[Tensor, " tasks"] | None = None
+    variance: Float[Tensor, "tasks state"] | None = None
     index: Int[Tensor, " tasks"] | None = None
 
     def __len__(self) -> int:

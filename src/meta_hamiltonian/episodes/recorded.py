@@ -86,9 +86,9 @@ def _halves(points: Points, order: Tensor, later: bool, shots: int, queries: int
     return chosen(first[:shots]), chosen(rest[:queries])
 
 
-def _together(pairs: Sequence[tuple[Points, Points]], variances: Sequence[float]) -> Episodes:
+def _together(pairs: Sequence[tuple[Points, Points]], variances: Sequence[Float[Tensor, " state"]]) -> Episodes:
     support, query = (Points.of_tasks(list(part)) for part in zip(*pairs, strict=True))
-    return Episodes(support, query, None, support.x.new_tensor(variances))
+    return Episodes(support, query, None, torch.stack(list(variances)).to(support.x))
 
 
 def episodes_of(

@@ -38,6 +38,8 @@ _FEWEST, _FEWEST_BESIDE = 2, 4
 _UNLIKE, _FACTOR = 5.0, 4.0
 # A logarithm of sizes, such as of two members alike, has a deviation of at least so much.
 _LEAST_DEVIATION = 0.3
+# The box of a coordinate that does not change is this part of its size wide.
+_NARROWEST = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +48,7 @@ class RecordedMember:
 
     - `observations`: as they were read.
     - `points`: states and rates `[K, 2n]` at the instants where rates are known well.
-    - `variance`: that of the errors of these rates, 0 where rates were observed.
+    - `variance`: that of the errors of each coordinate's rates, 0 where rates were observed.
     - `known`: what `members.csv` says of it.
     - `paths`: the smoothed trajectories that the points are from; none where rates were observed.
     - `signals`: the measured inputs of each trajectory; empty without inputs.
@@ -56,7 +58,7 @@ class RecordedMember:
     name: str
     observations: Derivatives | Sequence[Trajectory]
     points: Points
-    variance: float
+    variance: Float[Tensor, " state"]
     known: Mapping[str, str]
     paths: Sequence[CanonicalTrajectory] = ()
     signals: tuple[Signal, ...] = ()
@@ -86,7 +88,7 @@ class RecordedMember:
         inputs = None if self.inputs is None else self.inputs.new_zeros(len(t), self.inputs.shape[1])
         if self.signals:
             inputs = inputs_at(self.signals, t, which)
-        variance = errors.square().mean().item()
+        variance = errors.square().mean(0)
         return dataclasses.replace(self, points=points, variance=variance, paths=paths, inputs=inputs)
 
 
@@ -200,10 +202,10 @@ def _recorded(member: Member, inertia: Sequence[float]) -> RecordedMember:
     seen = member.observations
     if isinstance(seen, Derivatives):
         points = Points(torch.from_numpy(seen.x), torch.from_numpy(seen.dxdt))
-        return RecordedMember(member.name, seen, points, 0.0, member.known)
+        return RecordedMember(member.name, seen, points, torch.zeros_like(points.x[0]), member.known)
     signals, paths = signals_of(seen), [canonical(one, inertia) for one in seen]
     found = well_known_points(paths)
-    points, variance = Points(found.x, found.dxdt), found.rate_error.square().mean().item()
+    points, variance = Points(found.x, found.dxdt), found.rate_error.square().mean(0)
     return RecordedMember(member.name, seen, points, variance, member.known, paths, signals, found.inputs(signals))
 
 
@@ -308,7 +310,8 @@ def _domain(shape: Domain, states: Sequence[Float[Tensor, "_ state"]], margin: f
     """
     x = torch.cat(list(states))
     low, high = x.amin(0), x.amax(0)
-    wide = margin * (high - low).clamp_min(1e-9 * (1 + x.abs().amax(0)))
+    size = x.abs().amax(0)
+    wide = margin * (high - low).maximum(_NARROWEST * torch.where(size > 0, size, 1.0))
     low, high = low - wide, high + wide
     momenta = torch.tensor(
         [i >= shape.degrees_of_freedom and c.kind == "length" for i, c in enumerate(shape.coordinates)]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from meta_hamiltonian.inference.friction import correlation_time
 from meta_hamiltonian.inference.sensitivity import Law
-from meta_hamiltonian.inference.shooting import Shot
+from meta_hamiltonian.inference.shooting import Shot, column_sizes
 
 # The tails of the distribution are no heavier than Student's with so many degrees of freedom.
 _FEWEST_FREE = 10.0
@@ -73,8 +73,7 @@ def deviations(shot: Shot) -> Float[Tensor, " unknowns"]:
 def _root(shot: Shot) -> tuple[Float[Tensor, "columns columns"], Float[Tensor, " columns"]]:
     """A factor of the covariance of the columns in units of their sizes, for noise of size 1; and these sizes."""
     rows = torch.cat([shot.design, shot.prior])
-    size = rows.square().sum(0).sqrt()
-    size = size.clamp_min(1e-12 * size.max())
+    size = column_sizes(rows)
     _, values, right = torch.linalg.svd(rows / size, full_matrices=False)
     return right.mT / values.clamp_min(1e-12 * values[0]), size
 

@@ -242,8 +242,7 @@ def _solution(shot: Shot, damping: float) -> Float[Tensor, " columns"]:
     """The Gauss-Newton step, with the damping relative to each column."""
     rows = torch.cat([shot.design, shot.prior])
     values = torch.cat([shot.target, shot.lacking])
-    size = rows.square().sum(0).sqrt()
-    size = size.clamp_min(1e-12 * size.max()).clamp_min(torch.finfo(size.dtype).tiny)
+    size = column_sizes(rows)
     rows = rows / size
     if damping:
         rows = torch.cat([rows, damping**0.5 * torch.eye(len(size)).to(rows)])
@@ -251,6 +250,15 @@ def _solution(shot: Shot, damping: float) -> Float[Tensor, " columns"]:
     if not (rows.isfinite().all() and values.isfinite().all()):
         return torch.zeros_like(size)
     return least_squares(rows, values[:, None], 1e-13)[:, 0] / size
+
+
+def column_sizes(rows: Float[Tensor, "rows columns"]) -> Float[Tensor, " columns"]:
+    """The lengths of the columns, 1 for one of zeros.
+
+    No column is small in comparison with another: starts of orbits and unknowns of a law have units of their own.
+    """
+    size = rows.norm(dim=0)
+    return torch.where(size > 0, size, 1.0)
 
 
 def enough_steps(

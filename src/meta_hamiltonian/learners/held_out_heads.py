@@ -17,6 +17,7 @@ from meta_hamiltonian.learners.numerics.latents import Rows as ProblemRows
 from meta_hamiltonian.learners.numerics.least_squares import least_squares
 from meta_hamiltonian.learners.numerics.linear_head import (
     balanced,
+    balanced_variance,
     head_columns,
     head_weights,
     own_head,
@@ -89,7 +90,7 @@ class HeldOutHeads(LowRankHeads):
         """The observations that latents and heads of many tasks are to explain, at the meta-learned σ²."""
 
         def rows(which: Tensor, z: Tensor) -> ProblemRows:
-            features, residual = (balanced(self.net, part) for part in self.centred(points[which], z))
+            features, residual = self.centred(points[which], z)
             return ProblemRows(features @ self.prior_factor, residual)
 
         def slopes(which: Tensor, z: Tensor, v: Tensor) -> Tensor:
@@ -170,7 +171,8 @@ class HeldOutHeads(LowRankHeads):
         if episodes.variance is not None:  # of rates that are not exact, this is no misfit
             # Nor is what errors of the states add: heads that were free to change by as much would fit the noise of a
             # new recording, which made forecasts of pendulums three times worse than those of their formula.
-            misfit = (misfit.square() - EXPLAINED * episodes.variance.median()).clamp_min(0.0).sqrt()
+            explained = EXPLAINED * balanced_variance(self.net, episodes.variance).median()
+            misfit = (misfit.square() - explained).clamp_min(0.0).sqrt()
 
         def features() -> Iterator[Tensor]:
             for part in self.in_parts(len(left), episodes.query):

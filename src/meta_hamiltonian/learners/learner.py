@@ -18,7 +18,7 @@ from meta_hamiltonian.episodes import Episodes, Points
 from meta_hamiltonian.learners.loss import field_loss, rescaled, task_scale
 from meta_hamiltonian.learners.numerics.family_friction import FamilyFriction
 from meta_hamiltonian.learners.numerics.family_heads import FamilyHeads
-from meta_hamiltonian.learners.numerics.linear_head import head_columns, head_problem, head_rows, own_head
+from meta_hamiltonian.learners.numerics.linear_head import balanced, head_columns, head_problem, head_rows, own_head
 from meta_hamiltonian.learners.numerics.posterior import Posterior
 from meta_hamiltonian.models import Adapted, AdaptedSystems, FieldNetwork
 
@@ -336,7 +336,8 @@ class Learner(nn.Module, abc.ABC):
         if not heads.known:
             heads.suppose(head_columns(own_head(net)), head_rows(net, net.domain.sobol(_STATES).to(self.device)))
         support, scale = self.in_units(points)
-        blocks = [head_problem(net, support)]
+        features, targets = head_problem(net, support)
+        blocks = [(balanced(net, features), balanced(net, targets))]
         if net.head.out_features == 1:
             halves = [part.unflatten(1, (-1, 2, net.state_dim // 2)).unbind(2) for part in blocks[0]]
             blocks = [(a.flatten(1, 2), y.flatten(1, 2)) for a, y in zip(*halves, strict=True)]
@@ -386,7 +387,7 @@ class Learner(nn.Module, abc.ABC):
         members = held_out[:_MEMBERS]
         query = (rescaled(members) if self.scale == "task" else members).query
         with torch.no_grad():
-            features, targets = head_problem(self.net, query)
+            features, targets = (balanced(self.net, part) for part in head_problem(self.net, query))
         self.heads.estimate(features, targets, query.counts * features.shape[1] / query.x.shape[1])
 
     def tested_steps(self, steps: Sequence[int]) -> Sequence[int]:

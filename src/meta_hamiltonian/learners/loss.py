@@ -39,5 +39,5 @@ def rescaled(episodes: Episodes) -> Episodes:
     """The same tasks with all derivatives in units of the support's [`task_scale`][]."""
     scale = task_scale(episodes.support)[..., None, None]
     support, query = (dataclasses.replace(p, dxdt=p.dxdt / scale) for p in (episodes.support, episodes.query))
-    variance = None if episodes.variance is None else episodes.variance / scale[:, 0, 0].square()
+    variance = None if episodes.variance is None else episodes.variance / scale[:, 0].square()
     return dataclasses.replace(episodes, support=support, query=query, variance=variance)

@@ -15,6 +15,7 @@ from meta_hamiltonian.learners.numerics.family_heads import FamilyHeads
 from meta_hamiltonian.learners.numerics.few_features import needed, with_shifts
 from meta_hamiltonian.learners.numerics.linear_head import (
     balanced,
+    balanced_variance,
     centred_problem,
     head_columns,
     head_problem,
@@ -165,7 +166,8 @@ class LowRankHeads(Learner):
         **Returns:** how the heads are distributed on the features that were taken.
         """
         episodes = rescaled(known) if self.scale == "task" else known
-        points, errors = episodes.points, 0.0 if episodes.variance is None else episodes.variance.mean().item()
+        points = episodes.points
+        errors = 0.0 if episodes.variance is None else balanced_variance(self.net, episodes.variance).mean().item()
         features, targets = (balanced(self.net, part) for part in head_problem(self.net, points))
         rows = points.counts * features.shape[1] / points.x.shape[1]
 
@@ -216,8 +218,8 @@ class LowRankHeads(Learner):
         return [which.nonzero()[:, 0] for which in some]
 
     def centred(self, points: Points, z: Float[Tensor, "tasks latents"] | None = None) -> Rows:
-        """A, and what the prior mean leaves of the observations, y − A w₀; at the latents z, if there are any."""
-        return Rows(*centred_problem(self.net, points, z))
+        """A, and what the prior mean leaves of the observations, y − A w₀, both [`balanced`][]; at the latents z."""
+        return Rows(*(balanced(self.net, part) for part in centred_problem(self.net, points, z)))
 
     def columns(self, v: Float[Tensor, "*tasks rank outputs"]) -> Float[Tensor, "*tasks features outputs"]:
         """w = w₀ + L v."""

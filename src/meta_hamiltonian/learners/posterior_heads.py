@@ -9,7 +9,7 @@ from torch import Tensor
 from meta_hamiltonian.episodes import Points
 from meta_hamiltonian.learners.held_out_heads import HeldOutHeads
 from meta_hamiltonian.learners.numerics.latent_search import Answers, search
-from meta_hamiltonian.learners.numerics.linear_head import head_columns, head_weights, present_rows
+from meta_hamiltonian.learners.numerics.linear_head import balanced, head_columns, head_weights, present_rows
 from meta_hamiltonian.learners.numerics.noisy_states import linearise
 from meta_hamiltonian.learners.numerics.posterior import Posterior
 
@@ -86,7 +86,7 @@ class PosteriorHeads(HeldOutHeads):
                 rates, jacobian = self.net.linear_field_with(w, x), self.net.jacobian_with(w, x)
                 return (rates, jacobian) if forces is None or d is None else _with_forces(rates, jacobian, forces, d)
 
-            points, whiten = linearise(support, points.x, law, self.net.state_box)
+            points, whiten = linearise(support, points.x, law, self.net.state_box, self.net.domain.error_scales)
             # The velocities of the law have less noise than those that were observed.
             acting = None if forces is None else forces(law(points.x)[0][..., :n])
             posterior = self._posterior(points, whiten, acting, u if self.net.latents else None)
@@ -162,7 +162,7 @@ class PosteriorHeads(HeldOutHeads):
         design, targets = design @ self.spread, residual - design @ self.mean
         if u is not None and latents is not None:
             slopes = self.net.latent_slopes(self.weights(u), points.x).flatten(1, 2)
-            slopes = present_rows(points, slopes) @ self.latent_spread
+            slopes = balanced(self.net, present_rows(points, slopes)) @ self.latent_spread
             design, targets = torch.cat([design, slopes], dim=-1), targets + slopes @ u[:, self.rank :]
         blocks = [(design, targets)]
         if self.net.head.out_features == 1:
@@ -172,7 +172,7 @@ class PosteriorHeads(HeldOutHeads):
         free = None
         if forces is not None:
             rows = torch.cat([torch.zeros_like(forces), forces], dim=-2).flatten(1, 2)
-            free = self._rates(rows, whiten)[1]
+            free = self._rates(balanced(self.net, rows), whiten)[1]
         widths, ratios = _WIDER[tried[0]].to(design), _RATIOS[tried[1]].to(design)
         return Posterior(blocks, noises, widths, ratios, present, free)
 

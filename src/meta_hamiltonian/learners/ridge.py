@@ -148,20 +148,20 @@ class Ridge(PosteriorHeads):
         return cost
 
     def both_centred(self, episodes: Episodes, z: Float[Tensor, "tasks latents"] | None = None) -> tuple[Rows, Rows]:
-        """The balanced rows of [`centred`][] for the support and the query sets, for training.
+        """The rows of [`centred`][] for the support and the query sets, for training.
 
         On a GPU, which waits for calls, both are computed in one pass.
         """
         if not episodes.query.x.is_cuda:
-            return self._balanced(episodes.support, z), self._balanced(episodes.query, z)
-        features, residual = self._balanced(Points.joined(episodes.support, episodes.query), z)
+            return self._trained(episodes.support, z), self._trained(episodes.query, z)
+        features, residual = self._trained(Points.joined(episodes.support, episodes.query), z)
         each = features.shape[1] // (episodes.support.x.shape[1] + episodes.query.x.shape[1])
         sizes = [each * points.x.shape[1] for points in (episodes.support, episodes.query)]
         support, query = zip(features.split(sizes, dim=1), residual.split(sizes, dim=1), strict=True)
         return Rows(*support), Rows(*query)
 
-    def _balanced(self, points: Points, z: Tensor | None) -> Rows:
-        features, residual = (balanced(self.net, rows) for rows in self.centred(points, z))
+    def _trained(self, points: Points, z: Tensor | None) -> Rows:
+        features, residual = self.centred(points, z)
         if (allowed := self.net.beside_units) is not None and self.uses_body:
             features = features * allowed  # heads have no others, and are to get none
         return Rows(features, residual)

@@ -195,7 +195,7 @@ class NaturalNetwork(FieldNetwork):
 
     def forward(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch"]:
         """The learned energy H_θ(x), known up to a constant."""
-        return self._energy(self.beside(x, {}), self.head.weight[0])
+        return self._energy(self.beside(x, {}), self._head({}))
 
     def energy_with(
         self, parameters: Mapping[str, Tensor], x: Float[Tensor, "*batch state"]
@@ -206,7 +206,7 @@ class NaturalNetwork(FieldNetwork):
 
     def field(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch state"]:
         """Equation (1), dx/dt = Ω ∇ₓH_θ(x)."""
-        return self._field(self.beside(x, {}), self.head.weight[0])
+        return self._field(self.beside(x, {}), self._head({}))
 
     def field_with(
         self, parameters: Mapping[str, Tensor], x: Float[Tensor, "tasks points state"]
@@ -234,7 +234,8 @@ class NaturalNetwork(FieldNetwork):
         ]
         if self.higher is not None:
             parts.append(slopes @ self.higher.rates(u).mT)
-        return hamiltonian_field(self.inputs.gathered(torch.cat(parts, dim=-1)).mT).mT
+        features = self.inputs.gathered(torch.cat(parts, dim=-1)) * self.domain.energy_scale
+        return hamiltonian_field(features.mT).mT
 
     def jacobian_with(
         self, parameters: Mapping[str, Tensor], x: Float[Tensor, "tasks points state"]
@@ -288,7 +289,8 @@ class NaturalNetwork(FieldNetwork):
             alone = self.inputs.windows == 1
             if alone:  # all is linear in these rates, so that Ω is applied to the few of them
                 slopes = hamiltonian_field(slopes.mT).mT
-            c_all, c_positions, *_ = columns[:, None, :, 0].split(self._parts, dim=-1)
+            c = columns[:, None, :, 0] * self.domain.energy_scale
+            c_all, c_positions, *_ = c.split(self._parts, dim=-1)
             inner, outer = self.coefficients.weight, self.body.weight
             sizes = [outer.numel(), len(outer), inner.numel(), len(inner)]
             rows = x.new_empty(*slopes.shape[:-1], sum(sizes))  # [points, windows, local, weights]
@@ -321,8 +323,9 @@ class NaturalNetwork(FieldNetwork):
             raise TypeError(f"a NaturalNetwork's energy has a head for each task, and no {', '.join(sorted(others))}")
 
     def _head(self, parameters: Mapping[str, Tensor]) -> Tensor:
-        """A row for each task, which broadcasts over its points and their windows; or one for all."""
-        head = parameters.get("head.weight", self.head.weight)[..., 0, :]
+        """The coefficients of the energy, a row for each task, which broadcasts over its points and their windows; or
+        one for all."""
+        head = parameters.get("head.weight", self.head.weight)[..., 0, :] * self.domain.energy_scale
         return head if head.dim() == 1 else head[:, None, None]
 
     def _factors(self, u: Tensor) -> tuple[Tensor, Tensor]:

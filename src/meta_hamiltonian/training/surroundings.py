@@ -19,7 +19,7 @@ from meta_hamiltonian.learners import Ridge
 from meta_hamiltonian.learners.loss import rescaled
 from meta_hamiltonian.learners.low_rank import EXPLAINED
 from meta_hamiltonian.learners.numerics.least_squares import least_squares
-from meta_hamiltonian.learners.numerics.linear_head import balanced, head_problem
+from meta_hamiltonian.learners.numerics.linear_head import balanced, balanced_variance, head_problem
 from meta_hamiltonian.training.refined import refine
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,8 @@ _MOST_MEMBERS = 0.75
 _AS_GOOD = 1.5
 # A law explains rates of splines where it leaves this part of their squares.
 _EXPLAINS = 2.5e-3
+# Positive quantities that change by less than this part of themselves look as if they had no logarithm.
+_CHANGES = 0.01
 # A member is a stranger from so many times the error of the median member on, where its error is this part of its
 # rates.
 _STRANGE, _MATTERS = 5.0, 0.03
@@ -113,7 +115,7 @@ def find_logarithms(build: Callable[[Domain], Ridge], data: RecordedDataModule) 
     **Returns:** None where they are as they were read.
     """
     domain = data.recordings.domain
-    if any(one.kind != "length" or one.unit for one in domain.coordinates):
+    if any(one.kind != "length" or one.unit for one in domain.coordinates) or min(domain.half_widths) < _CHANGES:
         return None
     as_logarithms = (dataclasses.replace(one, kind="logarithm") for one in domain.coordinates)
     try:
@@ -158,7 +160,7 @@ def find_separation(learner: Ridge, data: RecordedDataModule) -> bool:
     data.suppose_friction(())
     # A law that may mix q and p explains errors of the rates, too.
     variance = (rescaled(data.known) if learner.scale == "task" else data.known).variance
-    errors = 0.0 if variance is None else variance.mean().item()
+    errors = 0.0 if variance is None else balanced_variance(learner.net, variance).mean().item()
     as_good = noises[0] <= max(_AS_GOOD * noises[1], EXPLAINED * errors)
     log.info(f"H = T(p) + V(q) leaves the error {noises[0] ** 0.5:.2g}, any H {noises[1] ** 0.5:.2g}.")
     if not as_good:
@@ -180,14 +182,15 @@ def find_lawless(learner: Ridge, data: RecordedDataModule) -> dict[str, float]:
         return {}
     data.suppose_friction(tuple(FRICTION))
     known = rescaled(data.known)
-    points, errors = known.points, known.variance
+    points = known.points
     features, targets = (balanced(learner.net, part).double() for part in head_problem(learner.net, points))
     data.suppose_friction(())
     features = features[..., plain]
     left = targets - features @ least_squares(features, targets)
     numbers = points.counts * points.x.shape[-1]
     assert points.free is not None
-    assert errors is not None
+    assert known.variance is not None
+    errors = balanced_variance(learner.net, known.variance)
     free = numbers - features.shape[-1] - points.free.shape[-1]
     variance = left.square().sum((1, 2)) / torch.where(free > 0, free, torch.nan)
     found = _far(data, (variance / targets.square().sum((1, 2)) * numbers).sqrt())

@@ -76,11 +76,21 @@ def balanced(net: FieldNetwork, rows: Float[Tensor, "*tasks rows columns"]) -> F
     A network without physics, whose rows are whole points, has a head of its own for each coordinate and needs no
     scale.
     """
-    scales = net.domain.error_scales
-    if net.head.out_features > 1 or max(scales) == min(scales):
+    if not _needs_balance(net):
         return rows
-    by_point = rows.unflatten(-2, (-1, len(scales)))
-    return (by_point / rows.new_tensor(scales)[:, None]).flatten(-3, -2)
+    scales = rows.new_tensor(net.domain.error_scales)
+    return (rows.unflatten(-2, (-1, len(scales))) / scales[:, None]).flatten(-3, -2)
+
+
+def balanced_variance(net: FieldNetwork, variance: Float[Tensor, "*tasks state"]) -> Float[Tensor, "*tasks"]:
+    """The mean variance of the rows of each task, [`balanced`][], from those of the errors of its rates."""
+    if _needs_balance(net):
+        variance = variance / variance.new_tensor(net.domain.error_scales).square()
+    return variance.mean(-1)
+
+
+def _needs_balance(net: FieldNetwork) -> bool:
+    return net.head.out_features == 1 and len(set(net.domain.error_scales)) > 1
 
 
 def present_rows(points: Points, rows: Float[Tensor, "*tasks rows columns"]) -> Float[Tensor, "*tasks rows columns"]:

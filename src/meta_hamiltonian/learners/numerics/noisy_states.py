@@ -1,7 +1,7 @@
 """Errors of observed states, which plain regression would take for exact."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -33,6 +33,7 @@ def linearise(
         tuple[Float[Tensor, "tasks points state"], Float[Tensor, "tasks points state state"]],
     ],
     box: Float[Tensor, " state"],
+    scales: Sequence[float],
 ) -> Linearised:
     """One Gauss-Newton step of the states, given a field.
 
@@ -47,6 +48,8 @@ def linearise(
     - `x`: the states found so far, at first the observed ones.
     - `law`: the field f found so far, and ∂f/∂x.
     - `box`: half-widths of the state box.
+    - `scales`: the divisor of each coordinate's rate ([`Domain.error_scales`][]); the rows that are whitened are in
+        these units.
 
     ??? cite "Reference"
 
@@ -65,6 +68,8 @@ def linearise(
         if last:
             break
         x = observed.x + _times(back.mT, torch.linalg.solve(covariance, here - field))
+    each = covariance.new_tensor(scales)
+    covariance = covariance / (each[:, None] * each)
     size = observed.mean(covariance.diagonal(dim1=-2, dim2=-1).mean(-1))  # the noise keeps its units
     factor, failed = torch.linalg.cholesky_ex(covariance / size[:, None, None, None])
     eye = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
