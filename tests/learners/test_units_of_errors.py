@@ -17,22 +17,27 @@ FINE = 1e4
 
 
 class Anharmonic(SimulatedSystem):
-    """p²/2m + k q⁴/4, its length in a unit that is so many times as small."""
+    """p²/2m + k q⁴/4, its length and its momentum in units that are so many times as small."""
 
     parameter_names = ("m", "k")
     parameter_ranges = ((0.5, 2.0), (0.5, 2.0))
     domain = Domain.box({"q": (-1, 1), "p": (-1, 1)})
-    unit = 1.0
+    unit, unit_of_momentum = 1.0, 1.0
 
     def hamiltonian(self, x, parameters):
-        q, p = x.unbind(-1)
+        q, p = x[..., 0] / self.unit, x[..., 1] / self.unit_of_momentum
         m, k = parameters.unbind(-1)
-        return self.unit * (p**2 / (2 * m) + k * (q / self.unit) ** 4 / 4)
+        return self.unit * self.unit_of_momentum * (p**2 / (2 * m) + k * q**4 / 4)
 
 
 class AnharmonicInFineUnits(Anharmonic):
     domain = Domain.box({"q": (-FINE, FINE), "p": (-1, 1)})
     unit = FINE
+
+
+class AnharmonicMolecule(Anharmonic):
+    domain = Domain.box({"q": (-1e-10, 1e-10), "p": (-1e-24, 1e-24)})
+    unit, unit_of_momentum = 1e-10, 1e-24
 
 
 def problem(system, noise=1e-20):
@@ -73,9 +78,10 @@ def test_the_misfit_of_a_family_is_measured_in_these_units():
     torch.testing.assert_close(sizes[1], FINE * sizes[0], rtol=1e-3, atol=0)
 
 
-def test_a_new_member_with_noise_is_predicted_as_well_in_any_unit():
+@pytest.mark.parametrize("other", [AnharmonicInFineUnits, AnharmonicMolecule])
+def test_a_new_member_with_noise_is_predicted_as_well_in_any_unit(other):
     errors = []
-    for kind in (Anharmonic, AnharmonicInFineUnits):
+    for kind in (Anharmonic, other):
         torch.manual_seed(0)
         system = kind()
         learner = Ridge(NaturalNetwork(2, 8, system.domain, degree=4), rank="auto", scale="task").double()

@@ -14,7 +14,7 @@ from meta_hamiltonian import load
 from meta_hamiltonian.dynamics import FRICTION
 from meta_hamiltonian.inference import fit
 from meta_hamiltonian.observations import Derivatives, Inputs, Trajectory
-from meta_hamiltonian.reports.prediction import INPUT, INSTANTS, predict, write_bands, write_prediction
+from meta_hamiltonian.reports.prediction import INPUT, INSTANTS, predict, usual_horizon, write_bands, write_prediction
 from meta_hamiltonian.systems import Pendulum
 
 pytestmark = pytest.mark.usefixtures("no_shape_checks")
@@ -50,6 +50,15 @@ def after_points(*kinds):
 @functools.cache
 def predicted(*kinds):
     return predict(after_points(*kinds), 15.0)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "expected"), [([5.0], 20.0), ([0.5, 90.0], 20.0), ([4000.0, 5000.0], 10000.0), ([5e-12], 1e-11)]
+)
+def test_a_prediction_is_as_long_as_recordings_in_milliseconds_or_picoseconds_ask_for(recorded, expected):
+    seen = [Trajectory(np.linspace(1, 1 + end, 3), np.zeros((3, 1)), None, None, "") for end in recorded]
+    assert usual_horizon(seen) == pytest.approx(expected, rel=1e-3)
+    assert usual_horizon(Derivatives(np.zeros((2, 2)), np.zeros((2, 2)))) == 20.0
 
 
 @functools.cache

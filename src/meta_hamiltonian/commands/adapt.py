@@ -41,7 +41,13 @@ def adapt(
             help="Files of observations, or a folder of them; see below for their forms.", show_default=False
         ),
     ] = None,
-    horizon: Annotated[float, typer.Option(help="How long to predict, in the time units of the observations.")] = 20.0,
+    horizon: Annotated[
+        float | None,
+        typer.Option(
+            help="How long to predict, in the time units of the observations; by default 20, or twice as long as was "
+            "recorded where that is less than 0.2 or more than 2000."
+        ),
+    ] = None,
     start: Annotated[
         str | None,
         typer.Option("--from", help="Predict from this state, as q,p; by default from the last observed one."),
@@ -103,7 +109,7 @@ def adapt(
         first = observations[0]
         out = Path(f"{first.stem or first.resolve().name}-adapted") if out is None else out
         check_free(out, force)
-        if not 0 < horizon < float("inf"):
+        if horizon is not None and not 0 < horizon < float("inf"):
             raise ValueError(f"--horizon must be a finite number above 0, got {horizon}")
         check_fit(fit)
         parse_friction(friction)
@@ -129,9 +135,11 @@ def adapt(
 
         from meta_hamiltonian.inference import fit as fit_system
         from meta_hamiltonian.learners.quality import poor
+        from meta_hamiltonian.reports.prediction import usual_horizon
         from meta_hamiltonian.reports.progress import progress
         from meta_hamiltonian.reports.system import Origin, write_system
 
+        horizon = usual_horizon(reading.observations) if horizon is None else horizon
         torch.set_num_threads(1)  # the arrays are small: a second thread only waits
         first_state = None if start is None else torch.tensor(state(start, domain.state_dim), dtype=torch.float64)
         with progress() as said:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from meta_hamiltonian.config.asked import AUTO, FITS, check_fit, parse_friction
-from meta_hamiltonian.dynamics import FRICTION, Forces, Terms
+from meta_hamiltonian.dynamics import FRICTION, Domain, Forces, Terms
 from meta_hamiltonian.episodes import Points
 from meta_hamiltonian.inference.friction import Candidate, Kinds
 from meta_hamiltonian.inference.holdout import ENOUGH, HeldOut, error_at_left_out, errors_at_the_end
@@ -21,6 +21,7 @@ from meta_hamiltonian.inference.remarks import about_friction, badly_met, missed
 from meta_hamiltonian.inference.solution import WAYS, Said, Solution, Task, from_points, of_trajectories, silent
 from meta_hamiltonian.inference.widened import MOST, widened
 from meta_hamiltonian.learners import Learner, task_scale
+from meta_hamiltonian.learners.loss import in_error_scales
 from meta_hamiltonian.learners.posterior_heads import open_latents
 from meta_hamiltonian.learners.quality import usual_error
 from meta_hamiltonian.models import Adapted, AdaptedSystems
@@ -297,7 +298,7 @@ def _reported(
         ]
     before = learner.adapt(points.x, points.dxdt, 0)
     rates = _rates(solution.adapted, points, task.u)
-    residual = _error(rates, points)
+    residual = _error(rates, points, learner.net.domain)
     usual = usual_error(learner, validation_loss, task_scale(points).item())
     if how == "orbit" and learner.misfit is not None:
         usual = learner.misfit
@@ -336,7 +337,7 @@ def _reported(
         noise=solution.noise,
         candidates=solution.candidates,
         sampled_forces=solution.sampled_forces,
-        residual_before=_error(before.field(points.x), points),
+        residual_before=_error(before.field(points.x), points, learner.net.domain),
         residual=residual,
         usual=usual,
         left_out=left_out,
@@ -360,5 +361,6 @@ def _rates(adapted: Adapted, points: Points, u: Tensor | None) -> Float[Tensor, 
     return torch.cat([dq, dp + u @ forces.gains[0].mT], dim=-1)
 
 
-def _error(rates: Float[Tensor, "points state"], points: Points) -> float:
-    return ((rates - points.dxdt).square().mean().sqrt() / task_scale(points)).item()
+def _error(rates: Float[Tensor, "points state"], points: Points, domain: Domain) -> float:
+    errors = in_error_scales(Points(points.x, rates - points.dxdt), domain).dxdt
+    return (errors.square().mean().sqrt() / task_scale(in_error_scales(points, domain))).item()

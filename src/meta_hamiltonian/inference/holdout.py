@@ -90,13 +90,15 @@ def error_at_left_out(learner: Learner, points: Points, terms: Terms, steps: int
     if count < 2:
         return None
 
+    scales = points.dxdt.new_tensor(learner.net.domain.error_scales)
+
     def missed(kept: Tensor, at: Tensor) -> Tensor:
         own = terms._replace(u=None if terms.u is None else terms.u[kept])
         adapted = learner.adapt_forced(Points(points.x[kept], points.dxdt[kept]), own, None, steps).adapted
-        return adapted.field(points.x[None, at])[0] - points.dxdt[at]
+        return (adapted.field(points.x[None, at])[0] - points.dxdt[at]) / scales
 
     fold = torch.arange(count, device=points.x.device) % min(_FOLDS, count)
-    size = points.dxdt.square().mean()
+    size = (points.dxdt / scales).square().mean()
     left = torch.cat([missed(fold != out, fold == out) for out in fold.unique()]).square().mean() / size
     everything = torch.ones_like(fold, dtype=torch.bool)
     # Noise makes residuals smaller at points that were seen by as much as it makes them larger at the others.

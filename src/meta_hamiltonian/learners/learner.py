@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from meta_hamiltonian.config import check_arguments
 from meta_hamiltonian.dynamics import Signal, Terms
 from meta_hamiltonian.episodes import Episodes, Points
-from meta_hamiltonian.learners.loss import field_loss, rescaled, task_scale
+from meta_hamiltonian.learners.loss import field_loss, in_error_scales, rescaled, task_scale
 from meta_hamiltonian.learners.numerics.family_friction import FamilyFriction
 from meta_hamiltonian.learners.numerics.family_heads import FamilyHeads
 from meta_hamiltonian.learners.numerics.linear_head import balanced, head_columns, head_problem, head_rows, own_head
@@ -317,7 +317,8 @@ class Learner(nn.Module, abc.ABC):
         if not self.net.has_head or self.solves_for_head or not self.heads.known:
             return None
         _, size, posterior, scale = self._of_the_family(points)
-        return size * posterior.noise.sqrt().item() * (scale / task_scale(points)).item()
+        observed = task_scale(in_error_scales(points, self.net.domain))
+        return size * posterior.noise.sqrt().item() * (scale / observed).item()
 
     @property
     def misfit(self) -> float | None:
@@ -334,7 +335,8 @@ class Learner(nn.Module, abc.ABC):
         net = copy.deepcopy(self.net).double().requires_grad_(False)
         heads = copy.deepcopy(self.heads)
         if not heads.known:
-            heads.suppose(head_columns(own_head(net)), head_rows(net, net.domain.sobol(_STATES).to(self.device)))
+            rows = balanced(net, head_rows(net, net.domain.sobol(_STATES).to(self.device)))
+            heads.suppose(head_columns(own_head(net)), rows)
         support, scale = self.in_units(points)
         features, targets = head_problem(net, support)
         blocks = [(balanced(net, features), balanced(net, targets))]

@@ -5,6 +5,7 @@ import dataclasses
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from meta_hamiltonian.dynamics import Domain
 from meta_hamiltonian.episodes import Episodes, Points
 
 
@@ -33,6 +34,11 @@ def task_scale(support: Points) -> Float[Tensor, "*tasks"]:
     mean = squares.mean((-2, -1)) if support.mask is None else support.mean(squares.mean(-1))
     scale = mean.sqrt()
     return scale.masked_fill(scale == 0, 1.0)
+
+
+def in_error_scales(points: Points, domain: Domain) -> Points:
+    """The same points, each rate in the unit in which its errors count ([`Domain.error_scales`][])."""
+    return dataclasses.replace(points, dxdt=points.dxdt / points.dxdt.new_tensor(domain.error_scales))
 
 
 def rescaled(episodes: Episodes) -> Episodes:

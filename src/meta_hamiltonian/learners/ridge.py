@@ -219,7 +219,7 @@ class Ridge(PosteriorHeads):
         # The misfit is a part of the field over the whole domain.
         states = learner.net.domain.sobol(_STATES)[None].to(support.x)
         z = {} if latents is None else {"latents": latents.at(latents.value)[None]}
-        rows = head_rows(learner.net, learner.net.beside(states, z))[0]
+        rows = balanced(learner.net, head_rows(learner.net, learner.net.beside(states, z)))[0]
         size = (rows @ (centre + basis @ value)).square().mean().sqrt().clamp(*_SIZES)
         change = size * learner.misfit_factor[:, learner.misfit_factor.square().sum(0) > 0]
         basis, value = basis * deviation, value / deviation

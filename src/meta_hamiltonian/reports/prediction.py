@@ -18,9 +18,12 @@ from meta_hamiltonian.inference.bands import energy_change_samples, interval
 from meta_hamiltonian.inference.outlook import Outlook, of_pace, of_samples, of_tail
 from meta_hamiltonian.inference.remarks import of_little_worth
 from meta_hamiltonian.models import AdaptedSystems
+from meta_hamiltonian.observations import Derivatives, Trajectory
 
 INSTANTS = 201
 """The fewest instants of a prediction."""
+# How long a prediction is, unless so many times as much was recorded, or so many times as little.
+_HORIZON, _FAR = 20.0, 100.0
 # The shortest period that is predicted has so many instants, if that is no more than so many in all.
 _PER_PERIOD, _MOST = 60, 5001
 # Errors of a step of orbits, where the observations are exact and where they have noise.
@@ -61,6 +64,14 @@ class Prediction:
 
 INPUT = "input"
 """The force of the measured inputs, among those of friction."""
+
+
+def usual_horizon(observations: Derivatives | Sequence[Trajectory]) -> float:
+    """How long to predict where nobody says: 20, or twice as long as was recorded where that is far from 20."""
+    if isinstance(observations, Derivatives):
+        return _HORIZON
+    recorded = max(float(one.t[-1] - one.t[0]) for one in observations)
+    return _HORIZON if 1 / _FAR <= recorded / _HORIZON <= _FAR else 2 * recorded
 
 
 def predict(fit: Fit, horizon: float) -> Prediction:

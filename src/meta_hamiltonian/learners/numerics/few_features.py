@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from meta_hamiltonian.learners.numerics.least_squares import least_squares
-from meta_hamiltonian.learners.numerics.linear_head import head_rows
+from meta_hamiltonian.learners.numerics.linear_head import balanced, head_rows
 from meta_hamiltonian.models import FieldNetwork
 
 # Features are left out as long as the variance that heads leave rises by no more than this, over all of them.
@@ -17,6 +17,8 @@ _STATES, _SHIFT, _NOTHING = 256, 0.1, 1e-6
 # Singular values below this part of the largest are rounding; a ridge of this size keeps features apart that depend
 # on each other.
 _RESOLVED = 1e-10
+# What is left of the squares of exact rates is rounding where it is no more than this part.
+_ROUNDING = 1e-14
 
 
 def needed(
@@ -56,7 +58,7 @@ def needed(
         return kept[int((own / inverse.diagonal(dim1=1, dim2=2)).sum(0).argmin())]
 
     kept = list(range(features.shape[-1]))
-    most = _RISE * left(kept)
+    most = max(_RISE * left(kept), _ROUNDING * squares.sum().item() / rows.sum().item())
     while len(kept) > 1:
         out = least(kept)
         fewer = [one for one in kept if one != out]
@@ -79,7 +81,7 @@ def with_shifts(net: FieldNetwork, kept: Int[Tensor, " kept"], among: Int[Tensor
     """
     net = copy.deepcopy(net).double()
     x = net.domain.sobol(_STATES).to(net.state_box)
-    here = head_rows(net, x)[..., among]
+    here = balanced(net, head_rows(net, x))[..., among]
     sizes = here.square().mean(0).sqrt().clamp_min(torch.finfo(here.dtype).tiny)
     places = {feature: place for place, feature in enumerate(among.tolist())}
     chosen = [places[feature] for feature in kept.tolist()]
@@ -88,7 +90,7 @@ def with_shifts(net: FieldNetwork, kept: Int[Tensor, " kept"], among: Int[Tensor
     for i in range(net.state_dim // 2):
         step = torch.zeros_like(x[0])
         step[i] = _SHIFT * net.state_box[i]
-        shifted = head_rows(net, x + step)[..., among[chosen]] / sizes[chosen]
+        shifted = balanced(net, head_rows(net, x + step))[..., among[chosen]] / sizes[chosen]
         parts = least_squares(here / sizes, shifted, _RESOLVED)
         spanned = (here / sizes @ parts - shifted).square().mean(0).sqrt() < _NOTHING
         needed_too |= (parts[:, spanned].abs() > _NOTHING).any(1)

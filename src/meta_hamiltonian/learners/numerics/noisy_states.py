@@ -57,8 +57,9 @@ def linearise(
         Journal on Scientific and Statistical Computing 8, 1987.
     """
     sizes = _rms(observed, observed.x).maximum(_SMALLEST * box)
-    rates = _rms(observed, observed.dxdt)
-    rates = rates.maximum(_SMALLEST * rates.amax(-1, keepdim=True)).clamp_min(torch.finfo(rates.dtype).tiny)
+    each = sizes.new_tensor(scales)
+    rates = _rms(observed, observed.dxdt) / each
+    rates = rates.maximum(_SMALLEST * rates.amax(-1, keepdim=True)).clamp_min(torch.finfo(rates.dtype).tiny) * each
     for last in (False, True):
         field, jacobian = law(x)
         back = jacobian * sizes.unsqueeze(-2).square()  # J Σₓ
@@ -68,7 +69,6 @@ def linearise(
         if last:
             break
         x = observed.x + _times(back.mT, torch.linalg.solve(covariance, here - field))
-    each = covariance.new_tensor(scales)
     covariance = covariance / (each[:, None] * each)
     size = observed.mean(covariance.diagonal(dim1=-2, dim2=-1).mean(-1))  # the noise keeps its units
     factor, failed = torch.linalg.cholesky_ex(covariance / size[:, None, None, None])
