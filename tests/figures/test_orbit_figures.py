@@ -115,7 +115,8 @@ def test_projections_mark_where_the_prediction_starts(rotors):
 
 
 def test_residuals_of_many_components_are_a_picture(eight, planet):
-    figure = residuals(ring(8).domain, eight.dxdt, eight.dxdt + np.arange(16))
+    size = np.sqrt(np.square(eight.dxdt).mean(0))
+    figure = residuals(ring(8).domain, eight.dxdt, eight.dxdt + np.arange(16) * size)
     np.testing.assert_allclose(figure.axes[0].collections[0].get_array()[:, 0], np.arange(8))
     np.testing.assert_allclose(figure.axes[1].collections[0].get_array()[:, 0], 8 + np.arange(8))
     lines = residuals(Planet.domain, planet.dxdt, planet.dxdt).axes[0].lines

@@ -33,6 +33,7 @@ _LONGEST_LABELS = 2.2, 2.7  # inches, of axes that are three or more long
 _ORBIT = {"color": PREDICTION, "linewidth": 1.2}
 # Streamlines stand back behind the orbit; so many arrows are told apart.
 _STREAMS, _ARROWS = "#9a9a9a", 30
+_RESIDUAL = "predicted less observed / RMS"
 # Degrees of freedom whose residuals are told apart by their markers.
 _MOST_SERIES = 4
 # Where all states lie in this part of the domain, figures show that part and a margin of so much of it, but no less
@@ -167,18 +168,21 @@ def energy_budget(
 
 
 def residuals(domain: Domain, dxdt: np.ndarray, predicted: np.ndarray) -> Figure:
-    """The error of every component of dx/dt at the observed states; beyond four degrees of freedom, a picture."""
+    """The error of every component of dx/dt at the observed states, in parts of its RMS over these; beyond four degrees
+    of freedom, a picture."""
+    size = np.sqrt(np.square(dxdt).mean(0))
+    errors = (predicted - dxdt) / np.where(size > 0, size, 1.0)
     if domain.degrees_of_freedom > _MOST_SERIES:
-        return _residual_picture(domain, predicted - dxdt)
+        return _residual_picture(domain, errors)
     figure = new_figure(6.0, 3.0)
     axes = figure.subplots()
     one = domain.degrees_of_freedom == 1
-    for i, (name, error) in enumerate(zip(domain.names, (predicted - dxdt).T, strict=True)):
+    for i, (name, error) in enumerate(zip(domain.names, errors.T, strict=True)):
         look = {} if one else {"color": SERIES[i], "markerfacecolor": "none" if i >= 4 else None}
         axes.plot(np.arange(1, len(dxdt) + 1), error, "os^v"[i % 4], markersize=3.5, label=f"d{name}/dt", **look)
     axes.axhline(0, color=TRUTH, linewidth=0.6)
     axes.set_xlabel("observation")
-    axes.set_ylabel("predicted less observed")
+    axes.set_ylabel(_RESIDUAL)
     axes.set_title("Residuals of the fit", fontsize=10)
     beside = {} if one else {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
     axes.legend(fontsize=8, frameon=False, **beside)
@@ -192,7 +196,7 @@ def _residual_picture(domain: Domain, error: np.ndarray) -> Figure:
     all_axes = figure.subplots(2, 1, sharex=True)
     for axes, part, kind in zip(all_axes, (error[:, :n], error[:, n:]), "qp", strict=True):
         mesh = draw_sites(axes, points, part, **symmetric(0.0, np.abs(part).max()))
-        figure.colorbar(mesh, ax=axes, label="predicted less observed")
+        figure.colorbar(mesh, ax=axes, label=_RESIDUAL)
         axes.set_ylabel(f"d{kind}/dt, component")
     all_axes[-1].set_xlabel("observation")
     add_title(figure, "Residuals of the fit")

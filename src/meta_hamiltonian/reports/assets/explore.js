@@ -174,7 +174,9 @@ class Explorer {
 
   plot(name, label, values, band, t, last) {
     const blue = colour("--prediction"), grey = colour("--axis"), grid = {stroke: "rgba(128,128,128,.25)", width: 1};
-    const axis = {stroke: grey, grid, ticks: grid, font: "12px system-ui"}, data = [t, values];
+    // Numbers such as 1e-12 too, which uPlot rounds to 0.
+    const ticks = (_, all) => all.map(v => v == null ? "" : String(+v.toPrecision(6)));
+    const axis = {stroke: grey, grid, ticks: grid, font: "12px system-ui", values: ticks}, data = [t, values];
     const series = [{label: "t", value: (_, v) => v == null ? "–" : digits(v)},
       {label: name, stroke: blue, width: 1.6, pxAlign: 0, value: (_, v) => v == null ? "–" : digits(v)}];
     const options = {
