@@ -14,6 +14,9 @@ DOMAINS = {
     "a logarithm of two": Domain.box(
         {"q1": (-3, 2), "q2": (-4, 4), "p1": (-1, 4), "p2": (-1, 1)}, ("q2",), None, ("q1", "p1")
     ),
+    "two singularities": Domain.box(
+        (3.0, 3.0, 2.0, 2.0), exclusions=(AROUND, Exclusion(((1, 0, 0, 0), (0, 1, 0, 0)), (-2, 1), 0.1))
+    ),
     "a molecule": Domain.box({"q": (-3e-10, 2e-10), "p": (-1e-24, 4e-24)}),
     "lengths": Domain.box({"q": (-3, 2), "p": (-1, 4)}),
     "angles": Domain.box({"q1": (-4, 4), "q2": (-4, 4), "p1": (-2, 3), "p2": (-2, 2)}, angles=("q1", "q2")),

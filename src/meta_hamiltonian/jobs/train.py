@@ -24,6 +24,7 @@ from meta_hamiltonian.jobs.recorded import data_of
 from meta_hamiltonian.learners import Learner, Ridge
 from meta_hamiltonian.learners.checkpoint import SETTINGS_KEY, build, build_learner, load_trained, read_checkpoint
 from meta_hamiltonian.systems import SimulatedSystem
+from meta_hamiltonian.training.centres import find_centre
 from meta_hamiltonian.training.modules import MetaModule
 from meta_hamiltonian.training.orbits import OrbitLoop
 from meta_hamiltonian.training.progress import ProgressBar
@@ -70,7 +71,9 @@ def train(
             )
         if isinstance(learner, Ridge) and learner.net.has_energy:
             build_for = functools.partial(_solver, settings, dtype)
-            if (domain := find_logarithms(build_for, data)) is not None:
+            if (domain := find_logarithms(build_for, data)) is not None or (
+                domain := find_centre(build_for, data)
+            ) is not None:
                 settings = {**settings, "domain": domain.settings()}
                 learner = build_for(domain)
             friction = _looked_at(learner, data, config.data.skip_bad)

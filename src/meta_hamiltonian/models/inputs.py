@@ -104,6 +104,12 @@ class Inputs(nn.Module):
         return [*self._exclusions, *(self._singularities if self.latents else [])]
 
     @property
+    def distances(self) -> list[tuple[int, float]]:
+        """Which inputs are logarithms of a distance to an exclusion, and what a unit of each adds to the logarithm."""
+        ends = [_ends(self._domain, ball) for ball in self._exclusions]
+        return [(self._first_ball + i, (high - low) / 2) for i, (low, high) in enumerate(ends)]
+
+    @property
     def added(self) -> int:
         """How many entries of u latents bring."""
         return len(self._singularities) + self.latents if self.latents else 0

@@ -1,9 +1,9 @@
-"""Products of several inputs, as terms of an energy."""
+"""Products of several inputs, and powers of distances, as terms of an energy."""
 
 import functools
 import itertools
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -80,6 +80,44 @@ class Monomials(nn.Module):
         ]
         half = (torch.cat(others, dim=-1) @ self.both).unflatten(-1, (u.shape[-1], u.shape[-1]))
         return half + half.mT
+
+
+class Exponentials(nn.Module):
+    """exp(aᵢ uᵢ) of some inputs, and their derivatives: powers of a distance whose logarithm is an input."""
+
+    def __init__(self, terms: Sequence[tuple[int, float]], size: int):
+        """**Arguments:**
+
+        - `terms`: i and aᵢ of each, at least one.
+        - `size`: of u.
+        """
+        super().__init__()
+        slopes = torch.zeros(len(terms), size, dtype=torch.float64)
+        for row, (place, a) in enumerate(terms):
+            slopes[row, place] = a
+        self._slopes = slopes
+        self.slopes: Tensor
+        self.register_buffer("slopes", slopes.to(torch.get_default_dtype()), persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Exponentials":
+        # `double()` would keep the digits that float32 has of aᵢ.
+        super()._apply(fn, recurse)
+        self.slopes = self._slopes.to(self.slopes)
+        return self
+
+    def forward(self, u: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch terms"]:
+        """The exponentials."""
+        return (u @ self.slopes.mT).exp()
+
+    def rates(self, u: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch terms size"]:
+        """∂/∂u of each."""
+        return self(u).unsqueeze(-1) * self.slopes
+
+    def hessian(
+        self, u: Float[Tensor, "*batch size"], c: Float[Tensor, "*tasks terms"]
+    ) -> Float[Tensor, "*batch size size"]:
+        """∂²/∂u² of the sum of the terms with these coefficients, which broadcast over the batch."""
+        return ((c * self(u)).unsqueeze(-2) * self.slopes.mT) @ self.slopes
 
 
 def _product(factors: Sequence[Tensor]) -> Tensor:

@@ -1,7 +1,7 @@
 """The Hamiltonian network for a head that is solved for."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from meta_hamiltonian.config import check_arguments
 from meta_hamiltonian.dynamics import Domain, hamiltonian_field
 from meta_hamiltonian.models.activations import ACTIVATIONS
 from meta_hamiltonian.models.inputs import Inputs, widen
-from meta_hamiltonian.models.monomials import Monomials, highest
+from meta_hamiltonian.models.monomials import Exponentials, Monomials, highest
 from meta_hamiltonian.models.network import FieldNetwork
 
 # The initial weights and phases are so many times those of PyTorch's linear layers: with these a tanh is almost linear
@@ -25,6 +25,8 @@ _FEW_MOMENTA = 3
 _MOST_PRODUCTS = 200
 # Products of three and more lengths are features up to the degree at which there are at most so many.
 _MOST_HIGHER = 80
+# Powers of the distance to a centre, beside its logarithm and its square.
+_POWERS = (-2, -1, 1)
 
 
 @register
@@ -36,7 +38,7 @@ class NaturalNetwork(FieldNetwork):
         polynomial of its momenta whose coefficients depend on the positions (for more than three degrees of freedom
         without a lattice, times 1 alone);
     - u itself, and the products of its lengths, so that linear and quadratic terms need no hidden units; for recorded
-        families those of three and four lengths, too.
+        families those of three and four lengths, too, and 1/r², 1/r and r for each distance r to an exclusion.
 
     [`Inputs`][] says what u is. All derivatives are written out, since a second-order step needs ∂f/∂θ of every point.
 
@@ -62,7 +64,8 @@ class NaturalNetwork(FieldNetwork):
         - `width`: hidden units; half of them see everything, a third the positions.
         - `domain`: where the states live; None is a box of half-widths 1.
         - `inputs`: raw or natural, see [`Inputs`][].
-        - `degree`: the highest number of lengths in a product, at least 2; where there are many lengths, less.
+        - `degree`: the highest number of lengths in a product, at least 2; where there are many lengths, less. Above 2,
+            there are powers of distances, too.
         """
         super().__init__(state_dim, domain=domain)
         check_arguments(type(self), width=width, degree=degree)
@@ -77,13 +80,14 @@ class NaturalNetwork(FieldNetwork):
             products = [(i, i) for i in self.inputs.lengths]
         self._products = products
         self._higher = highest(self.inputs.lengths, degree, _MOST_HIGHER)
+        self._powers = [(place, k * unit) for place, unit in self.inputs.distances for k in _POWERS if degree > 2]
         self.body = nn.Linear(size, max(1, width // 2))
         self.coefficients = nn.Linear(size - len(momenta), max(1, width // 3))
         with torch.no_grad():
             for value in (*self.body.parameters(), *self.coefficients.parameters()):
                 value *= _BENT
         units = self.body.out_features, self.coefficients.out_features * len(factors)
-        self._parts = (*units, size, len(products), len(self._higher))
+        self._parts = (*units, size, len(products), *filter(None, (len(self._powers), len(self._higher))))
         self.head = nn.Linear(sum(self._parts), 1, bias=False)
         # pᵢ and pᵢ pⱼ as tensors: factor μ is constant + linear · p + p · bilinear p / 2.
         linear = torch.tensor([[float(f == (i,)) for i in range(len(momenta))] for f in factors])
@@ -124,7 +128,10 @@ class NaturalNetwork(FieldNetwork):
         first, second = map(list, zip(*self._products, strict=True))
         outer = torch.eye(size)[first, :, None] * torch.eye(size)[second, None, :]
         self.register_buffer("pairs", (outer + outer.mT).flatten(1).to(like), persistent=False)
-        self.higher = Monomials(self._higher, size).to(like) if self._higher else None
+        more = [Exponentials(self._powers, size)] if self._powers else []
+        more += [Monomials(self._higher, size)] if self._higher else []
+        self.more: Iterable[Exponentials | Monomials]
+        self.more = nn.ModuleList(more).to(like)  # pyright: ignore[reportAttributeAccessIssue]
 
     @property
     def latents(self) -> int:
@@ -166,7 +173,8 @@ class NaturalNetwork(FieldNetwork):
         same = momenta[self.first] == momenta[self.second]
         higher = [len({bool(momenta[i]) for i in product}) == 1 for product in self._higher]
         pure = torch.tensor(higher, dtype=torch.bool, device=alone.device)
-        return torch.cat([alone.new_ones(self._parts[0]), alone, torch.ones_like(momenta), same, pure])
+        distances = alone.new_ones(len(self._powers))  # of positions
+        return torch.cat([alone.new_ones(self._parts[0]), alone, torch.ones_like(momenta), same, distances, pure])
 
     @property
     def beside_units(self) -> Bool[Tensor, " features"] | None:
@@ -174,9 +182,10 @@ class NaturalNetwork(FieldNetwork):
 
         Hidden units can have the shape of a high power, with which a head would fit the noise of recordings.
         """
-        if self.higher is None:
+        if not self._higher:
             return self.separable_features if self.separated else None
-        low = torch.arange(self.head.in_features, device=self.constant.device) < sum(self._parts[:4])
+        features = self.head.in_features
+        low = torch.arange(features, device=self.constant.device) < features - len(self._higher)
         return low & self.separable_features if self.separated else low
 
     @property
@@ -232,8 +241,7 @@ class NaturalNetwork(FieldNetwork):
             slopes[..., : self._parts[2]],
             slopes[..., self.first] * u[..., None, self.second] + slopes[..., self.second] * u[..., None, self.first],
         ]
-        if self.higher is not None:
-            parts.append(slopes @ self.higher.rates(u).mT)
+        parts += [slopes @ terms.rates(u).mT for terms in self.more]
         features = self.inputs.gathered(torch.cat(parts, dim=-1)) * self.domain.energy_scale
         return hamiltonian_field(features.mT).mT
 
@@ -263,7 +271,7 @@ class NaturalNetwork(FieldNetwork):
 
     def _hessian(self, u: Tensor, head: Tensor) -> Tensor:
         """∂²H/∂u² in each window."""
-        c_all, c_positions, _, c_products, c_higher = head.split(self._parts, dim=-1)
+        c_all, c_positions, _, c_products, *others = head.split(self._parts, dim=-1)
         _, _, bent, _ = self.activation.derivatives(self.body(u))
         value, slope, curved, _ = self.activation.derivatives(self.coefficients(u.index_select(-1, self.positions)))
         factors, rates = self._factors(u)
@@ -278,7 +286,9 @@ class NaturalNetwork(FieldNetwork):
         of_both = torch.cat([torch.cat([qq, qp], dim=-1), torch.cat([qp.mT, pp], dim=-1)], dim=-2)
         of_both = of_both.index_select(-1, self.places).index_select(-2, self.places)
         hessian = hessian + of_both + self._quadratic(c_products)
-        return hessian if self.higher is None else hessian + self.higher.hessian(u, c_higher)
+        for terms, c in zip(self.more, others, strict=True):
+            hessian = hessian + terms.hessian(u, c)
+        return hessian
 
     def body_jacobian(
         self, x: Float[Tensor, "points inputs"], columns: Float[Tensor, "points features outputs"]
@@ -343,8 +353,7 @@ class NaturalNetwork(FieldNetwork):
         both = (of_positions.unsqueeze(-1) * factors.unsqueeze(-2)).flatten(-2)
         products = u[..., self.first] * u[..., self.second]
         parts = [of_all, both, u[..., : self._parts[2]], products]
-        if self.higher is not None:
-            parts.append(self.higher(u))
+        parts += [terms(u) for terms in self.more]
         return (torch.cat(parts, dim=-1) * head).sum((-2, -1))
 
     def _field(self, x: Tensor, head: Tensor) -> Tensor:
@@ -354,7 +363,7 @@ class NaturalNetwork(FieldNetwork):
 
     def _gradient(self, u: Tensor, head: Tensor) -> Tensor:
         """∂H/∂u in each window."""
-        c_all, c_positions, c_inputs, c_products, c_higher = head.split(self._parts, dim=-1)
+        c_all, c_positions, c_inputs, c_products, *others = head.split(self._parts, dim=-1)
         gradient = (c_all * self._slope(self.body(u))) @ self.body.weight
         no_inputs = c_inputs.new_zeros(*c_inputs.shape[:-1], self.inputs.added)  # latents are no features themselves
         gradient = gradient + torch.cat([c_inputs, no_inputs], dim=-1)
@@ -366,7 +375,9 @@ class NaturalNetwork(FieldNetwork):
         of_momenta = (_times(value, c).unsqueeze(-1) * rates).sum(-2)
         gradient = gradient + torch.cat([of_positions, of_momenta], dim=-1).index_select(-1, self.places)
         gradient = gradient + _times(u, self._quadratic(c_products))
-        return gradient if self.higher is None else gradient + (c_higher.unsqueeze(-1) * self.higher.rates(u)).sum(-2)
+        for terms, c in zip(self.more, others, strict=True):
+            gradient = gradient + (c.unsqueeze(-1) * terms.rates(u)).sum(-2)
+        return gradient
 
     def _quadratic(self, c_products: Tensor) -> Tensor:
         """The matrix S of the quadratic form u S u / 2 that products add to the energy."""

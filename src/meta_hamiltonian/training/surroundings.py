@@ -25,7 +25,7 @@ from meta_hamiltonian.training.refined import refine
 log = logging.getLogger(__name__)
 
 # Neighbours on smoothed curves say the same: at most so many points of a member count.
-_INDEPENDENT = 40
+INDEPENDENT = 40
 # A law that leaves this part of the squared rates leaves nothing but digits, which are no evidence.
 _DIGITS = 1e-12
 # Rounds in which coarse recordings are smoothed before friction is looked for.
@@ -74,7 +74,7 @@ def find_friction(learner: Ridge, data: RecordedDataModule) -> Kinds:
     rates = (rescaled(data.known) if learner.scale == "task" else data.known).points.dxdt
     digits = _DIGITS * rates.square().mean()
     # As many as tell something by themselves, of each member.
-    rows = data.known.points.counts.double().clamp(max=_INDEPENDENT) * (rates.shape[-1] // 2)
+    rows = data.known.points.counts.double().clamp(max=INDEPENDENT) * (rates.shape[-1] // 2)
 
     @functools.cache
     def tried(kinds: Kinds) -> tuple[Kinds, float]:

@@ -1,0 +1,75 @@
+"""Centres of forces are found in recordings, and none where there is none."""
+
+import numpy as np
+import pytest
+import torch
+
+from meta_hamiltonian.episodes.recorded import RecordedDataModule
+from meta_hamiltonian.episodes.recordings import load_recordings
+from meta_hamiltonian.learners import Ridge
+from meta_hamiltonian.models import NaturalNetwork
+from meta_hamiltonian.observations.instrument import Instrument, record
+from meta_hamiltonian.systems import HenonHeiles, Kepler, Pendulum, Recorded, TwoBody
+from meta_hamiltonian.training.centres import find_centre
+
+SUN = np.array([3.0, -1.0])
+
+
+def ridge(domain):
+    torch.manual_seed(0)
+    return Ridge(
+        NaturalNetwork(domain.state_dim, 24, domain, degree=Recorded.degree), rank="auto", scale="task"
+    ).double()
+
+
+def data_of(folder):
+    return RecordedDataModule(load_recordings(str(folder), held_out=0.0), 50, 50, 50, "random", 0, torch.float64)
+
+
+@pytest.fixture(scope="module")
+def planets(tmp_path_factory):
+    """Planets whose sun is beside the origin; what is recorded of them has 1 % noise."""
+    folder = tmp_path_factory.mktemp("planets")
+    record(Kepler(), 6, folder, Instrument(noise=0.01))
+    for path in folder.glob("member-*.csv"):
+        table = np.loadtxt(path, delimiter=",", skiprows=1)
+        table[:, 1:3] += SUN
+        np.savetxt(path, table, delimiter=",", header="t,q1,q2,p1,p2", comments="", fmt="%.10g")
+    return folder
+
+
+@pytest.mark.parametrize("columns", ["t,q1,q2,p1,p2", "t,q1,q2"])
+def test_the_sun_is_found_beside_the_origin(planets, columns, tmp_path):
+    for path in planets.glob("member-*.csv"):
+        table = np.loadtxt(path, delimiter=",", skiprows=1)[:, : columns.count(",") + 1]
+        np.savetxt(tmp_path / path.name, table, delimiter=",", header=columns, comments="", fmt="%.10g")
+    data = data_of(tmp_path)
+    domain = find_centre(ridge, data)
+    assert domain is not None
+    (around,) = domain.exclusions
+    assert np.abs(np.array(around.centre) - SUN).max() < 0.02
+    nearest = min(around.distance(one.points.x).min().item() for one in data.recordings.train)
+    assert 0.3 < around.radius / nearest < 0.7
+    learner = ridge(domain)
+    learner.find_prior(data.known)
+    assert not learner.uses_body
+    assert learner.prior_factor.any(1).sum() <= 6
+    assert data.friction == ()
+
+
+def test_two_bodies_are_centres_of_their_forces(tmp_path):
+    record(TwoBody(), 6, tmp_path, Instrument(duration=20.0, noise=0.003))
+    data = data_of(tmp_path)
+    domain = find_centre(ridge, data)
+    assert domain is not None
+    (around,) = domain.exclusions
+    assert around.matrix == TwoBody().domain.exclusions[0].matrix
+    learner = ridge(domain)
+    learner.find_prior(data.known)
+    assert not learner.uses_body
+
+
+@pytest.mark.parametrize("system", [HenonHeiles(), Pendulum()])
+def test_no_centre_is_found_where_there_is_none(system, tmp_path):
+    record(system, 6, tmp_path, Instrument(noise=0.01))
+    assert find_centre(ridge, data_of(tmp_path)) is None
