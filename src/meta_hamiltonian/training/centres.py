@@ -18,7 +18,7 @@ from meta_hamiltonian.inference.friction import FIRST
 from meta_hamiltonian.learners import Ridge
 from meta_hamiltonian.learners.loss import rescaled
 from meta_hamiltonian.learners.numerics.linear_head import balanced, head_problem, present_rows
-from meta_hamiltonian.training.surroundings import INDEPENDENT
+from meta_hamiltonian.training.surroundings import INDEPENDENT, errors_of
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ _GRIDS = {2: 25, 3: 11}
 # So many of the best are improved, by so many steps; so many points of a member tell.
 _BEST, _STEPS, _POINTS = 6, 30, 100
 # How far from the middle of the box a centre may be, in half-widths.
-_REACH = 8.0
+_REACH = 5.0
 # Nearer to an observed state than this part of the box there is no centre.
 _NEAREST = 0.02
 # What is excluded around a centre, as a part of the distance of the nearest observed state.
@@ -97,6 +97,9 @@ def _evidence(
 ) -> float:
     """The log evidence of the best law without hidden units, −∞ where there is none.
 
+    What the errors of the rates explain counts for no law: smoothed rates are flattened near a centre, which many terms
+    of a polynomial follow better than the few of the law.
+
     **Arguments:**
 
     - `separated`: whether H = T(p) + V(q) is asked for; each is tried.
@@ -108,7 +111,7 @@ def _evidence(
         learner = build()
         if apart:
             learner.net.separate()
-        noise = learner.find_prior(data.known, powers=powers).noise.item()
+        noise = max(learner.find_prior(data.known, powers=powers).noise.item(), errors_of(learner, data))
         if not learner.uses_body:  # each member has a coefficient of its own for each term
             terms = int(learner.prior_factor.any(1).sum())
             found.append(-(rows.sum().item() * math.log(noise) + terms * rows.log().sum().item()) / 2)

@@ -159,13 +159,17 @@ def find_separation(learner: Ridge, data: RecordedDataModule) -> bool:
     noises = [one.find_prior(data.known).noise.item() for one in (copy.deepcopy(learner), together)]
     data.suppose_friction(())
     # A law that may mix q and p explains errors of the rates, too.
-    variance = (rescaled(data.known) if learner.scale == "task" else data.known).variance
-    errors = 0.0 if variance is None else balanced_variance(learner.net, variance).mean().item()
-    as_good = noises[0] <= max(_AS_GOOD * noises[1], EXPLAINED * errors)
+    as_good = noises[0] <= max(_AS_GOOD * noises[1], errors_of(learner, data))
     log.info(f"H = T(p) + V(q) leaves the error {noises[0] ** 0.5:.2g}, any H {noises[1] ** 0.5:.2g}.")
     if not as_good:
         learner.load_state_dict(state)
     return as_good
+
+
+def errors_of(learner: Ridge, data: RecordedDataModule) -> float:
+    """The variance that a law may leave because of the errors of states and rates."""
+    variance = (rescaled(data.known) if learner.scale == "task" else data.known).variance
+    return 0.0 if variance is None else EXPLAINED * balanced_variance(learner.net, variance).mean().item()
 
 
 def find_lawless(learner: Ridge, data: RecordedDataModule) -> dict[str, float]:

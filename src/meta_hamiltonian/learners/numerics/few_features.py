@@ -26,7 +26,8 @@ def needed(
     targets: Float[Tensor, "tasks rows outputs"],
     rows: Float[Tensor, " tasks"],
 ) -> Int[Tensor, " needed"]:
-    """The features that are left when those that explain least are taken out, one after another.
+    """The features that are left when those that explain least are taken out, one after another; one of them comes back
+    where it does what several others do.
 
     Each task has a head of its own, so that nothing is assumed of the distribution of heads. Smoothed derivatives have
     errors that look like small terms of the law, such as second harmonics; with these, a head that is adapted to a
@@ -49,23 +50,36 @@ def needed(
         free = (rows - len(kept)).clamp_min(1.0)
         return ((squares - explained).clamp_min(0.0).sum() / free.sum()).item()
 
-    def least(kept: list[int]) -> int:
+    def least(kept: list[int], stays: int | None) -> int:
         """The feature that is missed least: the sum of squares rises by wᵢ² / (G⁻¹)ᵢᵢ where feature i is left out."""
         some = gram[:, kept][:, :, kept]
         ridge = _RESOLVED * some.diagonal(dim1=1, dim2=2).amax(1)[:, None, None]
         inverse = torch.linalg.inv(some + ridge * torch.eye(len(kept)).to(some))
         own = (inverse @ along[:, kept]).square().sum(-1)
-        return kept[int((own / inverse.diagonal(dim1=1, dim2=2)).sum(0).argmin())]
+        rises = (own / inverse.diagonal(dim1=1, dim2=2)).sum(0).tolist()
+        return min((rise, one) for rise, one in zip(rises, kept, strict=True) if one != stays)[1]
 
-    kept = list(range(features.shape[-1]))
-    most = max(_RISE * left(kept), _ROUNDING * squares.sum().item() / rows.sum().item())
-    while len(kept) > 1:
-        out = least(kept)
-        fewer = [one for one in kept if one != out]
-        if left(fewer) > most:
-            break
-        kept = fewer
-    return torch.tensor(kept, device=features.device)
+    every = list(range(features.shape[-1]))
+    most = max(_RISE * left(every), _ROUNDING * squares.sum().item() / rows.sum().item())
+
+    def pruned(kept: list[int], stays: int | None = None) -> list[int]:
+        while len(kept) > 1:
+            out = least(kept, stays)
+            fewer = [one for one in kept if one != out]
+            if left(fewer) > most:
+                break
+            kept = fewer
+        return kept
+
+    def improved(kept: list[int]) -> list[int] | None:
+        """Fewer features with one that was taken out: ln r may do what several powers do together."""
+        tried = (pruned([*kept, one], one) for one in every if one not in kept)
+        return next((fewer for fewer in tried if len(fewer) < len(kept)), None)
+
+    kept = pruned(every)
+    while (better := improved(kept)) is not None:
+        kept = better
+    return torch.tensor(sorted(kept), device=features.device)
 
 
 def with_shifts(net: FieldNetwork, kept: Int[Tensor, " kept"], among: Int[Tensor, " features"]) -> Int[Tensor, " more"]:
