@@ -57,6 +57,20 @@ def test_the_sun_is_found_beside_the_origin(planets, columns, tmp_path):
     assert data.friction == ()
 
 
+def test_exact_rates_tell_the_place_of_the_sun(tmp_path):
+    """What the laws leave are digits, of which none is evidence."""
+    system = Kepler()
+    parameters = system.sample_parameters(5, 0, "exact")
+    states = system.sample_states(parameters, 0, ("exact",), range(5), 40)
+    for i, x in enumerate(states):
+        table = np.column_stack([x.numpy() + np.pad(SUN, (0, 2)), system.field(x, parameters[i : i + 1]).numpy()])
+        header = "q1,q2,p1,p2,dq1,dq2,dp1,dp2"
+        np.savetxt(tmp_path / f"m{i}.csv", table, delimiter=",", header=header, comments="", fmt="%.17g")
+    domain = find_centre(ridge, data_of(tmp_path))
+    assert domain is not None
+    np.testing.assert_allclose(domain.exclusions[0].centre, SUN, atol=1e-6)
+
+
 def test_two_bodies_are_centres_of_their_forces(tmp_path):
     record(TwoBody(), 6, tmp_path, Instrument(duration=20.0, noise=0.003))
     data = data_of(tmp_path)

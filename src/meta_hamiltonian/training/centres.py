@@ -16,9 +16,9 @@ from meta_hamiltonian.dynamics import Domain, Exclusion
 from meta_hamiltonian.episodes.recorded import RecordedDataModule
 from meta_hamiltonian.inference.friction import FIRST
 from meta_hamiltonian.learners import Ridge
-from meta_hamiltonian.learners.loss import rescaled
+from meta_hamiltonian.learners.loss import in_error_scales, rescaled
 from meta_hamiltonian.learners.numerics.linear_head import balanced, head_problem, present_rows
-from meta_hamiltonian.training.surroundings import INDEPENDENT, errors_of
+from meta_hamiltonian.training.surroundings import DIGITS, INDEPENDENT, errors_of
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 _GRIDS = {2: 25, 3: 11}
 # So many of the best are improved, by so many steps; so many points of a member tell.
 _BEST, _STEPS, _POINTS = 6, 30, 100
+# Where the search for a centre stops.
+_TOLERANCE = 1e-14
 # How far from the middle of the box a centre may be, in half-widths.
 _REACH = 5.0
 # Nearer to an observed state than this part of the box there is no centre.
@@ -97,21 +99,23 @@ def _evidence(
 ) -> float:
     """The log evidence of the best law without hidden units, −∞ where there is none.
 
-    What the errors of the rates explain counts for no law: smoothed rates are flattened near a centre, which many terms
-    of a polynomial follow better than the few of the law.
+    What the errors of the rates explain, or digits, counts for no law: smoothed rates are flattened near a centre,
+    which many terms of a polynomial follow better than the few of the law.
 
     **Arguments:**
 
     - `separated`: whether H = T(p) + V(q) is asked for; each is tried.
     - `powers`: as that of [`LowRankHeads.find_prior`][].
     """
+    points = (rescaled(data.known) if build().scale == "task" else data.known).points
+    digits = DIGITS * in_error_scales(points, data.recordings.domain).dxdt.square().mean().item()
     rows = data.known.points.counts.double().clamp(max=INDEPENDENT) * data.recordings.domain.state_dim
     found = [-math.inf]
     for apart in separated:
         learner = build()
         if apart:
             learner.net.separate()
-        noise = max(learner.find_prior(data.known, powers=powers).noise.item(), errors_of(learner, data))
+        noise = max(learner.find_prior(data.known, powers=powers).noise.item(), errors_of(learner, data), digits)
         if not learner.uses_body:  # each member has a coefficient of its own for each term
             terms = int(learner.prior_factor.any(1).sum())
             found.append(-(rows.sum().item() * math.log(noise) + terms * rows.log().sum().item()) / 2)
@@ -146,7 +150,7 @@ def _candidates(learner: Ridge, data: RecordedDataModule) -> list[Exclusion]:
 
     def left(place: np.ndarray) -> Tensor:
         away = (q - (middle + half * torch.from_numpy(place))) / size
-        square = away.square().sum(-1, keepdim=True) + _NEAREST**2
+        square = away.square().sum(-1, keepdim=True).clamp_min(_NEAREST**2)
         # −∂/∂q of ln r, r, 1/r and 1/r², up to constants.
         radial = torch.stack([away / square ** (power / 2) for power in (2, 1, 3, 4)], dim=-1) / scales[:, None]
         columns = present_rows(some, torch.cat([torch.zeros_like(radial), radial], dim=-2).flatten(1, 2))
@@ -160,8 +164,10 @@ def _candidates(learner: Ridge, data: RecordedDataModule) -> list[Exclusion]:
     costs = np.array([left(place).square().sum().item() for place in grid.reshape(-1, n)]).reshape(grid.shape[:-1])
     lowest = costs <= scipy.ndimage.minimum_filter(costs, size=3, mode="nearest")
     starts = sorted(zip(costs[lowest], grid[lowest], strict=True), key=lambda one: one[0])[:_BEST]
+    tolerances = dict.fromkeys(("ftol", "xtol", "gtol"), _TOLERANCE)
     found = [
-        scipy.optimize.least_squares(lambda place: left(place).numpy(), start, max_nfev=_STEPS) for _, start in starts
+        scipy.optimize.least_squares(lambda place: left(place).numpy(), start, max_nfev=_STEPS, **tolerances)
+        for _, start in starts
     ]
     matrix = tuple(tuple(float(i == j) for j in range(2 * n)) for i in range(n))
     places: list[np.ndarray] = []

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 # Neighbours on smoothed curves say the same: at most so many points of a member count.
 INDEPENDENT = 40
 # A law that leaves this part of the squared rates leaves nothing but digits, which are no evidence.
-_DIGITS = 1e-12
+DIGITS = 1e-12
 # Rounds in which coarse recordings are smoothed before friction is looked for.
 _ROUNDS = 3
 # Friction of a family takes energy out of this part of its members at least.
@@ -72,7 +72,7 @@ def find_friction(learner: Ridge, data: RecordedDataModule) -> Kinds:
     """
     state = {name: value.clone() for name, value in learner.state_dict().items()}
     rates = (rescaled(data.known) if learner.scale == "task" else data.known).points.dxdt
-    digits = _DIGITS * rates.square().mean()
+    digits = DIGITS * rates.square().mean()
     # As many as tell something by themselves, of each member.
     rows = data.known.points.counts.double().clamp(max=INDEPENDENT) * (rates.shape[-1] // 2)
 

@@ -12,6 +12,8 @@ from meta_hamiltonian.models import FieldNetwork
 
 # Features are left out as long as the variance that heads leave rises by no more than this, over all of them.
 _RISE = 1.25
+# So few features are a law, in which several may stand for one that was left out.
+_FEW = 16
 # States at which shifted features are compared, the shift as a part of the box, and what counts as nothing.
 _STATES, _SHIFT, _NOTHING = 256, 0.1, 1e-6
 # Singular values below this part of the largest are rounding; a ridge of this size keeps features apart that depend
@@ -77,7 +79,7 @@ def needed(
         return next((fewer for fewer in tried if len(fewer) < len(kept)), None)
 
     kept = pruned(every)
-    while (better := improved(kept)) is not None:
+    while len(kept) <= _FEW and (better := improved(kept)) is not None:
         kept = better
     return torch.tensor(sorted(kept), device=features.device)
 
