@@ -293,7 +293,7 @@ def _reported(
     if factor > 1 and solution.samples is not None:
         notes = [
             *notes,
-            f"Bands are widened by the factor {factor:.2g}: forecasts of the family's own recordings missed what came "
+            f"Bands are widened by the factor {factor:.3g}: forecasts of the family's own recordings missed what came "
             "later by so much more than their fits predict.",
         ]
     before = learner.adapt(points.x, points.dxdt, 0)
