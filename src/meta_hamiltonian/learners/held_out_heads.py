@@ -9,7 +9,7 @@ from torch import Tensor
 
 from meta_hamiltonian.basics.devices import sum_over_ranks
 from meta_hamiltonian.episodes import Episodes, Points
-from meta_hamiltonian.learners.loss import rescaled, task_scale
+from meta_hamiltonian.learners.loss import task_scale
 from meta_hamiltonian.learners.low_rank import EXPLAINED, LowRankHeads
 from meta_hamiltonian.learners.numerics.directions import ENOUGH, WORTH, Directions, HeadRows, find_directions
 from meta_hamiltonian.learners.numerics.latents import Problem, candidates, descend, starts
@@ -65,7 +65,7 @@ class HeldOutHeads(LowRankHeads):
         most = self.rank if self.net.latents else _MOST_RANK
         numbers = (held_out.support.x[0].numel() + held_out.query.x[0].numel()) * self.prior_factor.shape[0]
         held_out = held_out[: max(_FEWEST_TASKS, _NUMBERS_OF_RANK // numbers)]
-        episodes, noise = rescaled(held_out) if self.scale == "task" else held_out, self.log_noise.exp().item()
+        episodes, noise = self.scaled(held_out), self.log_noise.exp().item()
         rows = HeadRows.of(self.net, episodes, self.find_latents(episodes.points) if self.net.latents else None)
         among = (head_columns(own_head(self.net)), self.prior_factor)
         found = find_directions(rows, noise, most, among)
@@ -149,7 +149,7 @@ class HeldOutHeads(LowRankHeads):
 
         The noise is that of the support sets; the heads, and the misfit, are those of the query sets, which are exact.
         """
-        episodes = rescaled(held_out) if self.scale == "task" else held_out
+        episodes = self.scaled(held_out)
         v, left, z = self._fit(episodes.query)
         if z is not None:
             self.latent_mean.copy_(z.mean(0))
@@ -184,7 +184,7 @@ class HeldOutHeads(LowRankHeads):
     def free_coefficients(self, episodes: Episodes) -> Float[Tensor, "tasks terms"]:
         """The coefficients of the free columns of each task, such as those of its friction, beside its head."""
         scale = task_scale(episodes.support)[:, None] if self.scale == "task" else 1.0
-        points = (rescaled(episodes) if self.scale == "task" else episodes).points
+        points = self.scaled(episodes).points
         assert points.free is not None
         v, _, z = self._fit(points)
         own = head_weights(self.net, self.columns(v.to(self.prior_factor))) | ({} if z is None else {"latents": z})

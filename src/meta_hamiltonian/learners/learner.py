@@ -153,7 +153,11 @@ class Learner(nn.Module, abc.ABC):
 
         With `scale="task"`, in units of each task's squared scale.
         """
-        return self.mean_loss(rescaled(episodes) if self.scale == "task" else episodes)
+        return self.mean_loss(self.scaled(episodes))
+
+    def scaled(self, episodes: Episodes) -> Episodes:
+        """The same tasks in the units that the learner is trained in, see `scale`."""
+        return rescaled(episodes) if self.scale == "task" else episodes
 
     def prepare(self, tasks: int | None) -> None:
         """Before training, makes room for what a learner remembers of each task of the training set; here nothing.
@@ -387,7 +391,7 @@ class Learner(nn.Module, abc.ABC):
         if not self.net.has_head or self.solves_for_head:
             return
         members = held_out[:_MEMBERS]
-        query = (rescaled(members) if self.scale == "task" else members).query
+        query = self.scaled(members).query
         with torch.no_grad():
             features, targets = (balanced(self.net, part) for part in head_problem(self.net, query))
         self.heads.estimate(features, targets, query.counts * features.shape[1] / query.x.shape[1])

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from meta_hamiltonian.config import check_arguments
 from meta_hamiltonian.episodes import Episodes, Points
 from meta_hamiltonian.learners.learner import Learner
-from meta_hamiltonian.learners.loss import rescaled
 from meta_hamiltonian.learners.numerics.family_heads import FamilyHeads
 from meta_hamiltonian.learners.numerics.few_features import needed, with_shifts
 from meta_hamiltonian.learners.numerics.linear_head import (
@@ -165,7 +164,7 @@ class LowRankHeads(Learner):
 
         **Returns:** how the heads are distributed on the features that were taken.
         """
-        episodes = rescaled(known) if self.scale == "task" else known
+        episodes = self.scaled(known)
         points = episodes.points
         errors = 0.0 if episodes.variance is None else balanced_variance(self.net, episodes.variance).mean().item()
         features, targets = (balanced(self.net, part) for part in head_problem(self.net, points))

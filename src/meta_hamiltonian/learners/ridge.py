@@ -12,7 +12,6 @@ from meta_hamiltonian.basics.registry import register
 from meta_hamiltonian.dynamics import Signal, Terms
 from meta_hamiltonian.episodes import Episodes, Points
 from meta_hamiltonian.learners.learner import Forced, Latents, Unknowns, check_observations
-from meta_hamiltonian.learners.loss import rescaled
 from meta_hamiltonian.learners.low_rank import Rows
 from meta_hamiltonian.learners.numerics.gram import cholesky_solve, ridge_factor
 from meta_hamiltonian.learners.numerics.latents import cost_of, polished
@@ -93,7 +92,7 @@ class Ridge(PosteriorHeads):
         In training the prior is wide, so that a few members have heads and latents that no member is likely to have.
         Their losses would say nothing of predictions.
         """
-        episodes = rescaled(episodes) if self.scale == "task" else episodes
+        episodes = self.scaled(episodes)
         query = episodes.query
         with torch.no_grad():
             if not self.net.latents:
@@ -153,14 +152,14 @@ class Ridge(PosteriorHeads):
         On a GPU, which waits for calls, both are computed in one pass.
         """
         if not episodes.query.x.is_cuda:
-            return self._trained(episodes.support, z), self._trained(episodes.query, z)
-        features, residual = self._trained(Points.joined(episodes.support, episodes.query), z)
+            return self._for_training(episodes.support, z), self._for_training(episodes.query, z)
+        features, residual = self._for_training(Points.joined(episodes.support, episodes.query), z)
         each = features.shape[1] // (episodes.support.x.shape[1] + episodes.query.x.shape[1])
         sizes = [each * points.x.shape[1] for points in (episodes.support, episodes.query)]
         support, query = zip(features.split(sizes, dim=1), residual.split(sizes, dim=1), strict=True)
         return Rows(*support), Rows(*query)
 
-    def _trained(self, points: Points, z: Tensor | None) -> Rows:
+    def _for_training(self, points: Points, z: Tensor | None) -> Rows:
         features, residual = self.centred(points, z)
         if (allowed := self.net.beside_units) is not None and self.uses_body:
             features = features * allowed  # heads have no others, and are to get none

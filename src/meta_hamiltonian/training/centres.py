@@ -16,7 +16,7 @@ from meta_hamiltonian.dynamics import Domain, Exclusion
 from meta_hamiltonian.episodes.recorded import RecordedDataModule
 from meta_hamiltonian.inference.friction import FIRST
 from meta_hamiltonian.learners import Ridge
-from meta_hamiltonian.learners.loss import in_error_scales, rescaled
+from meta_hamiltonian.learners.loss import in_error_scales
 from meta_hamiltonian.learners.numerics.linear_head import balanced, head_problem, present_rows
 from meta_hamiltonian.training.surroundings import DIGITS, INDEPENDENT, errors_of
 
@@ -63,8 +63,11 @@ def find_centre(build: Callable[[Domain], Ridge], data: RecordedDataModule) -> D
         return None
     data.suppose_friction(FIRST)
     try:
-        places = _apart(data) if n // 2 in _GRIDS and n % 2 == 0 and n not in _GRIDS else []
-        places = _candidates(build(domain), data) if n in _GRIDS else places
+        places = []
+        if n in _GRIDS:
+            places = _candidates(build(domain), data)
+        elif n / 2 in _GRIDS:
+            places = _apart(data)
         domains = [dataclasses.replace(domain, exclusions=(around,)) for around in places]
         simple = [_evidence(functools.partial(build, one), data, (True,), powers=False) for one in domains]
         if max(simple, default=-math.inf) == -math.inf:
@@ -107,15 +110,15 @@ def _evidence(
     - `separated`: whether H = T(p) + V(q) is asked for; each is tried.
     - `powers`: as that of [`LowRankHeads.find_prior`][].
     """
-    points = (rescaled(data.known) if build().scale == "task" else data.known).points
-    digits = DIGITS * in_error_scales(points, data.recordings.domain).dxdt.square().mean().item()
     rows = data.known.points.counts.double().clamp(max=INDEPENDENT) * data.recordings.domain.state_dim
     found = [-math.inf]
     for apart in separated:
         learner = build()
         if apart:
             learner.net.separate()
-        noise = max(learner.find_prior(data.known, powers=powers).noise.item(), errors_of(learner, data), digits)
+        rates = in_error_scales(learner.scaled(data.known).points, learner.net.domain).dxdt
+        noise = learner.find_prior(data.known, powers=powers).noise.item()
+        noise = max(noise, errors_of(learner, data), DIGITS * rates.square().mean().item())
         if not learner.uses_body:  # each member has a coefficient of its own for each term
             terms = int(learner.prior_factor.any(1).sum())
             found.append(-(rows.sum().item() * math.log(noise) + terms * rows.log().sum().item()) / 2)
@@ -124,7 +127,7 @@ def _evidence(
 
 def _candidates(learner: Ridge, data: RecordedDataModule) -> list[Exclusion]:
     """The surroundings of the centres that leave least."""
-    points = (rescaled(data.known) if learner.scale == "task" else data.known).points
+    points = learner.scaled(data.known).points
     net, n = learner.net, learner.net.domain.degrees_of_freedom
     net.separate()
     assert net.plain_features is not None

@@ -18,7 +18,6 @@ from meta_hamiltonian.episodes import Episodes
 from meta_hamiltonian.episodes.recorded import RecordedDataModule
 from meta_hamiltonian.learners import Learner, Ridge
 from meta_hamiltonian.learners.checkpoint import HISTORY_KEY, SETTINGS_KEY
-from meta_hamiltonian.learners.loss import rescaled
 from meta_hamiltonian.training.latents import Race, find_columns, is_enough
 from meta_hamiltonian.training.levenberg_marquardt import (
     LevenbergMarquardt,
@@ -270,7 +269,7 @@ class GaussNewtonLoop(MetaModule):
 
     def training_step(self, batch: Episodes, batch_idx: int) -> Mapping[str, Tensor]:
         """Takes one Levenberg-Marquardt step, and counts it as skipped where the loss is not finite."""
-        batch = rescaled(batch) if self.learner.scale == "task" else batch
+        batch = self.learner.scaled(batch)
         problem = VariableProjection(self.solver, batch)
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)

@@ -71,7 +71,7 @@ def find_friction(learner: Ridge, data: RecordedDataModule) -> Kinds:
     **Returns:** the kinds that were found, which the data module then assumes.
     """
     state = {name: value.clone() for name, value in learner.state_dict().items()}
-    rates = (rescaled(data.known) if learner.scale == "task" else data.known).points.dxdt
+    rates = learner.scaled(data.known).points.dxdt
     digits = DIGITS * rates.square().mean()
     # As many as tell something by themselves, of each member.
     rows = data.known.points.counts.double().clamp(max=INDEPENDENT) * (rates.shape[-1] // 2)
@@ -168,7 +168,7 @@ def find_separation(learner: Ridge, data: RecordedDataModule) -> bool:
 
 def errors_of(learner: Ridge, data: RecordedDataModule) -> float:
     """The variance that a law may leave because of the errors of states and rates."""
-    variance = (rescaled(data.known) if learner.scale == "task" else data.known).variance
+    variance = learner.scaled(data.known).variance
     return 0.0 if variance is None else EXPLAINED * balanced_variance(learner.net, variance).mean().item()
 
 
@@ -209,7 +209,7 @@ def find_strangers(learner: Ridge, data: RecordedDataModule) -> dict[str, float]
     """
     learner.find_prior(data.known)
     with torch.no_grad():
-        losses = learner.task_losses(rescaled(data.known) if learner.scale == "task" else data.known)
+        losses = learner.task_losses(learner.scaled(data.known))
     return _far(data, (losses / learner.net.state_dim).sqrt())
 
 
