@@ -1,16 +1,19 @@
 """A family from recordings: how it is split, where it lives, and which members are no members."""
 
 import logging
+import re
 
 import numpy as np
 import pytest
 import torch
 from driven import driven_springs
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from meta_hamiltonian.basics.exceptions import ConfigError
 from meta_hamiltonian.episodes.recorded import RecordedBatches, RecordedDataModule, with_forces
 from meta_hamiltonian.episodes.recordings import load_recordings
 from meta_hamiltonian.observations.instrument import Instrument, record
+from meta_hamiltonian.observations.shape import Asked
 from meta_hamiltonian.systems import Spring
 
 
@@ -193,3 +196,35 @@ def test_members_with_another_number_of_inputs_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="2: it has 2 measured inputs, and most members have 1"):
         load_recordings(str(tmp_path))
     assert names(load_recordings(str(tmp_path), skip_bad=True, held_out=0.0).train) == ["0", "1"]
+
+
+def test_what_an_error_advises_can_be_typed(copy):
+    """The options of `adapt` that errors of files advise are keys of `train.py`, as a shell passes them on."""
+    for file in copy.glob("member-*.csv"):
+        table = np.loadtxt(file, delimiter=",", skiprows=1)
+        np.savetxt(file, table, delimiter=",", header="t,x,angle (deg)", comments="")
+    with pytest.raises(ConfigError) as refused:
+        load_recordings(str(copy))
+    assert "--" not in str(refused.value)
+    advised = re.findall(r"(data\.columns)='([^']*)'", str(refused.value))
+    assert len(advised) == 3
+    kinds = []
+    for key, value in advised:
+        columns = OverridesParser.create().parse_override(f"{key}={value}").value()
+        assert isinstance(columns, dict)
+        asked = Asked(columns={str(quantity): str(name) for quantity, name in columns.items()})
+        kinds.append([one.kind for one in load_recordings(str(copy), asked=asked).domain.coordinates])
+    assert kinds == [["length", "length"], ["angle", "length"], ["length", "angle", "length", "length"]]
+
+
+@pytest.mark.parametrize(
+    ("columns", "advice"),
+    [
+        ({"q": "angle"}, "data.columns='{q: angle}': there is no such column"),
+        ({"q": "q", "p": "q"}, "data.columns: q and p cannot both be 'q'"),
+    ],
+)
+def test_keys_that_are_wrong_are_named_as_keys(copy, columns, advice):
+    with pytest.raises(ConfigError) as refused:
+        load_recordings(str(copy), asked=Asked(columns=columns))
+    assert advice in str(refused.value)

@@ -18,8 +18,11 @@ from meta_hamiltonian.observations import ObservationError
 from meta_hamiltonian.systems import Spring
 
 
-def found(errors, monkeypatch, instants=4000, bands=True):
-    """The factor for members whose errors have these sizes in units of the predicted ones; None cannot be predicted."""
+def found(errors, monkeypatch, instants=4000, bands=True, held_out=0):
+    """The factor for members whose errors have these sizes in units of the predicted ones; None cannot be predicted.
+
+    The first `held_out` of them are not those of the training.
+    """
     asked = []
     generator = torch.Generator().manual_seed(0)
 
@@ -40,7 +43,7 @@ def found(errors, monkeypatch, instants=4000, bands=True):
     x = torch.zeros(1, 2, dtype=torch.float64)
     members = [RecordedMember(str(i), [], Points(x, x), torch.zeros_like(x[0]), {}) for i in range(len(errors))]
     learner = Ridge(HamiltonianNetwork(width=4, depth=1, domain=Spring().domain))
-    return band_factor(learner, members, [1.0], None), asked
+    return band_factor(learner, members[:held_out], members[held_out:], [1.0], None), asked
 
 
 @pytest.mark.parametrize(("size", "factor"), [(0.5, 1.0), (1.0, 1.0), (2.0, 2.0)])
@@ -72,4 +75,11 @@ def test_forecasts_without_bands_or_later_observations_do_not_count(missing, mon
 
 def test_a_few_of_many_members_are_predicted(monkeypatch):
     _, asked = found([1.0] * 50, monkeypatch, instants=20)
-    assert asked == ["0", "9", "18", "27", "36", "45"]
+    assert asked == ["0", "8", "16", "25", "33", "41"]
+
+
+def test_members_that_were_held_out_are_predicted_first(monkeypatch):
+    _, asked = found([1.0] * 50, monkeypatch, instants=20, held_out=4)
+    assert asked == ["0", "1", "2", "3", "4", "27"]
+    _, asked = found([1.0] * 50, monkeypatch, instants=20, held_out=12)
+    assert asked == ["0", "2", "4", "6", "8", "10"]

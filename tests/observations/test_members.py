@@ -7,6 +7,7 @@ import pytest
 
 from meta_hamiltonian.observations import ObservationError
 from meta_hamiltonian.observations.members import read_members
+from meta_hamiltonian.observations.read import read
 from meta_hamiltonian.observations.shape import Asked
 
 T = np.arange(12) / 10
@@ -112,6 +113,50 @@ def test_several_coordinates_and_what_is_said_of_them(tmp_path):
     assert [c.kind for c in found.domain.coordinates] == ["length", "angle", "length", "length"]
     with pytest.raises(ObservationError, match=r"q3 is no position; choose from q1, q2"):
         read_members(tmp_path, None, Asked(angles=["q3"]))
+
+
+@pytest.mark.parametrize(
+    ("header", "names", "units"),
+    [
+        ("t,r,theta (rad),p_r,p_theta", "r theta p_r p_theta", ["", "rad", "", ""]),
+        ("t (s),x (m),theta (deg),v (m/s),omega (deg/s)", "x theta p_x p_theta", ["m", "rad", "m/s", "rad/s"]),
+        ("t,r (cm),θ (rad),dr/dt (cm/s),dθ/dt (rad/s)", "r θ p_r p_θ", ["m", "rad", "", ""]),
+        ("t,Radius,phi,vRadius,phidot", "Radius phi p_Radius p_phi", ["", "rad", "", ""]),
+        ("t,q1,q2,p1,p2", "q1 q2 p1 p2", [""] * 4),
+        ("t,x,y,vx,vy", "q1 q2 p1 p2", [""] * 4),
+    ],
+)
+def test_coordinates_keep_names_after_which_momenta_or_velocities_are_named(header, names, units, tmp_path):
+    angle, rate = swing(1, 180 / np.pi if "deg" in header else 1.0)
+    r, v = swing()
+    velocities = "p_r" not in header and "p1" not in header
+    columns = [T, 2 + r, angle, v, (1 + 1 / 5) * rate if velocities else rate]
+    for k in range(2):
+        write(tmp_path / f"{k}.csv", header, *columns)
+    domain = read_members(tmp_path, None, Asked()).domain
+    assert list(domain.names) == names.split()
+    assert [c.kind for c in domain.coordinates[:2]] == ["angle" if unit == "rad" else "length" for unit in units[:2]]
+    assert [c.unit for c in domain.coordinates] == units
+    found, notes = read([tmp_path / "0.csv"], domain).observations[0], read([tmp_path / "0.csv"], domain).notes
+    assert np.allclose(found.q[:, 1], swing(1)[0], atol=1e-4)
+    assert (found.v is not None) == velocities
+    assert not any("not used" in note for note in notes)
+
+
+@pytest.mark.parametrize("header", ["t,q,v,h,ph", "t,q,p,x0,p0", "t,q,p,s,note", "t,theta,omega,lamp,l"])
+def test_columns_beside_the_usual_names_are_no_coordinates(header, tmp_path):
+    write(tmp_path / "a.csv", header, T, *swing(), *swing(2))
+    found = read_members(tmp_path, None, Asked())
+    assert found.domain.names == ("q", "p")
+    assert any("not used" in note for note in found.notes)
+
+
+def test_two_positions_without_momenta_are_asked_for(tmp_path):
+    write(tmp_path / "a.csv", "t,x,theta", T, *swing())
+    with pytest.raises(ObservationError, match=r"could each be q; .*number them: --columns q1=x,q2=theta"):
+        read_members(tmp_path, None, Asked())
+    found = read_members(tmp_path, None, Asked(columns={"q1": "x", "q2": "theta"}))
+    assert [c.kind for c in found.domain.coordinates] == ["length", "angle", "length", "length"]
 
 
 def test_x_and_y_are_asked_for(tmp_path):

@@ -20,18 +20,23 @@ _WIDER = 1.005
 
 
 def band_factor(
-    learner: Learner, members: Sequence[RecordedMember], inertia: Sequence[float], validation_loss: float | None
+    learner: Learner,
+    held_out: Sequence[RecordedMember],
+    trained: Sequence[RecordedMember],
+    inertia: Sequence[float],
+    validation_loss: float | None,
 ) -> float:
     """The factor by which bands have to be widened to hold 95 % of what followed the first halves of recordings.
 
     It lies between 1 and [`MOST`][], and is 1 where no recording can be predicted with bands. Every recording counts
     alike, however long it is.
 
-    **Arguments:** those of [`forecast`][]; of many members some are taken, evenly chosen.
+    **Arguments** beside those of [`forecast`][]: members that the learner has not been trained on, which tell most, and
+    those that it has, of which some are taken where the others are few.
     """
-    recorded = [one for one in members if not isinstance(one.observations, Derivatives)]
     errors, weights = [], []
-    for member in recorded[:: -(-len(recorded) // _MEMBERS) or 1]:
+    first = _some(held_out, _MEMBERS)
+    for member in [*first, *_some(trained, _MEMBERS - len(first))]:
         try:
             found = forecast(learner, member, _OBSERVED, inertia, validation_loss)
         except ObservationError:
@@ -51,3 +56,9 @@ def band_factor(
     last = min(int((held < _LEVEL).sum()), len(ordered) - 1)  # the sum of the weights is 1 up to rounding
     factor = min(ordered[last].item() / _QUANTILE, MOST)
     return factor if factor >= _WIDER else 1.0
+
+
+def _some(members: Sequence[RecordedMember], most: int) -> Sequence[RecordedMember]:
+    """Members that have trajectories, evenly chosen."""
+    recorded = [one for one in members if not isinstance(one.observations, Derivatives)]
+    return [recorded[i * len(recorded) // most] for i in range(most)] if len(recorded) > most else recorded

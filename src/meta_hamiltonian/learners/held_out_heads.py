@@ -171,7 +171,7 @@ class HeldOutHeads(LowRankHeads):
         if episodes.variance is not None:  # of rates that are not exact, this is no misfit
             # Nor is what errors of the states add: heads that were free to change by as much would fit the noise of a
             # new recording, which made forecasts of pendulums three times worse than those of their formula.
-            explained = EXPLAINED * balanced_variance(self.net, episodes.variance).median()
+            explained = EXPLAINED * balanced_variance(self.net, episodes.variance).mean(-1).median()
             misfit = (misfit.square() - explained).clamp_min(0.0).sqrt()
 
         def features() -> Iterator[Tensor]:

@@ -82,7 +82,7 @@ def _find(sheet: Sheet, domain: Space, vocabulary: Vocabulary, wanted: Mapping[s
     found: dict[str, int] = {}
     for quantity, positions in candidates.items():
         if len(positions) > 1:
-            raise ObservationError(_ambiguous(sheet, quantity, positions))
+            raise ObservationError(ambiguous(sheet, quantity, positions))
         found[quantity] = positions[0]
     _check_inputs(sheet, [q for q in found if q.startswith("u")])
 
@@ -236,7 +236,7 @@ def _check_one_axis(
     if n > 1 or tracked or not {"q", "y"} <= found.keys():
         return
     if (meaning := meanings.get(found["q"])) is not None and meaning.axis:
-        ways = " or ".join(_option(sheet, "q", found[quantity]) for quantity in ("q", "y"))
+        ways = " or ".join(option(sheet, {"q": found[quantity]}) for quantity in ("q", "y"))
         raise ObservationError(f"it moves along x and y, but the model has one position; say which it is: {ways}")
 
 
@@ -246,17 +246,21 @@ def _check_inputs(sheet: Sheet, inputs: Sequence[str]) -> None:
         raise ObservationError(f"the inputs are {', '.join(sorted(inputs))}; call one u, and several u1, u2 and so on")
 
 
-def _ambiguous(sheet: Sheet, quantity: str, positions: Sequence[int]) -> str:
+def ambiguous(sheet: Sheet, quantity: str, positions: Sequence[int]) -> str:
     """What to type where several columns could be one quantity."""
     listed = " and ".join(shown(sheet.names[i]) for i in positions)
-    ways = " or ".join(_option(sheet, quantity, i) for i in positions[:3])
+    ways = " or ".join(option(sheet, {quantity: i}) for i in positions[:3])
     return f"{sheet.noun}s {listed} could each be {quantity}; say which it is: {ways}"
 
 
-def _option(sheet: Sheet, quantity: str, position: int) -> str:
-    name = sheet.names[position]
-    plain = name.isprintable() and "," not in name and "=" not in name and list(sheet.names).count(name) == 1
-    return f"--columns {shlex.quote(f'{quantity}={name if plain else position + 1}')}"
+def option(sheet: Sheet, positions: Mapping[str, int]) -> str:
+    """How to say which column each quantity is."""
+    said = []
+    for quantity, position in positions.items():
+        name = sheet.names[position]
+        plain = name.isprintable() and "," not in name and "=" not in name and list(sheet.names).count(name) == 1
+        said.append(f"{quantity}={name if plain else position + 1}")
+    return f"--columns {shlex.quote(','.join(said))}"
 
 
 def _explained(
@@ -272,7 +276,7 @@ def _explained(
     if "lacks" not in str(error):
         return error
     if "t" not in quantities and frames and {"q", "v", "y"} & quantities:
-        count = _option(sheet, "t", frames[0])
+        count = option(sheet, {"t": frames[0]})
         return ObservationError(
             f"it has no time, but {noun} {shown(names[frames[0]])}; "
             f"for 30 frames a second type {count} --units 't=1/30 s'"
@@ -288,7 +292,7 @@ def _explained(
         pivot = "give x and y around the pivot, or " if kind == "lengths" and n == 1 else ""
         return ObservationError(
             f"{listed} {'is' if len(positions) == 1 else 'are'} named as {kind}, but the model's q is {other}; {pivot}"
-            f"if it is the right one type {_option(sheet, 'q' if n == 1 else 'q1', positions[0])}"
+            f"if it is the right one type {option(sheet, {'q' if n == 1 else 'q1': positions[0]})}"
         )
     accelerations = [name for name in names.values() if is_acceleration(name)]
     if accelerations and not {"q", "v", "gyro", "y"} & quantities:

@@ -31,6 +31,9 @@ _WORDS = {
     "trajectory": ("trajectory",),
     "frame": ("frame", "frames", "framenumber", "frameno", "bild", "bildnummer"),
 }  # fmt: skip
+# The velocity and the momentum of the only angle among several coordinates, and those of the only one that is none.
+ANGULAR = {"rate": ("omega", "angularvelocity", "angularspeed", "angularrate"), "p": ("angularmomentum",)}
+LINEAR = {"rate": ("v", "velocity", "vel", "speed"), "p": ("p", "momentum")}
 _NAMES_WITH_UNITS = {"millis": "ms", "milliseconds": "ms", "elapsedms": "ms", "micros": "µs", "microseconds": "µs"}
 _GYROSCOPES = ("gyroscope", "gyro", "gyr", "angularvelocity", "angularrate", "omega", "w", "rotationrate")
 # `ln prey`, `log(prey)`, `ln_prey`.
@@ -100,20 +103,30 @@ class Vocabulary:
         for word, kind in _POSITIONS.items():
             axis = "x" if word in ("x", "xposition", "positionx", "xpos", "posx") else ""
             self._add([word], Meaning("q", kind=kind, axis=axis))
-            self._add(_rates(word), Meaning("rate", axis=axis))
+            self._add(rates(word), Meaning("rate", axis=axis))
         for axis in "xyz":
             self._add([f"v{axis}", f"{axis}velocity", f"velocity{axis}"], Meaning("rate", axis=axis))
             self._add([f"p{axis}"], Meaning("p", axis=axis))
             self._add([f"{word}{axis}" for word in _GYROSCOPES], Meaning("gyro", axis=axis))
             if axis != "x":
-                self._add(_rates(axis), Meaning("rate", axis=axis))
+                self._add(rates(axis), Meaning("rate", axis=axis))
         self._own: dict[str, Meaning] = {}
         n = domain.degrees_of_freedom
-        for i, name in enumerate(domain.names):
-            index = None if n == 1 else i % n + 1
-            self._own[_key(name)] = Meaning("q" if i < n else "p", index)
-            for rate in _rates(_key(name)):
+        for i, coordinate in enumerate(domain.coordinates):
+            word, index = key(coordinate.name), None if n == 1 else i % n + 1
+            self._own[word] = Meaning("q" if i < n else "p", index)
+            for rate in rates(word):
                 self._own.setdefault(rate, Meaning("rate" if i < n else "dp", index))
+            if i < n:
+                self._own.setdefault(f"v{word}", Meaning("rate", index))
+                for momentum in momenta(word):
+                    self._own.setdefault(momentum, Meaning("p", index))
+        angles = [i for i, coordinate in enumerate(domain.coordinates[:n]) if coordinate.kind == "angle"]
+        others = [i for i in range(n) if i not in angles]
+        for positions, words in ((angles, ANGULAR), (others, LINEAR)):
+            if len(positions) == 1 < n:
+                for quantity, names in words.items():
+                    self._own |= dict.fromkeys(names, Meaning(quantity, positions[0] + 1))
 
     def _add(self, words: list[str] | tuple[str, ...], meaning: Meaning) -> None:
         self._words |= dict.fromkeys(words, meaning)
@@ -130,10 +143,10 @@ class Vocabulary:
 
     def _read(self, name: str) -> Meaning | None:
         if (positive := of_logarithm(name)) is not None:
-            found = self._word(_key(positive))
+            found = self._word(key(positive))
             return dataclasses.replace(found, kind="logarithm") if found and found.quantity in ("q", "p") else None
-        for base, unit in _readings(name):
-            if (found := self._word(_key(base))) is not None:
+        for base, unit in readings(name):
+            if (found := self._word(key(base))) is not None:
                 unit = _SUFFIX_WORDS.get(unit.lower(), unit)
                 return dataclasses.replace(found, unit=unit or found.unit)
         return None
@@ -166,15 +179,15 @@ def of_logarithm(name: str) -> str | None:
 
 def is_acceleration(name: str) -> bool:
     """Whether a column holds accelerations, by its name."""
-    return _ACCELERATION.match(_key(name)) is not None
+    return _ACCELERATION.match(key(name)) is not None
 
 
 def same_name(one: str, other: str) -> bool:
     """Whether two names differ in their case and blanks alone."""
-    return _key(one) == _key(other)
+    return key(one) == key(other)
 
 
-def _readings(name: str) -> Iterator[tuple[str, str]]:
+def readings(name: str) -> Iterator[tuple[str, str]]:
     """The ways to take a name apart into what is measured and its unit."""
     name = name.strip()
     yield name, ""
@@ -186,11 +199,17 @@ def _readings(name: str) -> Iterator[tuple[str, str]]:
             yield name[:i], name[i + 1 :].strip().strip("()[]")
 
 
-def _key(name: str) -> str:
+def key(name: str) -> str:
     """A name without what may be written in several ways: case, blanks, underscores, Greek letters."""
     text = unicodedata.normalize("NFD", name.strip()).lower().translate(_LETTERS)
     return re.sub(r"\s*/\s*", "/", re.sub(r"(?<=[^\W_])[\s_.\-]+(?=[^\W_])", "", text))
 
 
-def _rates(word: str) -> list[str]:
+def momenta(word: str) -> list[str]:
+    """The ways to name the momentum of a coordinate."""
+    return [f"p{word}", f"{word}momentum"]
+
+
+def rates(word: str) -> list[str]:
+    """The ways to name the velocity of a coordinate beside `vtheta`."""
     return [f"d{word}", f"{word}dot", f"d{word}/dt", f"d{word}dt", f"{word}velocity", f"d({word})/dt"]

@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from meta_hamiltonian.dynamics.domain import Coordinate, Domain, canonical_names
-from meta_hamiltonian.observations.columns import Columns, find_columns
+from meta_hamiltonian.dynamics.space import Axes
+from meta_hamiltonian.observations.columns import Columns, ambiguous, find_columns, option
 from meta_hamiltonian.observations.forms import ObservationError
-from meta_hamiltonian.observations.names import vocabulary_of
+from meta_hamiltonian.observations.names import Meaning, vocabulary_of
+from meta_hamiltonian.observations.pairs import own_names
 from meta_hamiltonian.observations.sheet import Sheet
 from meta_hamiltonian.observations.units import NONE, conversion
 
@@ -31,6 +33,7 @@ class Asked(NamedTuple):
 class Shape(NamedTuple):
     """The coordinates of a system.
 
+    - `names`: of the positions and then of the momenta.
     - `angles`: whether each position is one.
     - `logarithms`: whether each coordinate is that of a positive quantity, the positions first.
     - `positions`, `momenta`: their units; empty where nothing is said.
@@ -38,6 +41,7 @@ class Shape(NamedTuple):
     - `observed`: the quantities of the table.
     """
 
+    names: tuple[str, ...]
     angles: tuple[bool, ...]
     logarithms: tuple[bool, ...]
     positions: tuple[str, ...]
@@ -53,14 +57,13 @@ class Shape(NamedTuple):
     @property
     def domain(self) -> Domain:
         """The coordinates in a box of half-widths 1: where they live is not known yet."""
-        names = canonical_names(2 * self.dofs)
         angles = [*self.angles, *[False] * self.dofs]
         kinds = [
             "angle" if angle else "logarithm" if logarithm else "length"
             for angle, logarithm in zip(angles, self.logarithms, strict=True)
         ]
         units = [*self.positions, *self.momenta]
-        each = zip(names, kinds, units, strict=True)
+        each = zip(self.names, kinds, units, strict=True)
         return Domain(tuple(Coordinate(name, -1.0, 1.0, kind, unit) for name, kind, unit in each), (), self.time)
 
 
@@ -69,16 +72,17 @@ def shape_of(sheet: Sheet, asked: Asked) -> Shape:
 
     **Raises:** [`ObservationError`][], where they leave it open, with what to say.
     """
-    n, around = _dofs(sheet, asked)
-    columns = find_columns(sheet, _any(n, around), vocabulary_of(_any(n, around)), asked.columns)
+    names, around = _names(sheet, asked)
+    space = _any(names, around)
+    n = space.degrees_of_freedom
+    columns = find_columns(sheet, space, vocabulary_of(space), asked.columns)
     units = [_unit(sheet, columns, asked, "q", i, n) for i in range(n)]
-    names = ["q"] if n == 1 else [f"q{i + 1}" for i in range(n)]
     if asked.angles is not None:
-        if unknown := set(asked.angles) - set(names):
+        if unknown := set(asked.angles) - set(names[:n]):
             raise ObservationError(
-                f"data.angles: {', '.join(sorted(unknown))} is no position; choose from {', '.join(names)}"
+                f"data.angles: {', '.join(sorted(unknown))} is no position; choose from {', '.join(names[:n])}"
             )
-        angles = [name in asked.angles for name in names]
+        angles = [name in asked.angles for name in names[:n]]
     else:
         angles = [around or _is_angle(sheet, columns, asked, i, n) for i in range(n)]
     logarithms = [(quantity, i) in columns.of_positives for quantity in "qp" for i in range(n)]
@@ -88,34 +92,52 @@ def shape_of(sheet: Sheet, asked: Asked) -> Shape:
         momenta = [_unit(sheet, columns, asked, "p", i, n) for i in range(n)]
     else:  # p = inertia · dq/dt with an inertia without a unit
         momenta = [f"{unit}/{time}" if unit and time else "" for unit in positions]
-    return Shape(tuple(angles), tuple(logarithms), tuple(positions), tuple(momenta), time, tuple(columns.form))
+    return Shape(
+        tuple(names), tuple(angles), tuple(logarithms), tuple(positions), tuple(momenta), time, tuple(columns.form)
+    )
 
 
-def _any(n: int, around: bool) -> Domain:
+def _any(names: Sequence[str], around: bool) -> Domain:
     """A domain that takes positions for whatever they are; angles where they are to be found around a pivot."""
-    names = canonical_names(2 * n)
-    return Domain.box([1.0] * (2 * n), angles=names[:n] if around else ())
+    positions = names[: len(names) // 2]
+    angles = [name for name in positions if around or ((m := _usual(name)) is not None and m.kind == "angle")]
+    return Domain.box(dict.fromkeys(names, (-1.0, 1.0)), angles=angles)
 
 
-def _dofs(sheet: Sheet, asked: Asked) -> tuple[int, bool]:
-    """How many positions there are, and whether the only one is an angle around a pivot, found from x and y."""
-    vocabulary = vocabulary_of(_any(1, False))
-    meanings = [m for name in sheet.names if (m := vocabulary.meaning(name)) is not None]
+def _usual(name: str) -> Meaning | None:
+    """What a name means where no coordinates are known."""
+    return vocabulary_of(Axes.plain(2)).meaning(name)
+
+
+def _names(sheet: Sheet, asked: Asked) -> tuple[Sequence[str], bool]:
+    """The names of the coordinates, and whether the only position is an angle around a pivot, found from x and y."""
+    meanings = [m for name in sheet.names if (m := _usual(name)) is not None]
+    chosen = [name for name in asked.columns if name[:1] in "qpvd"]
     indices = [m.index for m in meanings if m.index and m.quantity in _COORDINATES]
-    indices += [int(name.lstrip("qpvd")) for name in asked.columns if name[:1] in "qpvd" and name[-1:].isdigit()]
+    indices += [int(name.lstrip("qpvd")) for name in chosen if name[-1:].isdigit()]
+    own = () if chosen or indices else own_names(sheet.names)
+    if own and asked.dofs in (None, len(own)):
+        return [*own, *(f"p_{name}" for name in own)], False
     axes = {m.axis for m in meanings if m.axis and m.quantity in ("q", "y", "z")}
     plane = {"x", "y"} <= axes and "q" not in asked.columns and not indices
     plane = plane and not any(m.quantity == "q" and not m.axis for m in meanings)
     if asked.dofs is not None:
-        return asked.dofs, plane and asked.dofs == 1
+        return canonical_names(2 * asked.dofs), plane and asked.dofs == 1
     if plane:
         moving = {m.axis for m in meanings if m.axis and m.quantity in ("rate", "p")}
         if axes <= moving:
-            return len(axes), False
+            return canonical_names(2 * len(axes)), False
         raise ObservationError(
             "x and y may be two coordinates, or one angle around a pivot; type data.dofs=2 or data.dofs=1"
         )
-    return max(indices, default=1), False
+    positions = [i for i, name in enumerate(sheet.names) if (m := _usual(name)) is not None and m.quantity == "q"]
+    if len(positions) > 1 and not indices and not chosen:
+        both = dict(enumerate(positions, 1))
+        raise ObservationError(
+            f"{ambiguous(sheet, 'q', positions)}; or, where all of them are coordinates, number them: "
+            + option(sheet, {f"q{i}": position for i, position in both.items()})
+        )
+    return canonical_names(2 * max(indices, default=1)), False
 
 
 def _text(sheet: Sheet, columns: Columns, asked: Asked, quantity: str, i: int, n: int) -> str:
@@ -140,7 +162,7 @@ def _is_angle(sheet: Sheet, columns: Columns, asked: Asked, i: int, n: int) -> b
     """By its name, by its unit, or by that of its velocity."""
     positions = columns.of.get("q", ())
     if positions:
-        meaning = vocabulary_of(_any(1, False)).meaning(sheet.names[positions[min(i, len(positions) - 1)]])
+        meaning = _usual(sheet.names[positions[min(i, len(positions) - 1)]])
         if meaning is not None and meaning.kind == "angle":
             return True
         return _unit(sheet, columns, asked, "q", i, n) == "rad"

@@ -82,11 +82,11 @@ def balanced(net: FieldNetwork, rows: Float[Tensor, "*tasks rows columns"]) -> F
     return (rows.unflatten(-2, (-1, len(scales))) / scales[:, None]).flatten(-3, -2)
 
 
-def balanced_variance(net: FieldNetwork, variance: Float[Tensor, "*tasks state"]) -> Float[Tensor, "*tasks"]:
-    """The mean variance of the rows of each task, [`balanced`][], from those of the errors of its rates."""
+def balanced_variance(net: FieldNetwork, variance: Float[Tensor, "*tasks state"]) -> Float[Tensor, "*tasks state"]:
+    """The variance of the rows of each coordinate, [`balanced`][], from those of the errors of its rates."""
     if _needs_balance(net):
-        variance = variance / variance.new_tensor(net.domain.error_scales).square()
-    return variance.mean(-1)
+        return variance / variance.new_tensor(net.domain.error_scales).square()
+    return variance
 
 
 def _needs_balance(net: FieldNetwork) -> bool:
