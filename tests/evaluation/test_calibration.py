@@ -26,9 +26,11 @@ def found(errors, monkeypatch, instants=4000, bands=True, held_out=0):
     asked = []
     generator = torch.Generator().manual_seed(0)
 
-    def forecast(_learner, member, *_):
-        asked.append(member.name)
+    def forecast(_learner, member, observed, *_):
+        asked.append((observed, member.name))
         size = errors[int(member.name)]
+        if isinstance(size, dict):
+            size = size[observed]
         if size is None:
             raise ObservationError("it is too short")
         count = instants if int(member.name) % 2 else instants // 10
@@ -43,12 +45,21 @@ def found(errors, monkeypatch, instants=4000, bands=True, held_out=0):
     x = torch.zeros(1, 2, dtype=torch.float64)
     members = [RecordedMember(str(i), [], Points(x, x), torch.zeros_like(x[0]), {}) for i in range(len(errors))]
     learner = Ridge(HamiltonianNetwork(width=4, depth=1, domain=Spring().domain))
-    return band_factor(learner, members[:held_out], members[held_out:], [1.0], None), asked
+    factor = band_factor(learner, members[:held_out], members[held_out:], [1.0], None)
+    names = [name for observed, name in asked if observed == 0.5]
+    assert [name for observed, name in asked if observed == 0.25] == names
+    return factor, names
 
 
 @pytest.mark.parametrize(("size", "factor"), [(0.5, 1.0), (1.0, 1.0), (2.0, 2.0)])
 def test_the_factor_is_that_of_the_errors_and_at_least_1(size, factor, monkeypatch):
     assert found([size] * 4, monkeypatch)[0] == pytest.approx(factor, rel=0.05)
+
+
+@pytest.mark.parametrize(("half", "quarter"), [(1.0, 3.0), (3.0, 1.0), (3.0, None)])
+def test_the_larger_factor_counts_of_halves_and_quarters_that_are_observed(half, quarter, monkeypatch):
+    """A quarter may be too short to be fitted."""
+    assert found([{0.5: half, 0.25: quarter}] * 4, monkeypatch)[0] == pytest.approx(3.0, rel=0.05)
 
 
 def test_members_count_alike_however_long_they_are(monkeypatch):

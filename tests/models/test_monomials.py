@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from meta_hamiltonian.models.monomials import Exponentials, Monomials, highest
+from meta_hamiltonian.models.monomials import Exponentials, Monomials, higher_terms
 
 PRODUCTS = [(0, 0, 0), (0, 1, 2), (2, 2, 1, 0), (1, 1, 1, 1)]
 
 
 def test_products_are_all_those_of_three_and_more_that_are_not_too_many():
-    assert highest([0, 2], 4, 80) == [
+    assert higher_terms([0], [2], [], 4, 80) == [
         (0, 0, 0),
         (0, 0, 2),
         (0, 2, 2),
@@ -20,9 +20,32 @@ def test_products_are_all_those_of_three_and_more_that_are_not_too_many():
         (0, 2, 2, 2),
         (2, 2, 2, 2),
     ]
-    assert len(highest(range(6), 4, 80)) == 56  # those of four would be 126 more
-    assert highest(range(16), 4, 80) == []
-    assert highest(range(3), 2, 80) == []
+    assert higher_terms(range(2), range(2, 4), [], 2, 80) == []
+
+
+@pytest.mark.parametrize(
+    ("n", "of_three", "of_four"),
+    [
+        (2, 20, 35),
+        (3, 56, 15),  # those of four positions and momenta would be 126, of positions or momenta alone 30
+        (4, 2 * 20, 35),
+        (5, 2 * 35, 0),
+        (6, 56, 0),
+        (8, 0, 0),
+    ],
+)
+def test_of_many_lengths_there_are_products_of_positions_alone(n, of_three, of_four):
+    found = higher_terms(range(n), range(n, 2 * n), [], 4, 80)
+    assert [sum(len(one) == factors for one in found) for factors in (3, 4)] == [of_three, of_four]
+    assert len(set(found)) == len(found) <= 80
+
+
+def test_waves_are_factors_of_a_length_and_of_two_momenta():
+    assert higher_terms([0], [1, 2], [3, 4], 3, 9) == [
+        *[(0, 3), (0, 4)],
+        *[(1, 1, 3), (1, 1, 4), (1, 2, 3), (1, 2, 4), (2, 2, 3), (2, 2, 4)],
+        (0, 0, 0),
+    ]
 
 
 @pytest.mark.parametrize("products", [PRODUCTS, PRODUCTS[:2]])

@@ -110,6 +110,11 @@ class Inputs(nn.Module):
         return [(self._first_ball + i, (high - low) / 2) for i, (low, high) in enumerate(ends)]
 
     @property
+    def waves(self) -> range:
+        """Which inputs are cosines and sines of angles."""
+        return range(len(self.lengths), self._first_positive)
+
+    @property
     def added(self) -> int:
         """How many entries of u latents bring."""
         return len(self._singularities) + self.latents if self.latents else 0

@@ -10,21 +10,40 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
-def highest(inputs: Sequence[int], degree: int, most: int) -> list[tuple[int, ...]]:
-    """The products of three or more inputs up to this degree, or up to the highest at which they are at most so many.
+def higher_terms(
+    positions: Sequence[int], momenta: Sequence[int], waves: Sequence[int], degree: int, most: int
+) -> list[tuple[int, ...]]:
+    """Products beyond the squares that energies may have, at most so many.
+
+    These are products of a length and a wave, such as the potential r cos φ; of two momenta and a wave, as in kinetic
+    energies of arms and carts; and for each degree from the third on, products of all lengths, or where they are too
+    many, those of positions alone and of momenta alone, or of positions alone.
 
     **Arguments:**
 
-    - `inputs`: the numbers of the inputs.
-    - `degree`: the highest number of factors.
+    - `positions`, `momenta`, `waves`: the numbers of the inputs that are lengths, of those that are momenta, and of
+        cosines and sines.
+    - `degree`: the highest number of factors, 2 for no products at all.
     - `most`: how many products there may be.
     """
+    if degree < 3:
+        return []
+    powers = itertools.combinations_with_replacement
     found: list[tuple[int, ...]] = []
+
+    def added(*choices: list[tuple[int, ...]]) -> bool:
+        """Whether the first of these sets that is small enough was added."""
+        fitting = next((one for one in choices if len(found) + len(one) <= most), None)
+        found.extend(fitting or [])
+        return fitting is not None
+
+    added([(length, wave) for length in positions for wave in waves])
+    added([(*pair, wave) for pair in powers(momenta, 2) for wave in waves])
     for factors in range(3, degree + 1):
-        more = list(itertools.combinations_with_replacement(inputs, factors))
-        if len(found) + len(more) > most:
+        of_positions, of_momenta = list(powers(positions, factors)), list(powers(momenta, factors))
+        every = list(powers([*positions, *momenta], factors))
+        if not added(every, of_positions + of_momenta, of_positions):
             break
-        found += more
     return found
 
 

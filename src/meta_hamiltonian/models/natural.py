@@ -13,7 +13,7 @@ from meta_hamiltonian.config import check_arguments
 from meta_hamiltonian.dynamics import Domain, hamiltonian_field
 from meta_hamiltonian.models.activations import ACTIVATIONS
 from meta_hamiltonian.models.inputs import Inputs, widen
-from meta_hamiltonian.models.monomials import Exponentials, Monomials, highest
+from meta_hamiltonian.models.monomials import Exponentials, Monomials, higher_terms
 from meta_hamiltonian.models.network import FieldNetwork
 
 # The initial weights and phases are so many times those of PyTorch's linear layers: with these a tanh is almost linear
@@ -23,7 +23,7 @@ _BENT = 3.0
 _FEW_MOMENTA = 3
 # Products of lengths are features up to this number of them; beyond it, only the squares are.
 _MOST_PRODUCTS = 200
-# Products of three and more lengths are features up to the degree at which there are at most so many.
+# There are at most so many products of three and more lengths, and of lengths and waves.
 _MOST_HIGHER = 80
 # Powers of the distance to a centre, beside its logarithm and its square.
 _POWERS = (-2, -1, 1)
@@ -38,7 +38,8 @@ class NaturalNetwork(FieldNetwork):
         polynomial of its momenta whose coefficients depend on the positions (for more than three degrees of freedom
         without a lattice, times 1 alone);
     - u itself, and the products of its lengths, so that linear and quadratic terms need no hidden units; for recorded
-        families those of three and four lengths, too, and 1/r², 1/r and r for each distance r to an exclusion.
+        families also those of three and four lengths and those with waves ([`higher_terms`][]), and 1/r², 1/r and r for
+        each distance r to an exclusion.
 
     [`Inputs`][] says what u is. All derivatives are written out, since a second-order step needs ∂f/∂θ of every point.
 
@@ -79,7 +80,9 @@ class NaturalNetwork(FieldNetwork):
         if len(products) > _MOST_PRODUCTS:
             products = [(i, i) for i in self.inputs.lengths]
         self._products = products
-        self._higher = highest(self.inputs.lengths, degree, _MOST_HIGHER)
+        positions = [i for i in self.inputs.lengths if i not in momenta]
+        lengths_of_momenta = [i for i in self.inputs.lengths if i in momenta]
+        self._higher = higher_terms(positions, lengths_of_momenta, self.inputs.waves, degree, _MOST_HIGHER)
         self._powers = [(place, k * unit) for place, unit in self.inputs.distances for k in _POWERS if degree > 2]
         self.body = nn.Linear(size, max(1, width // 2))
         self.coefficients = nn.Linear(size - len(momenta), max(1, width // 3))
