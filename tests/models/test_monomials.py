@@ -56,6 +56,7 @@ def test_rates_and_second_derivatives_are_those_of_the_products(products):
     expected = torch.stack([torch.stack([u[:, i] for i in one]).prod(0) for one in products], dim=-1)
     torch.testing.assert_close(monomials(u), expected)
     torch.testing.assert_close(monomials.rates(u), torch.vmap(torch.func.jacfwd(monomials))(u))
+    torch.testing.assert_close(monomials.gradient(u, c), c @ monomials.rates(u))
     hessian = torch.vmap(torch.func.hessian(lambda one: (monomials(one) * c).sum()))(u)
     torch.testing.assert_close(monomials.hessian(u, c), hessian)
 
@@ -67,5 +68,6 @@ def test_rates_and_second_derivatives_are_those_of_exponentials():
     expected = torch.stack([(-0.3 * u[:, 1]).exp(), (u[:, 2] / 3).exp()], dim=-1)
     torch.testing.assert_close(exponentials(u), expected, rtol=1e-14, atol=0)
     torch.testing.assert_close(exponentials.rates(u), torch.vmap(torch.func.jacfwd(exponentials))(u))
+    torch.testing.assert_close(exponentials.gradient(u, c), c @ exponentials.rates(u))
     hessian = torch.vmap(torch.func.hessian(lambda one: (exponentials(one) * c).sum()))(u)
     torch.testing.assert_close(exponentials.hessian(u, c), hessian)

@@ -89,10 +89,18 @@ class Monomials(nn.Module):
             rates = rates + _product([*factors[:k], *factors[k + 1 :]]).unsqueeze(-1) * self.which[:, k]
         return rates
 
+    def gradient(
+        self, u: Float[Tensor, "*batch size"], c: Float[Tensor, "*tasks products"]
+    ) -> Float[Tensor, "*batch size"]:
+        """∂/∂u of the sum of the products with these coefficients, which broadcast over the batch."""
+        factors = self._factors(u).unbind(-1)
+        others = [c * _product([*factors[:k], *factors[k + 1 :]]) for k in range(len(factors))]
+        return torch.cat(others, dim=-1) @ self.which.transpose(0, 1).flatten(0, 1)
+
     def hessian(
         self, u: Float[Tensor, "*batch size"], c: Float[Tensor, "*tasks products"]
     ) -> Float[Tensor, "*batch size size"]:
-        """∂²/∂u² of the sum of the products with these coefficients, which broadcast over the batch."""
+        """∂²/∂u² of the same sum."""
         factors = self._factors(u).unbind(-1)
         others = [
             c * _product([one for i, one in enumerate(factors) if i not in pair]) for pair in self._pairs(len(factors))
@@ -132,10 +140,16 @@ class Exponentials(nn.Module):
         """∂/∂u of each."""
         return self(u).unsqueeze(-1) * self.slopes
 
+    def gradient(
+        self, u: Float[Tensor, "*batch size"], c: Float[Tensor, "*tasks terms"]
+    ) -> Float[Tensor, "*batch size"]:
+        """∂/∂u of the sum of the terms with these coefficients, which broadcast over the batch."""
+        return (c * self(u)) @ self.slopes
+
     def hessian(
         self, u: Float[Tensor, "*batch size"], c: Float[Tensor, "*tasks terms"]
     ) -> Float[Tensor, "*batch size size"]:
-        """∂²/∂u² of the sum of the terms with these coefficients, which broadcast over the batch."""
+        """∂²/∂u² of the same sum."""
         return ((c * self(u)).unsqueeze(-2) * self.slopes.mT) @ self.slopes
 
 

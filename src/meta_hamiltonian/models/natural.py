@@ -379,7 +379,7 @@ class NaturalNetwork(FieldNetwork):
         gradient = gradient + torch.cat([of_positions, of_momenta], dim=-1).index_select(-1, self.places)
         gradient = gradient + _times(u, self._quadratic(c_products))
         for terms, c in zip(self.more, others, strict=True):
-            gradient = gradient + (c.unsqueeze(-1) * terms.rates(u)).sum(-2)
+            gradient = gradient + terms.gradient(u, c)
         return gradient
 
     def _quadratic(self, c_products: Tensor) -> Tensor:
