@@ -43,6 +43,8 @@ NETWORKS = {
     "natural, an angle": lambda: NaturalNetwork(domain=PENDULUM, width=24),
     "natural, a ring": lambda: NaturalNetwork(domain=RING, width=24),
     "natural, a singularity": lambda: NaturalNetwork(domain=KEPLER, width=24),
+    "natural, products of waves and momenta": lambda: NaturalNetwork(domain=PENDULUM, width=24, degree=4),
+    "natural, powers of a distance": lambda: NaturalNetwork(domain=KEPLER, width=24, degree=4),
     "tanh, three layers": lambda: HamiltonianNetwork(domain=DUFFING, width=16, depth=3),
     "sines of natural inputs": lambda: HamiltonianNetwork(
         domain=PENDULUM, width=16, depth=1, activation="sin", inputs="natural"

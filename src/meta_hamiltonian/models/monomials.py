@@ -94,8 +94,8 @@ class Monomials(nn.Module):
     ) -> Float[Tensor, "*batch size"]:
         """∂/∂u of the sum of the products with these coefficients, which broadcast over the batch."""
         factors = self._factors(u).unbind(-1)
-        others = [c * _product([*factors[:k], *factors[k + 1 :]]) for k in range(len(factors))]
-        return torch.cat(others, dim=-1) @ self.which.transpose(0, 1).flatten(0, 1)
+        others = torch.stack([_product([*factors[:k], *factors[k + 1 :]]) for k in range(len(factors))], dim=-1)
+        return (c.unsqueeze(-1) * others).flatten(-2) @ self.which.flatten(0, 1)
 
     def hessian(
         self, u: Float[Tensor, "*batch size"], c: Float[Tensor, "*tasks products"]
