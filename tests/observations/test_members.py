@@ -122,6 +122,8 @@ def test_several_coordinates_and_what_is_said_of_them(tmp_path):
         ("t (s),x (m),theta (deg),v (m/s),omega (deg/s)", "x theta p_x p_theta", ["m", "rad", "m/s", "rad/s"]),
         ("t,r (cm),θ (rad),dr/dt (cm/s),dθ/dt (rad/s)", "r θ p_r p_θ", ["m", "rad", "", ""]),
         ("t,Radius,phi,vRadius,phidot", "Radius phi p_Radius p_phi", ["", "rad", "", ""]),
+        ("t,x1,x2,p1,p2", "x1 x2 p_x1 p_x2", [""] * 4),
+        ("t,x_1,y_1,vx1,vy1", "x_1 y_1 p_x_1 p_y_1", [""] * 4),
         ("t,q1,q2,p1,p2", "q1 q2 p1 p2", [""] * 4),
         ("t,x,y,vx,vy", "q1 q2 p1 p2", [""] * 4),
     ],
@@ -143,7 +145,19 @@ def test_coordinates_keep_names_after_which_momenta_or_velocities_are_named(head
     assert not any("not used" in note for note in notes)
 
 
-@pytest.mark.parametrize("header", ["t,q,v,h,ph", "t,q,p,x0,p0", "t,q,p,s,note", "t,theta,omega,lamp,l"])
+def test_numbers_tell_which_velocity_belongs_to_which_position(tmp_path):
+    write(tmp_path / "a.csv", "t,v1,x2,v2,x1", T, swing()[1], *swing(1)[:1], 1.2 * swing(1)[1], swing()[0])
+    found = read_members(tmp_path, None, Asked())
+    assert found.domain.names == ("x1", "x2", "p_x1", "p_x2")
+    (one,) = found.members[0].observations
+    assert np.allclose(one.q, np.stack([swing()[0], swing(1)[0]], -1), atol=1e-5)
+    assert np.allclose(one.v, np.stack([swing()[1], 1.2 * swing(1)[1]], -1), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["t,q,v,h,ph", "t,q,p,x1,x2", "t,q,p,s,note", "t,theta,omega,L,dL", "t,theta,omega,x1,y1"],
+)
 def test_columns_beside_the_usual_names_are_no_coordinates(header, tmp_path):
     write(tmp_path / "a.csv", header, T, *swing(), *swing(2))
     found = read_members(tmp_path, None, Asked())

@@ -1,6 +1,7 @@
 """Coordinates with names of their own: a position, and a momentum or velocity that is named after it."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence, Set
 
 from meta_hamiltonian.dynamics.space import Axes
 from meta_hamiltonian.observations.names import ANGULAR, LINEAR, Vocabulary, key, momenta, rates, readings
@@ -8,46 +9,69 @@ from meta_hamiltonian.observations.names import ANGULAR, LINEAR, Vocabulary, key
 _PLAIN = Vocabulary(Axes.plain(2))
 # The usual names of positions; time is none, beside which dt is no velocity.
 _POSITIONS = ("q", "y", "z")
+# A position of one of several bodies.
+_NUMBERED = re.compile(r"[xyz][1-9][0-9]{0,5}")
+# A letter before a name that is set apart from it.
+_PREFIX = re.compile(r"[pv][\s_.\-]", re.IGNORECASE)
 # The names that a table uses for motion. Where one of them is left without a partner, partners by name are chance.
 _MOTION = (*_POSITIONS, "p", "v", "rate", "dp")
 
 
 def own_names(columns: Sequence[str]) -> tuple[str, ...]:
-    """The names of positions such as `r` and `theta`, beside which `p_r` and `p_theta`, or their velocities, are named.
+    """The names of positions such as `r` and `theta`, beside which `p_r` and `p_theta`, or their velocities, are named;
+    or of those of several bodies, such as `x1`, `y1`, `x2` and `y2`.
 
     In a table with the usual names of coordinates (`q1`, `theta2`, or `x` and `y`), there are none.
     """
     usual = [_PLAIN.meaning(name) for name in columns]
+    numbered = list(dict.fromkeys(base for name in columns for base in _bases(name) if _NUMBERED.fullmatch(key(base))))
+    motion = [m for m in usual if m is not None and m.quantity in _MOTION]
+    if len(numbered) > 1 and all(m.index and m.quantity not in _POSITIONS for m in motion):
+        # v1 belongs to x1, whatever the order of the columns.
+        return tuple(sorted(numbered, key=lambda base: (int(key(base)[1:]), key(base))))
     if any(meaning is not None and meaning.index for meaning in usual):
         return ()
     found: dict[int, str] = {}
-    partners: set[int] = set()
+    partners: dict[int, bool] = {}
     for i, name in enumerate(columns):
         meaning = usual[i]
         if meaning is not None and meaning.quantity not in _POSITIONS:
             continue
         for base in _bases(name):
-            word = key(base)
-            after = {f"v{word}", *rates(word), *momenta(word)}
-            if named_after := {j for j, other in enumerate(columns) if j != i and after & _keys(other)}:
+            if after := {j: sure for j in range(len(columns)) if (sure := _named_after(columns[j], base)) is not None}:
                 found[i] = base
-                partners |= named_after
+                partners |= after
                 break
     positions = {i: base for i, base in found.items() if i not in partners}
-    spare = {
-        i for i, m in enumerate(usual) if m is not None and m.quantity in _MOTION and i not in {*positions, *partners}
-    }
-    for words, angular in ((ANGULAR, True), (LINEAR, False)):
-        moving = [i for i in spare if _keys(columns[i]) & {word for names in words.values() for word in names}]
-        kinds = {i: m.kind for i in spare if (m := usual[i]) is not None and m.quantity == "q"}
-        still = [i for i, kind in kinds.items() if kind and (kind == "angle") is angular]
-        if len(moving) == len(still) == 1:
-            positions[still[0]] = next(base for base in _bases(columns[still[0]]) if _PLAIN.known(base))
-            spare -= {*moving, *still}
+    moving = {i for i, m in enumerate(usual) if m is not None and m.quantity in _MOTION}
+    spare = moving - {*positions, *partners}
+    if all(partners.values()):
+        for i, rate in _one_of_a_kind(columns, spare):
+            positions[i] = next(base for base in _bases(columns[i]) if _PLAIN.known(base))
+            spare -= {i, rate}
     meanings = [usual[i] for i in positions]
     alone = len(positions) == 1 and all(m is not None and m.quantity == "q" for m in meanings)
     axes = all(m is not None and m.axis for m in meanings)
     return () if spare or alone or axes else tuple(positions[i] for i in sorted(positions))
+
+
+def _named_after(name: str, position: str) -> bool | None:
+    """Whether a column is surely named after a position: `p_h` is, `ph` or `dh` may be by chance. None if it is not."""
+    word = key(position)
+    if not {f"v{word}", *rates(word), *momenta(word)} & _keys(name):
+        return None
+    return _PREFIX.match(name) is not None or not _keys(name) & {f"v{word}", f"d{word}", f"p{word}"}
+
+
+def _one_of_a_kind(columns: Sequence[str], spare: Set[int]) -> Iterator[tuple[int, int]]:
+    """The only angle and what is called `omega`, and the only length and what is called `v`."""
+    for words, angular in ((ANGULAR, True), (LINEAR, False)):
+        named = {word for names in words.values() for word in names}
+        moving = [i for i in spare if _keys(columns[i]) & named]
+        kinds = {i: m.kind for i in spare if (m := _PLAIN.meaning(columns[i])) is not None and m.quantity == "q"}
+        still = [i for i, kind in kinds.items() if kind and (kind == "angle") is angular]
+        if len(moving) == len(still) == 1:
+            yield still[0], moving[0]
 
 
 def _bases(name: str) -> list[str]:

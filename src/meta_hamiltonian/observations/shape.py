@@ -115,7 +115,7 @@ def _names(sheet: Sheet, asked: Asked) -> tuple[Sequence[str], bool]:
     chosen = [name for name in asked.columns if name[:1] in "qpvd"]
     indices = [m.index for m in meanings if m.index and m.quantity in _COORDINATES]
     indices += [int(name.lstrip("qpvd")) for name in chosen if name[-1:].isdigit()]
-    own = () if chosen or indices else own_names(sheet.names)
+    own = () if chosen else own_names(sheet.names)
     if own and asked.dofs in (None, len(own)):
         return [*own, *(f"p_{name}" for name in own)], False
     axes = {m.axis for m in meanings if m.axis and m.quantity in ("q", "y", "z")}
