@@ -96,6 +96,8 @@ def test_positions_are_left_and_momenta_right_of_the_first_three(eight):
     assert len(figure.axes) == 7
     names = [axes.get_ylabel().split(" ")[0] for axes in figure.axes[:6]]
     assert names == ["q1", "p1", "q2", "p2", "q3", "p3"]
+    times = [axes.xaxis.get_tick_params()["labelbottom"] for axes in figure.axes]
+    assert times == [*[False] * 4, True, True, True]
     np.testing.assert_array_equal(figure.axes[3].lines[0].get_ydata(), eight.orbit[:, 9])
     assert "3 of 8 degrees of freedom" in figure.get_suptitle()
     low, high = figure.axes[3].collections[0].get_datalim(figure.axes[3].transData).intervaly

@@ -128,6 +128,8 @@ def predicted_orbit(
         panels["energy"].set_ylabel("learned energy\nless its first value", fontsize=size)
     for name in names[-1]:
         panels[name].set_xlabel(domain.time_label)
+    for i in rows[-1] if n > 1 else ():  # the energy below is wider
+        panels[f"x{i}"].tick_params(labelbottom=True)
     some = f", {most} of {n} degrees of freedom" if n > most else ""
     add_title(figure, "Predicted orbit" + (" and 95 % credible bands" if bands else "") + some)
     return figure
