@@ -154,6 +154,21 @@ def test_numbers_tell_which_velocity_belongs_to_which_position(tmp_path):
     assert np.allclose(one.v, np.stack([swing()[1], 1.2 * swing(1)[1]], -1), atol=1e-5)
 
 
+def test_columns_may_stand_in_another_order_in_each_file(tmp_path):
+    (angle, of_angle), (r, of_r) = swing(), swing(2)
+    write(tmp_path / "a.csv", "t,r,theta,p_r,p_theta", T, r, angle, of_r, of_angle)
+    write(tmp_path / "b.csv", "t,p_theta,theta,p_r,r", T, of_angle, angle, of_r, r)
+    write(tmp_path / "c.csv", "theta,r,p_r,p_theta,t", angle, r, of_r, of_angle, T)
+    found = read_members(tmp_path, None, Asked())
+    assert not found.refused
+    assert found.domain.names == ("r", "theta", "p_r", "p_theta")
+    assert [c.kind for c in found.domain.coordinates] == ["length", "angle", "length", "length"]
+    for member in found.members:
+        (one,) = member.observations
+        assert np.allclose(one.q, np.stack([r, angle], -1), atol=1e-5)
+        assert np.allclose(one.p, np.stack([of_r, of_angle], -1), atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "header",
     ["t,q,v,h,ph", "t,q,p,x1,x2", "t,q,p,s,note", "t,theta,omega,L,dL", "t,theta,omega,x1,y1"],

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import logging
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from meta_hamiltonian.observations import (
     signals_of,
     well_known_points,
 )
+from meta_hamiltonian.observations.advice import in_keys
 from meta_hamiltonian.observations.forms import counted, named
 from meta_hamiltonian.observations.members import Member, Members, read_members
 from meta_hamiltonian.observations.shape import Asked
@@ -39,8 +39,6 @@ _FEWEST, _FEWEST_BESIDE = 2, 4
 _UNLIKE, _FACTOR = 5.0, 4.0
 # A logarithm of sizes, such as of two members alike, has a deviation of at least so much.
 _LEAST_DEVIATION = 0.3
-# An option that messages about files advise to give, such as `--columns 'q=angle (deg)'`.
-_OPTION = re.compile(r"--(columns|units) ('[^'=]+=[^']*'|[^\s;,:=]+=[^\s;,:]+(?:,[^\s;,:]+)*)")
 # The box of a coordinate that does not change is this part of its size wide.
 _NARROWEST = 1e-9
 
@@ -170,8 +168,8 @@ def load_recordings(
             except ObservationError as error:
                 refused[one.name] = str(error)
     except ObservationError as error:
-        raise ConfigError(f"data.path: {_in_keys(str(error))}") from error
-    refused = {name: _in_keys(why) for name, why in refused.items()}
+        raise ConfigError(f"data.path: {in_keys(str(error))}") from error
+    refused = {name: in_keys(why) for name, why in refused.items()}
     refused |= _twice(members)
     driven, members = _with_inputs(members)
     refused |= driven
@@ -193,17 +191,6 @@ def load_recordings(
     known = [one for name in ("train", "val") for one in parts[name]]
     domain = _domain(read.domain, [one.points.x for one in known], margin)
     return Recordings(domain, **parts, inertia=masses, notes=_notes(read, parts, masses))
-
-
-def _in_keys(advice: str) -> str:
-    """Advice to give an option of commands that read one system, as the key that says the same of a family."""
-
-    def key(match: re.Match[str]) -> str:
-        said = [one.partition("=") for one in match[2].strip("'").split(",")]
-        values = (f"{name}: {value}" if value.isalnum() else f'{name}: "{value}"' for name, _, value in said)
-        return f"data.{match[1]}='{{{', '.join(values)}}}'"
-
-    return _OPTION.sub(key, advice).replace("--columns", "data.columns").replace("--units", "data.units")
 
 
 def _masses(inertia: float | Sequence[float], n: int) -> tuple[float, ...]:

@@ -12,7 +12,7 @@ from meta_hamiltonian.observations.forms import Derivatives, ObservationError, T
 from meta_hamiltonian.observations.kinds import data_files, read_sheet, stem
 from meta_hamiltonian.observations.known import KNOWN, known_of
 from meta_hamiltonian.observations.layout import missing_words
-from meta_hamiltonian.observations.names import same_name, vocabulary_of
+from meta_hamiltonian.observations.names import same_name, usual_meaning
 from meta_hamiltonian.observations.places import check_there, in_folder
 from meta_hamiltonian.observations.read import of_sheet, read
 from meta_hamiltonian.observations.shape import Asked, Shape, shape_of
@@ -73,7 +73,9 @@ def read_members(path: Path, member: str | None, asked: Asked) -> Members:
     refused: dict[str, str] = {}
     for source in sources:
         try:
-            shapes[source.name] = shape_of(source.sheet or _first_sheet(source.path, asked), asked)
+            found = shape_of(source.sheet or _first_sheet(source.path, asked), asked)
+            # Columns may stand in another order in each file.
+            shapes[source.name] = found.in_order(next(iter(shapes.values()), found).names)
         except ObservationError as error:
             refused[source.name] = str(error)
     if not shapes:
@@ -154,11 +156,12 @@ def _first_sheet(path: Path, asked: Asked) -> Sheet:
 
 
 def _sheet(path: Path, asked: Asked, more: Sequence[str] = ()) -> Sheet:
-    vocabulary = vocabulary_of(Domain.box([1.0, 1.0]))
     wanted = {str(name).strip().lower() for name in (*asked.columns.values(), *more)}
     try:
         return read_sheet(
-            path, lambda name: vocabulary.known(name) or name.strip().lower() in wanted, missing_words(asked.dofs or 1)
+            path,
+            lambda name: usual_meaning(name) is not None or name.strip().lower() in wanted,
+            missing_words(asked.dofs or 1),
         )
     except OSError as error:
         raise ObservationError(f"it cannot be read: {error.strerror or error}") from error
@@ -179,7 +182,7 @@ def _common(shapes: Sequence[Shape]) -> Shape:
 
 
 def _kind(shape: Shape) -> tuple[object, ...]:
-    return shape.angles, shape.logarithms, "p" in shape.observed
+    return shape.names, shape.angles, shape.logarithms, "p" in shape.observed
 
 
 def _different(own: Shape, common: Shape) -> str:

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-from meta_hamiltonian.dynamics.space import Space
+from meta_hamiltonian.dynamics.space import Axes, Space
 
 _ANGLES = (
     "theta", "angle", "phi", "alpha", "winkel", "angularposition", "angulardisplacement", "pendulumangle",
@@ -169,6 +169,11 @@ class Vocabulary:
 def vocabulary_of(domain: Space) -> Vocabulary:
     """The names that columns of observations of a family may have."""
     return Vocabulary(domain)
+
+
+def usual_meaning(name: str) -> Meaning | None:
+    """What a column of this name is where no family is known yet; None where that cannot be told."""
+    return vocabulary_of(Axes.plain(2)).meaning(name)
 
 
 def of_logarithm(name: str) -> str | None:

@@ -3,18 +3,16 @@
 import re
 from collections.abc import Iterator, Sequence, Set
 
-from meta_hamiltonian.dynamics.space import Axes
-from meta_hamiltonian.observations.names import ANGULAR, LINEAR, Vocabulary, key, momenta, rates, readings
+from meta_hamiltonian.observations.names import ANGULAR, LINEAR, key, momenta, rates, readings, usual_meaning
 
-_PLAIN = Vocabulary(Axes.plain(2))
 # The usual names of positions; time is none, beside which dt is no velocity.
 _POSITIONS = ("q", "y", "z")
+# The names that a table uses for motion. Where one of them is left without a partner, partners by name are chance.
+_MOTION = (*_POSITIONS, "p", "v", "rate", "dp")
 # A position of one of several bodies.
 _NUMBERED = re.compile(r"[xyz][1-9][0-9]{0,5}")
 # A letter before a name that is set apart from it.
 _PREFIX = re.compile(r"[pv][\s_.\-]", re.IGNORECASE)
-# The names that a table uses for motion. Where one of them is left without a partner, partners by name are chance.
-_MOTION = (*_POSITIONS, "p", "v", "rate", "dp")
 
 
 def own_names(columns: Sequence[str]) -> tuple[str, ...]:
@@ -23,36 +21,40 @@ def own_names(columns: Sequence[str]) -> tuple[str, ...]:
 
     In a table with the usual names of coordinates (`q1`, `theta2`, or `x` and `y`), there are none.
     """
-    usual = [_PLAIN.meaning(name) for name in columns]
-    numbered = list(dict.fromkeys(base for name in columns for base in _bases(name) if _NUMBERED.fullmatch(key(base))))
-    motion = [m for m in usual if m is not None and m.quantity in _MOTION]
-    if len(numbered) > 1 and all(m.index and m.quantity not in _POSITIONS for m in motion):
+    usual = [usual_meaning(name) for name in columns]
+    motion = {i: m for i, m in enumerate(usual) if m is not None and m.quantity in _MOTION}
+    numbered = {base for name in columns for base in _bases(name) if _NUMBERED.fullmatch(key(base))}
+    if len(numbered) > 1 and all(m.index and m.quantity not in _POSITIONS for m in motion.values()):
         # v1 belongs to x1, whatever the order of the columns.
         return tuple(sorted(numbered, key=lambda base: (int(key(base)[1:]), key(base))))
     if any(meaning is not None and meaning.index for meaning in usual):
         return ()
+    positions, partners = _pairs(columns)
+    spare = motion.keys() - {*positions, *partners}
+    if all(partners.values()):
+        for position, rate in _one_of_a_kind(columns, spare):
+            positions[position] = next(base for base in _bases(columns[position]) if usual_meaning(base) is not None)
+            spare = spare - {position, rate}
+    alone = len(positions) == 1 and all(i in motion for i in positions)
+    axes = all(i in motion and motion[i].axis for i in positions)
+    return () if spare or alone or axes else tuple(positions[i] for i in sorted(positions))
+
+
+def _pairs(columns: Sequence[str]) -> tuple[dict[int, str], dict[int, bool]]:
+    """The names of positions beside which other columns are named after them; and these columns, and which of them
+    surely are."""
     found: dict[int, str] = {}
     partners: dict[int, bool] = {}
     for i, name in enumerate(columns):
-        meaning = usual[i]
-        if meaning is not None and meaning.quantity not in _POSITIONS:
+        if (meaning := usual_meaning(name)) is not None and meaning.quantity not in _POSITIONS:
             continue
         for base in _bases(name):
-            if after := {j: sure for j in range(len(columns)) if (sure := _named_after(columns[j], base)) is not None}:
+            after = {j: sure for j, other in enumerate(columns) if (sure := _named_after(other, base)) is not None}
+            if after:
                 found[i] = base
                 partners |= after
                 break
-    positions = {i: base for i, base in found.items() if i not in partners}
-    moving = {i for i, m in enumerate(usual) if m is not None and m.quantity in _MOTION}
-    spare = moving - {*positions, *partners}
-    if all(partners.values()):
-        for i, rate in _one_of_a_kind(columns, spare):
-            positions[i] = next(base for base in _bases(columns[i]) if _PLAIN.known(base))
-            spare -= {i, rate}
-    meanings = [usual[i] for i in positions]
-    alone = len(positions) == 1 and all(m is not None and m.quantity == "q" for m in meanings)
-    axes = all(m is not None and m.axis for m in meanings)
-    return () if spare or alone or axes else tuple(positions[i] for i in sorted(positions))
+    return {i: base for i, base in found.items() if i not in partners}, partners
 
 
 def _named_after(name: str, position: str) -> bool | None:
@@ -68,7 +70,7 @@ def _one_of_a_kind(columns: Sequence[str], spare: Set[int]) -> Iterator[tuple[in
     for words, angular in ((ANGULAR, True), (LINEAR, False)):
         named = {word for names in words.values() for word in names}
         moving = [i for i in spare if _keys(columns[i]) & named]
-        kinds = {i: m.kind for i in spare if (m := _PLAIN.meaning(columns[i])) is not None and m.quantity == "q"}
+        kinds = {i: m.kind for i in spare if (m := usual_meaning(columns[i])) is not None and m.quantity == "q"}
         still = [i for i, kind in kinds.items() if kind and (kind == "angle") is angular]
         if len(moving) == len(still) == 1:
             yield still[0], moving[0]

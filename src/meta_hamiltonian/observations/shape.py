@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from meta_hamiltonian.dynamics.domain import Coordinate, Domain, canonical_names
-from meta_hamiltonian.dynamics.space import Axes
 from meta_hamiltonian.observations.columns import Columns, ambiguous, find_columns, option
 from meta_hamiltonian.observations.forms import ObservationError
-from meta_hamiltonian.observations.names import Meaning, vocabulary_of
+from meta_hamiltonian.observations.names import usual_meaning, vocabulary_of
 from meta_hamiltonian.observations.pairs import own_names
 from meta_hamiltonian.observations.sheet import Sheet
 from meta_hamiltonian.observations.units import NONE, conversion
@@ -53,6 +52,20 @@ class Shape(NamedTuple):
     def dofs(self) -> int:
         """n."""
         return len(self.angles)
+
+    def in_order(self, names: Sequence[str]) -> "Shape":
+        """The same coordinates in this order, if these are their names."""
+        if set(names) != set(self.names):
+            return self
+        place = [self.names.index(name) for name in names]
+        of_positions = place[: self.dofs]
+        return self._replace(
+            names=tuple(names),
+            angles=tuple(self.angles[i] for i in of_positions),
+            logarithms=tuple(self.logarithms[i] for i in place),
+            positions=tuple(self.positions[i] for i in of_positions),
+            momenta=tuple(self.momenta[i] for i in of_positions),
+        )
 
     @property
     def domain(self) -> Domain:
@@ -100,18 +113,13 @@ def shape_of(sheet: Sheet, asked: Asked) -> Shape:
 def _any(names: Sequence[str], around: bool) -> Domain:
     """A domain that takes positions for whatever they are; angles where they are to be found around a pivot."""
     positions = names[: len(names) // 2]
-    angles = [name for name in positions if around or ((m := _usual(name)) is not None and m.kind == "angle")]
+    angles = [name for name in positions if around or ((m := usual_meaning(name)) is not None and m.kind == "angle")]
     return Domain.box(dict.fromkeys(names, (-1.0, 1.0)), angles=angles)
-
-
-def _usual(name: str) -> Meaning | None:
-    """What a name means where no coordinates are known."""
-    return vocabulary_of(Axes.plain(2)).meaning(name)
 
 
 def _names(sheet: Sheet, asked: Asked) -> tuple[Sequence[str], bool]:
     """The names of the coordinates, and whether the only position is an angle around a pivot, found from x and y."""
-    meanings = [m for name in sheet.names if (m := _usual(name)) is not None]
+    meanings = [m for name in sheet.names if (m := usual_meaning(name)) is not None]
     chosen = [name for name in asked.columns if name[:1] in "qpvd"]
     indices = [m.index for m in meanings if m.index and m.quantity in _COORDINATES]
     indices += [int(name.lstrip("qpvd")) for name in chosen if name[-1:].isdigit()]
@@ -130,7 +138,9 @@ def _names(sheet: Sheet, asked: Asked) -> tuple[Sequence[str], bool]:
         raise ObservationError(
             "x and y may be two coordinates, or one angle around a pivot; type data.dofs=2 or data.dofs=1"
         )
-    positions = [i for i, name in enumerate(sheet.names) if (m := _usual(name)) is not None and m.quantity == "q"]
+    positions = [
+        i for i, name in enumerate(sheet.names) if (m := usual_meaning(name)) is not None and m.quantity == "q"
+    ]
     if len(positions) > 1 and not indices and not chosen:
         both = dict(enumerate(positions, 1))
         raise ObservationError(
@@ -162,7 +172,7 @@ def _is_angle(sheet: Sheet, columns: Columns, asked: Asked, i: int, n: int) -> b
     """By its name, by its unit, or by that of its velocity."""
     positions = columns.of.get("q", ())
     if positions:
-        meaning = _usual(sheet.names[positions[min(i, len(positions) - 1)]])
+        meaning = usual_meaning(sheet.names[positions[min(i, len(positions) - 1)]])
         if meaning is not None and meaning.kind == "angle":
             return True
         return _unit(sheet, columns, asked, "q", i, n) == "rad"

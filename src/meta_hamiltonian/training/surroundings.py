@@ -163,12 +163,17 @@ def find_separation(learner: Ridge, data: RecordedDataModule) -> bool:
     learner.net.separate()
     data.suppose_friction(FIRST)  # each law may have it: it is looked for afterwards
     separate, mixed = (_left(one, data) for one in (copy.deepcopy(learner), together))
-    alone = torch.minimum(separate, _left_of_halves(learner, data))
+    of_halves = torch.minimum(separate, _left_of_halves(learner, data))
     data.suppose_friction(())
-    # A law that may mix q and p explains errors of the rates, too.
-    allowed = torch.maximum(_AS_GOOD * mixed, _errors_of_halves(learner, data).to(mixed))
-    as_good = bool(separate.mean() <= allowed.mean())
-    as_good |= bool((alone <= allowed).any() and separate.max() <= _NEARLY)
+    errors = _errors_of_halves(learner, data).to(mixed)
+
+    def explains(left: Tensor, of_any: Tensor, of_errors: Tensor) -> Tensor:
+        # A law that may mix q and p explains errors of the rates, too.
+        return left <= torch.maximum(_AS_GOOD * of_any, of_errors)
+
+    whole = explains(separate.mean(), mixed.mean(), errors.mean())
+    half = explains(of_halves, mixed, errors).any() & (separate <= _NEARLY).all()
+    as_good = bool(whole | half)
     words = [" and ".join(f"{error:.2g}" for error in one.sqrt().tolist()) for one in (separate, mixed)]
     log.info(f"H = T(p) + V(q) leaves the errors {words[0]} of dq/dt and dp/dt, any H {words[1]}.")
     if not as_good:
@@ -201,7 +206,8 @@ def _left_of_halves(learner: Ridge, data: RecordedDataModule) -> Float[Tensor, "
         rows = rows[..., rows.any(0).any(0)]
         free = points.counts.double() * points.x.shape[-1] / 2 - rows.shape[-1]
         left = (rates - rows @ least_squares(rows, rates)).square().sum()
-        halves.append(left / free.clamp_min(0).sum())
+        told = free.clamp_min(0).sum()
+        halves.append(torch.where(told > 0, left / told, torch.inf))
     return torch.stack(halves)
 
 
