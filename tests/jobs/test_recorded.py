@@ -44,9 +44,10 @@ def invoke(*arguments):
 @pytest.fixture(scope="module", autouse=True)
 def _hasty():
     """How good baselines, bands and heads are is not asked: networks are fitted in far fewer steps than in earnest,
-    one recording calibrates the bands, and the distribution of heads takes few rounds."""
+    half of one recording calibrates the bands, and the distribution of heads takes few rounds."""
     few = ((baselines, "_ITERATIONS", 20), (calibration, "_MEMBERS", 1), (low_rank, "_MANY_ROUNDS", 20))
     with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.object(calibration, "_OBSERVED", (0.5,)))
         for place, name, number in few:
             stack.enter_context(mock.patch.object(place, name, number))
         yield

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from meta_hamiltonian.__main__ import app
 from meta_hamiltonian.jobs import run
+from meta_hamiltonian.jobs import train as run_of_training
 
 # What is added to a command so that it takes a second; a later option takes the place of an earlier one.
 SMALL = {
@@ -47,7 +48,8 @@ def invoke(arguments: list[str]) -> None:
 
 
 def train(arguments: list[str], home: Path, tested: bool = False) -> None:
-    """`python train.py`; the test after a training takes longer than it, and tests/jobs looks at it."""
+    """`python train.py`; the test after a training and its check of bands take longer than it, and tests/jobs looks at
+    them."""
     given = {word.partition("=")[0] for word in arguments}
     more = [*SMALL_TRAINING["recorded" if "system=recorded" in arguments else "other"]]
     more += ["trainer.enable_progress_bar=false"] + ([] if "logger.mode" in given else ["logger=none"])
@@ -58,6 +60,7 @@ def train(arguments: list[str], home: Path, tested: bool = False) -> None:
         stack.enter_context(mock.patch.object(sys, "argv", words))
         for name in () if tested else ("test", "test_forecasts"):
             stack.enter_context(mock.patch.object(run, name))
+        stack.enter_context(mock.patch.object(run_of_training, "band_factor", lambda *_: 1.0))
         stack.enter_context(nearly_empty({*OF_A_RUN, *OF_A_SWEEP}))
         stack.enter_context(contextlib.redirect_stdout(output))
         stack.enter_context(contextlib.redirect_stderr(output))
