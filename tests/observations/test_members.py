@@ -154,6 +154,17 @@ def test_numbers_tell_which_velocity_belongs_to_which_position(tmp_path):
     assert np.allclose(one.v, np.stack([swing()[1], 1.2 * swing(1)[1]], -1), atol=1e-5)
 
 
+@pytest.mark.parametrize("header", ["t,x1,v1", "t,x2 (m),v2 (m/s)"])
+def test_one_of_several_bodies_may_be_recorded_alone(header, tmp_path):
+    x, v = swing()
+    write(tmp_path / "a.csv", header, T, x, v)
+    found = read_members(tmp_path, None, Asked())
+    assert found.domain.names[0] == header[2:4]
+    (one,) = found.members[0].observations
+    assert np.allclose(one.q[:, 0], x, atol=1e-5)
+    assert np.allclose(one.v[:, 0], v, atol=1e-5)
+
+
 def test_columns_may_stand_in_another_order_in_each_file(tmp_path):
     (angle, of_angle), (r, of_r) = swing(), swing(2)
     write(tmp_path / "a.csv", "t,r,theta,p_r,p_theta", T, r, angle, of_r, of_angle)

@@ -60,7 +60,7 @@ def train(arguments: list[str], home: Path, tested: bool = False) -> None:
         stack.enter_context(mock.patch.object(sys, "argv", words))
         for name in () if tested else ("test", "test_forecasts"):
             stack.enter_context(mock.patch.object(run, name))
-        stack.enter_context(mock.patch.object(run_of_training, "band_factor", lambda *_: 1.0))
+        stack.enter_context(mock.patch.object(run_of_training, "band_factor", return_value=1.0))
         stack.enter_context(nearly_empty({*OF_A_RUN, *OF_A_SWEEP}))
         stack.enter_context(contextlib.redirect_stdout(output))
         stack.enter_context(contextlib.redirect_stderr(output))

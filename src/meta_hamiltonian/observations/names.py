@@ -70,6 +70,9 @@ _SUFFIX_WORDS = {
     **{"dps": "deg/s", "degps": "deg/s", "radps": "rad/s", "millis": "ms", "us": "µs"},
 }
 
+NUMBERED = re.compile(r"[xyz]([1-9][0-9]{0,5})")
+"""The position of one of several bodies."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Meaning:
@@ -121,6 +124,11 @@ class Vocabulary:
                 self._own.setdefault(f"v{word}", Meaning("rate", index))
                 for momentum in momenta(word):
                     self._own.setdefault(momentum, Meaning("p", index))
+        numbers = [match[1] if (match := NUMBERED.fullmatch(key(c.name))) else "" for c in domain.coordinates[:n]]
+        for i, number in enumerate(numbers):
+            if number and numbers.count(number) == 1:  # v2 belongs to x2, if there is no y2
+                for quantity in ("v", "p"):
+                    self._own.setdefault(f"{quantity}{number}", Meaning(quantity, None if n == 1 else i + 1))
         angles = [i for i, coordinate in enumerate(domain.coordinates[:n]) if coordinate.kind == "angle"]
         others = [i for i in range(n) if i not in angles]
         for positions, words in ((angles, ANGULAR), (others, LINEAR)):

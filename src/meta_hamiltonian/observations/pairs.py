@@ -3,14 +3,12 @@
 import re
 from collections.abc import Iterator, Sequence, Set
 
-from meta_hamiltonian.observations.names import ANGULAR, LINEAR, key, momenta, rates, readings, usual_meaning
+from meta_hamiltonian.observations.names import ANGULAR, LINEAR, NUMBERED, key, momenta, rates, readings, usual_meaning
 
 # The usual names of positions; time is none, beside which dt is no velocity.
 _POSITIONS = ("q", "y", "z")
 # The names that a table uses for motion. Where one of them is left without a partner, partners by name are chance.
 _MOTION = (*_POSITIONS, "p", "v", "rate", "dp")
-# A position of one of several bodies.
-_NUMBERED = re.compile(r"[xyz][1-9][0-9]{0,5}")
 # A letter before a name that is set apart from it.
 _PREFIX = re.compile(r"[pv][\s_.\-]", re.IGNORECASE)
 
@@ -23,8 +21,9 @@ def own_names(columns: Sequence[str]) -> tuple[str, ...]:
     """
     usual = [usual_meaning(name) for name in columns]
     motion = {i: m for i, m in enumerate(usual) if m is not None and m.quantity in _MOTION}
-    numbered = {base for name in columns for base in _bases(name) if _NUMBERED.fullmatch(key(base))}
-    if len(numbered) > 1 and all(m.index and m.quantity not in _POSITIONS for m in motion.values()):
+    numbered = {base for name in columns for base in _bases(name) if NUMBERED.fullmatch(key(base))}
+    alone = len(numbered) == 1 and not motion  # x1 without v1 may be anything
+    if numbered and not alone and all(m.index and m.quantity not in _POSITIONS for m in motion.values()):
         # v1 belongs to x1, whatever the order of the columns.
         return tuple(sorted(numbered, key=lambda base: (int(key(base)[1:]), key(base))))
     if any(meaning is not None and meaning.index for meaning in usual):
