@@ -40,6 +40,20 @@ def test_what_is_excluded_is_neither_drawn_nor_on_the_grid():
     assert SHIFTED.outside(torch.tensor([[2.1, -2.0, 0, 1], [2.1, -3.0, 0, 1]]).double()).tolist() == [True, False]
 
 
+def test_a_distance_may_be_the_size_of_a_coordinate():
+    around = Exclusion.around_zero(1, 4, 0.5)
+    assert around.coordinate == 1
+    x = torch.tensor([[3.0, -0.2, 1.0, 1.0], [0.0, 2.0, 1.0, 1.0]])
+    assert around.distance(x).tolist() == pytest.approx([0.2, 2.0])
+    for others in (
+        Exclusion(((1, 0, 0, 0), (0, 1, 0, 0)), (0, 0), 1),
+        Exclusion(((0, 1, 0, 0),), (0.3,), 1),
+        Exclusion(((1, -1, 0, 0),), (0,), 1),
+        Exclusion(((0, 2, 0, 0),), (0,), 1),
+    ):
+        assert others.coordinate is None
+
+
 def test_point_k_of_task_i_depends_on_nothing_else():
     whole = SHIFTED.draw(3, ("a",), range(20), 30)
     assert torch.equal(SHIFTED.draw(3, ("a",), range(7, 9), 11), whole[7:9, :11])

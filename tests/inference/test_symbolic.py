@@ -1,5 +1,6 @@
 """Reading a Hamiltonian, where the adapted system is a known law."""
 
+import dataclasses
 import math
 
 import pytest
@@ -319,6 +320,8 @@ def test_every_kind_of_coordinate_has_its_terms():
     assert {"sin q1", "cos 2q2", "cos(q1 − q2)", "sin(q1 + q2)"} <= angles
     assert not {"exp(q1)", "q1 p1", "q1 q2"} & angles
     assert {"1/r", "log r", "1/r⁶", "r sin phi", "pphi²/r²"} <= names(POLAR)
+    away = dataclasses.replace(POLAR, exclusions=(Exclusion.around_zero(0, 4, POLAR.coordinates[0].low / 2),))
+    assert names(away) == names(POLAR), "1/|r| is 1/r"
     excluded = (Exclusion(((1, -1, 0, 0),), (-0.5,), 0.1), Exclusion(PLANE, (0, 0), 0.1))
     distances = names(Domain.box([1.0] * 4, exclusions=excluded))
     assert {"1/|q1 − q2 + 0.5|", "log |q|", "1/|q|¹²", "|q|²"} <= distances

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from meta_hamiltonian.models.monomials import Exponentials, Monomials, higher_terms
+from meta_hamiltonian.models.monomials import Exponentials, Monomials, Quotients, higher_terms
 
 PRODUCTS = [(0, 0, 0), (0, 1, 2), (2, 2, 1, 0), (1, 1, 1, 1)]
 
@@ -71,3 +71,17 @@ def test_rates_and_second_derivatives_are_those_of_exponentials():
     torch.testing.assert_close(exponentials.gradient(u, c), c @ exponentials.rates(u))
     hessian = torch.vmap(torch.func.hessian(lambda one: (exponentials(one) * c).sum()))(u)
     torch.testing.assert_close(exponentials.hessian(u, c), hessian)
+
+
+@pytest.mark.parametrize("factors", [[(0, 0), (0, 1)], [(0,), (0, 1)], [(0,), (1,)]])
+def test_rates_and_second_derivatives_are_those_of_quotients(factors):
+    generator = torch.Generator().manual_seed(0)
+    u, c = (torch.randn(*size, generator=generator, dtype=torch.float64) for size in ((5, 3), (2,)))
+    quotients = Quotients([(factors[0], (2, -0.3)), (factors[1], (1, 1 / 3))], 3).double()
+    first, second = (u[:, list(one)].prod(-1) for one in factors)
+    expected = torch.stack([first * (-0.3 * u[:, 2]).exp(), second * (u[:, 1] / 3).exp()], dim=-1)
+    torch.testing.assert_close(quotients(u), expected, rtol=1e-14, atol=0)
+    torch.testing.assert_close(quotients.rates(u), torch.vmap(torch.func.jacfwd(quotients))(u))
+    torch.testing.assert_close(quotients.gradient(u, c), (c @ quotients.rates(u)))
+    hessian = torch.vmap(torch.func.hessian(lambda one: (quotients(one) * c).sum()))(u)
+    torch.testing.assert_close(quotients.hessian(u, c), hessian)

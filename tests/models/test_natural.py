@@ -21,6 +21,11 @@ DOMAINS = {
     "lengths": Domain.box({"q": (-3, 2), "p": (-1, 4)}),
     "angles": Domain.box({"q1": (-4, 4), "q2": (-4, 4), "p1": (-2, 3), "p2": (-2, 2)}, angles=("q1", "q2")),
     "singularity": Domain.box((3.0, 3.0, 2.0, 2.0), exclusions=(AROUND,)),
+    "a radius": Domain.box(
+        {"r": (0.5, 2.5), "phi": (-4, 4), "p_r": (-1, 4), "p_phi": (-2, 3)},
+        angles=("phi",),
+        exclusions=(Exclusion.around_zero(0, 4, 0.3),),
+    ),
     "ring": Domain.box((1.5,) * 10, lattice="ring"),
     "ring of angles": Domain.box(
         {f"{k}{i}": (-3.2, 3.2) for k in "qp" for i in range(4)}, ("q0", "q1", "q2", "q3"), lattice="ring"

@@ -13,7 +13,7 @@ import torch
 from browser import CHROMIUM, answer
 
 from meta_hamiltonian import load
-from meta_hamiltonian.dynamics import Forces, Signal
+from meta_hamiltonian.dynamics import Domain, Exclusion, Forces, Signal
 from meta_hamiltonian.inference import fit
 from meta_hamiltonian.inference.browser import for_browser
 from meta_hamiltonian.inference.stages import stages
@@ -36,6 +36,11 @@ pytestmark = pytest.mark.usefixtures("no_shape_checks")
 
 DATA = Path(__file__).parents[1] / "data"
 SYSTEM = Pendulum()
+POLAR = Domain.box(
+    {"r": (0.5, 2.0), "phi": (-3, 3), "p_r": (-2, 2), "p_phi": (-2, 2)},
+    angles=("phi",),
+    exclusions=(Exclusion.around_zero(0, 4, 0.2),),
+)
 PENDULUM, RING, KEPLER, DUFFING = (one.domain for one in (SYSTEM, Chain(), Kepler(), Duffing()))
 
 
@@ -45,6 +50,7 @@ NETWORKS = {
     "natural, a singularity": lambda: NaturalNetwork(domain=KEPLER, width=24),
     "natural, products of waves and momenta": lambda: NaturalNetwork(domain=PENDULUM, width=24, degree=4),
     "natural, powers of a distance": lambda: NaturalNetwork(domain=KEPLER, width=24, degree=4),
+    "natural, a radius": lambda: NaturalNetwork(domain=POLAR, width=24, degree=4),
     "tanh, three layers": lambda: HamiltonianNetwork(domain=DUFFING, width=16, depth=3),
     "sines of natural inputs": lambda: HamiltonianNetwork(
         domain=PENDULUM, width=16, depth=1, activation="sin", inputs="natural"

@@ -22,7 +22,13 @@ from meta_hamiltonian.systems import DoublePendulum, Duffing, HenonHeiles, Lotka
 from meta_hamiltonian.training.levenberg_marquardt import LevenbergMarquardt, VariableProjection, projected_parameters
 from meta_hamiltonian.training.orbits import OrbitLoop
 from meta_hamiltonian.training.refined import refine
-from meta_hamiltonian.training.surroundings import find_friction, find_lawless, find_logarithms, find_separation
+from meta_hamiltonian.training.surroundings import (
+    Friction,
+    find_friction,
+    find_lawless,
+    find_logarithms,
+    find_separation,
+)
 
 
 def ridge(domain, degree=Recorded.degree):
@@ -306,7 +312,7 @@ def test_exact_rates_of_free_members_are_no_evidence_for_friction(count):
         )
     recordings = Recordings(Spring().domain, members, [], [], (1.0,), [])
     data = RecordedDataModule(recordings, 4, 50, 50, "random", 0, torch.float64)
-    assert find_friction(ridge(recordings.domain), data) == ()
+    assert find_friction(ridge(recordings.domain), data) == Friction(())
 
 
 @pytest.mark.parametrize("free", [0, 2])
@@ -315,7 +321,7 @@ def test_gains_of_inputs_are_found_beside_friction(free, tmp_path):
     data = RecordedDataModule(load_recordings(str(tmp_path), held_out=0.0), 50, 50, 50, "random", 0, torch.float64)
     learner = ridge(data.recordings.domain)
     assert find_lawless(learner, data) == {}
-    assert find_friction(learner, data) == ("viscous",)
+    assert find_friction(learner, data) == Friction(("viscous",))
     learner.find_prior(data.known)
     found = learner.free_coefficients(data.known)
     assert found[:, 0].mean().item() == pytest.approx(DAMPING, rel=0.2)
@@ -360,7 +366,8 @@ def test_two_kinds_of_friction_are_found_together(tmp_path):
         np.savetxt(tmp_path / f"{i}.csv", np.column_stack([t, x]), delimiter=",", header="t,q,p", comments="")
     data = RecordedDataModule(load_recordings(str(tmp_path), held_out=0.0), 50, 50, 50, "random", 0, torch.float64)
     learner = ridge(data.recordings.domain)
-    assert find_friction(learner, data) == ("viscous", "quadratic") == data.friction
+    assert find_friction(learner, data) == Friction(("viscous", "quadratic"))
+    assert data.friction == ("viscous", "quadratic")
     learner.find_prior(data.known)
     learner.friction.estimate(data.friction, learner.free_coefficients(data.known))
     (viscous, _), (quadratic, _) = learner.friction.known.values()
@@ -368,3 +375,24 @@ def test_two_kinds_of_friction_are_found_together(tmp_path):
     assert quadratic == pytest.approx(0.1, abs=0.03)
     single = learner.float().free_coefficients(data.known.to(torch.float32)).mean(0)
     assert single.tolist() == pytest.approx([viscous, quadratic], rel=0.05), "in single precision as well"
+
+
+def test_members_that_excite_themselves_are_no_family_with_a_hamiltonian(tmp_path):
+    """Van der Pol's oscillators: the friction that explains them brings energy in."""
+    generator = np.random.default_rng(0)
+    t = np.arange(301) / 30
+    for i in range(8):
+        k, c = generator.uniform(0.7, 1.5), generator.uniform(0.2, 0.6)
+
+        def rate(_, x, k=k, c=c):
+            return [x[1], -k * x[0] + c * (1 - x[0] ** 2) * x[1]]
+
+        x = solve_ivp(rate, (0, 10), [generator.uniform(0.4, 2.0), 0.0], "RK45", t, rtol=1e-9, atol=1e-10).y.T
+        x += 0.01 * x.std(0) * generator.normal(size=x.shape)
+        np.savetxt(tmp_path / f"{i}.csv", np.column_stack([t, x]), delimiter=",", header="t,q,p", comments="")
+    data = RecordedDataModule(load_recordings(str(tmp_path), held_out=0.0), 50, 50, 50, "random", 0, torch.float64)
+    learner = ridge(data.recordings.domain)
+    find_separation(learner, data)
+    found = find_friction(learner, data)
+    assert found.kinds == ()
+    assert "friction that brings energy in" in found.doubt

@@ -11,7 +11,13 @@ from meta_hamiltonian.learners import Ridge
 from meta_hamiltonian.models import NaturalNetwork
 from meta_hamiltonian.observations.instrument import Instrument, record
 from meta_hamiltonian.systems import Duffing, Recorded
-from meta_hamiltonian.training.surroundings import find_friction, find_lawless, find_logarithms, find_separation
+from meta_hamiltonian.training.surroundings import (
+    Friction,
+    find_friction,
+    find_lawless,
+    find_logarithms,
+    find_separation,
+)
 
 # The sizes of the units of time, of length and of momentum.
 UNITS = {"millimetres": (1.0, 1e3, 1.0), "of a molecule": (1e-12, 1e-10, 1e-24)}
@@ -46,7 +52,7 @@ def test_the_law_and_its_forecasts_are_the_same_in_any_unit(data):
     assert find_logarithms(ridge, data) is None
     assert find_lawless(learner, data) == {}
     assert find_separation(learner, data)
-    assert find_friction(learner, data) == ()
+    assert find_friction(learner, data) == Friction(())
     learner.find_prior(data.known)
     assert not learner.uses_body
     learner.calibrate(data.known)

@@ -44,6 +44,17 @@ class Exclusion:
                 f"{len(self.matrix)} rows, {len(self.centre)} numbers and radius {self.radius}"
             )
 
+    @classmethod
+    def around_zero(cls, coordinate: int, state_dim: int, radius: Number) -> "Exclusion":
+        """The states in which one coordinate, such as a distance, is near 0."""
+        return cls((tuple(float(i == coordinate) for i in range(state_dim)),), (0.0,), radius)
+
+    @property
+    def coordinate(self) -> int | None:
+        """The coordinate whose size is the distance; None where it is another distance."""
+        (row, *others), size = self.matrix, sum(map(abs, self.matrix[0]))
+        return row.index(1) if size == 1 and 1 in row and not others and not any(self.centre) else None
+
     def distance(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch"]:
         """‖M x − c‖."""
         return (x @ x.new_tensor(self.matrix).mT - x.new_tensor(self.centre)).norm(dim=-1)

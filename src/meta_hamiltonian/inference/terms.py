@@ -110,7 +110,7 @@ def library(domain: Domain) -> list[Term]:
         *(term for pair in pairs for term in _of_product(*pair)),
         *(term for pair in pairs for term in _of_difference(*pair)),
         *(_product(_product(a, b), c) for a, b, c in itertools.combinations(lengths, 3)),
-        *(term for exclusion in domain.exclusions for term in of_distance(domain, exclusion)),
+        *(term for one in domain.exclusions if not _of_a_radius(domain, one) for term in of_distance(domain, one)),
     ]
     return list({term.name: term for term in terms}.values())
 
@@ -158,6 +158,11 @@ def _of_difference(a: _Freedom, b: _Freedom) -> Iterator[Term]:
             yield _applied(function, difference)
         for argument in (difference, _difference(b.q, a.q)):
             yield _applied(_EXPONENTIAL, argument)
+
+
+def _of_a_radius(domain: Domain, exclusion: Exclusion) -> bool:
+    """Whether the distance is a coordinate that stays above 0, whose powers are terms already."""
+    return exclusion.coordinate is not None and domain.coordinates[exclusion.coordinate].low > 0
 
 
 def of_distance(domain: Domain, exclusion: Exclusion) -> list[Term]:

@@ -30,6 +30,7 @@ from meta_hamiltonian.training.orbits import OrbitLoop
 from meta_hamiltonian.training.progress import ProgressBar
 from meta_hamiltonian.training.saving import WholeCheckpoints, checkpoints
 from meta_hamiltonian.training.surroundings import (
+    Friction,
     find_friction,
     find_lawless,
     find_logarithms,
@@ -77,7 +78,8 @@ def train(
                 settings = {**settings, "domain": domain.settings()}
                 learner = build_for(domain)
             friction = _looked_at(learner, data, config.data.skip_bad)
-            settings = {**settings, "recordings": {**settings["recordings"], "friction": list(friction)}}
+            found = {"friction": list(friction.kinds), **({"doubt": friction.doubt} if friction.doubt else {})}
+            settings = {**settings, "recordings": {**settings["recordings"], **found}}
         if data.training_tasks < config.trainer.devices:
             raise ConfigError(
                 f"trainer.devices={config.trainer.devices} is not allowed with {data.training_tasks} members for "
@@ -153,7 +155,7 @@ def _solver(settings: Mapping[str, Any], dtype: torch.dtype, domain: Domain) -> 
     return learner
 
 
-def _looked_at(learner: Ridge, data: RecordedDataModule, skip_bad: bool) -> tuple[str, ...]:
+def _looked_at(learner: Ridge, data: RecordedDataModule, skip_bad: bool) -> Friction:
     """The friction that the members have in common; warns of members that are not of the family, or leaves them out."""
     lawless = find_lawless(learner, data)
     _warned(lawless, "any sum of simple terms and friction", "it may be driven", skip_bad)

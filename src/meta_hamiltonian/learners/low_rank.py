@@ -36,6 +36,8 @@ _ROUNDS_OF_PRIOR, _MANY_ROUNDS = 8, 200
 # Few features are as good as all where they leave at most so many times the variance, or so many times the variance
 # that the errors of the rates alone would leave: the errors of the states add to it.
 _AS_GOOD, EXPLAINED = 1.5, 3.0
+# Neighbours on smoothed curves say the same: at most so many points of a member count.
+INDEPENDENT = 40
 
 
 class Rows(NamedTuple):
@@ -169,6 +171,10 @@ class LowRankHeads(Learner):
         errors = 0.0 if episodes.variance is None else balanced_variance(self.net, episodes.variance).mean().item()
         features, targets = (balanced(self.net, part) for part in head_problem(self.net, points))
         rows = points.counts * features.shape[1] / points.x.shape[1]
+        told = rows
+        if episodes.variance is not None:
+            smoothed = rows.clamp(max=INDEPENDENT * self.net.state_dim)
+            told = torch.where(episodes.variance.any(-1), smoothed, rows)
 
         def estimated(which: Tensor, rounds: int) -> FamilyHeads:
             heads = FamilyHeads(features[..., which].shape[-1], targets.shape[-1]).to(features.device)
@@ -183,7 +189,7 @@ class LowRankHeads(Learner):
         for plain, as_good in zip(self._without_units(powers), (_AS_GOOD, 1.0), strict=False):
             few = estimated(plain, _MANY_ROUNDS)
             if few.noise <= max(as_good * others, EXPLAINED * errors, good):
-                which = with_shifts(self.net, plain[needed(features[..., plain], targets, rows)], plain)
+                which = with_shifts(self.net, plain[needed(features[..., plain], targets, rows, told)], plain)
                 heads = estimated(which, _MANY_ROUNDS)
                 if len(rows) < _TELLING * len(which):
                     heads.widen(features[..., which], targets, rows, _MANY_ROUNDS, EXPLAINED * errors)

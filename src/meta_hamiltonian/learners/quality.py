@@ -57,9 +57,9 @@ def quality(trained: Trained) -> Quality | None:
 
 
 def poor(trained: Trained) -> list[str]:
-    """The warning about a learner that was not trained well, if it was not."""
-    found = quality(trained)
-    return [found.warning] if found is not None and found.warning is not None else []
+    """The warnings about a learner that was not trained well, or whose recordings may have another kind of law."""
+    found, doubt = quality(trained), trained.settings.get("recordings", {}).get("doubt")
+    return [one for one in (None if found is None else found.warning, doubt) if one]
 
 
 def usual_error(learner: Learner, loss: float | None, size: float | None = None) -> float | None:

@@ -110,6 +110,11 @@ class Inputs(nn.Module):
         return [(self._first_ball + i, (high - low) / 2) for i, (low, high) in enumerate(ends)]
 
     @property
+    def radii(self) -> list[tuple[int, float]]:
+        """Those of [`distances`][] that are the sizes of a coordinate, such as a radius."""
+        return [one for one, ball in zip(self.distances, self._exclusions, strict=True) if ball.coordinate is not None]
+
+    @property
     def waves(self) -> range:
         """Which inputs are cosines and sines of angles."""
         return range(len(self.lengths), self._first_positive)

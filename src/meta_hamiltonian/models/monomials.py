@@ -1,4 +1,4 @@
-"""Products of several inputs, and powers of distances, as terms of an energy."""
+"""Products of several inputs, powers of distances, and products of these, as terms of an energy."""
 
 import functools
 import itertools
@@ -57,7 +57,7 @@ class Monomials(nn.Module):
         - `size`: of u.
         """
         super().__init__()
-        most = max(map(len, products))
+        most = max(2, *map(len, products))
         # Those with fewer factors have the factor 1, which stands before the inputs.
         places = torch.tensor([[*(i + 1 for i in one), *[0] * (most - len(one))] for one in products])
         which = torch.nn.functional.one_hot(places, size + 1)[..., 1:].to(torch.get_default_dtype())
@@ -103,7 +103,8 @@ class Monomials(nn.Module):
         """∂²/∂u² of the same sum."""
         factors = self._factors(u).unbind(-1)
         others = [
-            c * _product([one for i, one in enumerate(factors) if i not in pair]) for pair in self._pairs(len(factors))
+            _product([c, *(one for i, one in enumerate(factors) if i not in pair)])
+            for pair in self._pairs(len(factors))
         ]
         half = (torch.cat(others, dim=-1) @ self.both).unflatten(-1, (u.shape[-1], u.shape[-1]))
         return half + half.mT
@@ -151,6 +152,44 @@ class Exponentials(nn.Module):
     ) -> Float[Tensor, "*batch size size"]:
         """∂²/∂u² of the same sum."""
         return ((c * self(u)).unsqueeze(-2) * self.slopes.mT) @ self.slopes
+
+
+class Quotients(nn.Module):
+    """Products of a monomial and an exponential, such as p²/r² for a distance r whose logarithm is an input."""
+
+    def __init__(self, terms: Sequence[tuple[Sequence[int], tuple[int, float]]], size: int):
+        """**Arguments:**
+
+        - `terms`: of each, the numbers of the factors of the monomial, and i and aᵢ of exp(aᵢ uᵢ); at least one.
+        - `size`: of u.
+        """
+        super().__init__()
+        monomials, exponentials = zip(*terms, strict=True)
+        self.monomials, self.exponentials = Monomials(monomials, size), Exponentials(exponentials, size)
+
+    def forward(self, u: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch terms"]:
+        """The products."""
+        return self.monomials(u) * self.exponentials(u)
+
+    def rates(self, u: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch terms size"]:
+        """∂/∂u of each."""
+        m, e = self.monomials, self.exponentials
+        return m.rates(u) * e(u).unsqueeze(-1) + m(u).unsqueeze(-1) * e.rates(u)
+
+    def gradient(
+        self, u: Float[Tensor, "*batch size"], c: Float[Tensor, "*tasks terms"]
+    ) -> Float[Tensor, "*batch size"]:
+        """∂/∂u of the sum of the terms with these coefficients, which broadcast over the batch."""
+        m, e = self.monomials, self.exponentials
+        return m.gradient(u, c * e(u)) + e.gradient(u, c * m(u))
+
+    def hessian(
+        self, u: Float[Tensor, "*batch size"], c: Float[Tensor, "*tasks terms"]
+    ) -> Float[Tensor, "*batch size size"]:
+        """∂²/∂u² of the same sum."""
+        m, e = self.monomials, self.exponentials
+        both = (c.unsqueeze(-1) * m.rates(u)).mT @ e.rates(u)
+        return m.hessian(u, c * e(u)) + e.hessian(u, c * m(u)) + both + both.mT
 
 
 def _product(factors: Sequence[Tensor]) -> Tensor:

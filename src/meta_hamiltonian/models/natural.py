@@ -13,7 +13,7 @@ from meta_hamiltonian.config import check_arguments
 from meta_hamiltonian.dynamics import Domain, hamiltonian_field
 from meta_hamiltonian.models.activations import ACTIVATIONS
 from meta_hamiltonian.models.inputs import Inputs, widen
-from meta_hamiltonian.models.monomials import Exponentials, Monomials, higher_terms
+from meta_hamiltonian.models.monomials import Exponentials, Monomials, Quotients, higher_terms
 from meta_hamiltonian.models.network import FieldNetwork
 
 # The initial weights and phases are so many times those of PyTorch's linear layers: with these a tanh is almost linear
@@ -39,7 +39,8 @@ class NaturalNetwork(FieldNetwork):
         without a lattice, times 1 alone);
     - u itself, and the products of its lengths, so that linear and quadratic terms need no hidden units; for recorded
         families also those of three and four lengths and those with waves ([`higher_terms`][]), and 1/r², 1/r and r for
-        each distance r to an exclusion.
+        each distance r to an exclusion; where r is a coordinate, also pᵢ pⱼ/r² and pᵢ pⱼ/r, such as the energy of a
+        rotation.
 
     [`Inputs`][] says what u is. All derivatives are written out, since a second-order step needs ∂f/∂θ of every point.
 
@@ -83,14 +84,29 @@ class NaturalNetwork(FieldNetwork):
         positions = [i for i in self.inputs.lengths if i not in momenta]
         lengths_of_momenta = [i for i in self.inputs.lengths if i in momenta]
         self._higher = higher_terms(positions, lengths_of_momenta, self.inputs.waves, degree, _MOST_HIGHER)
-        self._powers = [(place, k * unit) for place, unit in self.inputs.distances for k in _POWERS if degree > 2]
+        radii = self.inputs.radii
+        self._powers = [
+            (place, k * unit)
+            for place, unit in (self.inputs.distances if degree > 2 else [])
+            for k in _POWERS
+            if k < 0 or (place, unit) not in radii  # a coordinate is an input itself
+        ]
+        squares = [*itertools.combinations_with_replacement(momenta, 2), *((i,) for i in momenta)]
+        self._quotients = [
+            (factors, (place, k * unit))
+            for place, unit in (radii if degree > 2 and few else [])
+            for k in _POWERS
+            if k < 0
+            for factors in squares
+        ]
         self.body = nn.Linear(size, max(1, width // 2))
         self.coefficients = nn.Linear(size - len(momenta), max(1, width // 3))
         with torch.no_grad():
             for value in (*self.body.parameters(), *self.coefficients.parameters()):
                 value *= _BENT
         units = self.body.out_features, self.coefficients.out_features * len(factors)
-        self._parts = (*units, size, len(products), *filter(None, (len(self._powers), len(self._higher))))
+        more = self._powers, self._higher, self._quotients
+        self._parts = (*units, size, len(products), *filter(None, map(len, more)))
         self.head = nn.Linear(sum(self._parts), 1, bias=False)
         # pᵢ and pᵢ pⱼ as tensors: factor μ is constant + linear · p + p · bilinear p / 2.
         linear = torch.tensor([[float(f == (i,)) for i in range(len(momenta))] for f in factors])
@@ -133,7 +149,8 @@ class NaturalNetwork(FieldNetwork):
         self.register_buffer("pairs", (outer + outer.mT).flatten(1).to(like), persistent=False)
         more = [Exponentials(self._powers, size)] if self._powers else []
         more += [Monomials(self._higher, size)] if self._higher else []
-        self.more: Iterable[Exponentials | Monomials]
+        more += [Quotients(self._quotients, size)] if self._quotients else []
+        self.more: Iterable[Exponentials | Monomials | Quotients]
         self.more = nn.ModuleList(more).to(like)  # pyright: ignore[reportAttributeAccessIssue]
 
     @property
@@ -177,18 +194,20 @@ class NaturalNetwork(FieldNetwork):
         higher = [len({bool(momenta[i]) for i in product}) == 1 for product in self._higher]
         pure = torch.tensor(higher, dtype=torch.bool, device=alone.device)
         distances = alone.new_ones(len(self._powers))  # of positions
-        return torch.cat([alone.new_ones(self._parts[0]), alone, torch.ones_like(momenta), same, distances, pure])
+        both = alone.new_zeros(len(self._quotients))
+        return torch.cat([alone.new_ones(self._parts[0]), alone, torch.ones_like(momenta), same, distances, pure, both])
 
     @property
     def beside_units(self) -> Bool[Tensor, " features"] | None:
-        """No products of three and more lengths, and where the body is separated none that are not separable.
+        """No products of three and more factors, and where the body is separated none that are not separable.
 
         Hidden units can have the shape of a high power, with which a head would fit the noise of recordings.
         """
-        if not self._higher:
+        high = len(self._higher) + len(self._quotients)
+        if not high:
             return self.separable_features if self.separated else None
         features = self.head.in_features
-        low = torch.arange(features, device=self.constant.device) < features - len(self._higher)
+        low = torch.arange(features, device=self.constant.device) < features - high
         return low & self.separable_features if self.separated else low
 
     @property

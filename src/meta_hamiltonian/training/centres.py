@@ -17,8 +17,9 @@ from meta_hamiltonian.episodes.recorded import RecordedDataModule
 from meta_hamiltonian.inference.friction import FIRST
 from meta_hamiltonian.learners import Ridge
 from meta_hamiltonian.learners.loss import in_error_scales
+from meta_hamiltonian.learners.low_rank import INDEPENDENT
 from meta_hamiltonian.learners.numerics.linear_head import balanced, head_problem, present_rows
-from meta_hamiltonian.training.surroundings import DIGITS, INDEPENDENT, errors_of
+from meta_hamiltonian.training.surroundings import DIGITS, errors_of
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,8 @@ def find_centre(build: Callable[[Domain], Ridge], data: RecordedDataModule) -> D
 
     The centre of a body in two or three dimensions is found by variable projection: each member has coefficients of its
     own for 1/r², 1/r, ln r and r and for the quadratic terms, which are eliminated, and what is left of the rates is
-    minimised over the centre. Of two bodies, each may be the centre of the other's forces.
+    minimised over the centre. Of two bodies, each may be the centre of the other's forces. A coordinate that stays away
+    from 0 may be the distance to a centre itself, as in polar coordinates.
 
     **Arguments:** `build`: gives a learner for a domain.
 
@@ -57,32 +59,57 @@ def find_centre(build: Callable[[Domain], Ridge], data: RecordedDataModule) -> D
         Problems 19, 2003.
     """
     domain = data.recordings.domain
+    data.suppose_friction(FIRST)
+    try:
+        others = {**_around_places(build, data), **_of_radii(data)}
+        if not others:
+            return None
+        either = (True,) if data.recordings.without_momenta else (False, True)
+        without, *within = (
+            _evidence(functools.partial(build, one), data, either) for one in (domain, *others.values())
+        )
+    finally:
+        data.suppose_friction(())
+    if not max(within) > without + _CLEAR:
+        return None
+    where, found = list(others.items())[int(np.argmax(within))]
+    log.info(f"Forces have a centre {where}: powers of the distance to it explain the members.")
+    return found
+
+
+def _around_places(build: Callable[[Domain], Ridge], data: RecordedDataModule) -> dict[str, Domain]:
+    """The domain without the surroundings of the best place of a centre, by where it is, if the simplest law with one
+    explains the members."""
+    domain = data.recordings.domain
     n = domain.degrees_of_freedom
     positions = domain.coordinates[:n]
     if any(one.kind != "length" or one.unit != positions[0].unit for one in positions):
-        return None
-    data.suppose_friction(FIRST)
-    try:
-        places = []
-        if n in _GRIDS:
-            places = _candidates(build(domain), data)
-        elif n / 2 in _GRIDS:
-            places = _apart(data)
-        domains = [dataclasses.replace(domain, exclusions=(around,)) for around in places]
-        simple = [_evidence(functools.partial(build, one), data, (True,), powers=False) for one in domains]
-        if max(simple, default=-math.inf) == -math.inf:
-            return None
-        other = domains[int(np.argmax(simple))]
-        either = (True,) if data.recordings.without_momenta else (False, True)
-        without, within = (_evidence(functools.partial(build, one), data, either) for one in (domain, other))
-    finally:
-        data.suppose_friction(())
-    if not within > without + _CLEAR:
-        return None
-    where = "at (" + ", ".join(f"{value:.4g}" for value in other.exclusions[0].centre) + ")"
-    where = where if n in _GRIDS else "in the other body"
-    log.info(f"Forces have a centre {where}: powers of the distance to it explain the members.")
-    return other
+        return {}
+    if n in _GRIDS:
+        around = _candidates(build(domain), data)
+        names = ["at (" + ", ".join(f"{value:.4g}" for value in one.centre) + ")" for one in around]
+    else:
+        around = _apart(data) if n / 2 in _GRIDS else []
+        names = ["in the other body"] * len(around)
+    domains = [dataclasses.replace(domain, exclusions=(one,)) for one in around]
+    simple = [_evidence(functools.partial(build, one), data, (True,), powers=False) for one in domains]
+    best = int(np.argmax([-math.inf, *simple])) - 1
+    return {names[best]: domains[best]} if best >= 0 else {}
+
+
+def _of_radii(data: RecordedDataModule) -> dict[str, Domain]:
+    """The domain in which the lengths that stay away from 0 are distances to a centre, by what they are."""
+    domain = data.recordings.domain
+    coordinates, found = list(domain.coordinates), {}
+    for i, one in enumerate(coordinates[: domain.degrees_of_freedom]):
+        nearest = min(member.points.x[:, i].min().item() for member in data.recordings.train)
+        if one.kind == "length" and nearest > _NEAREST * (one.high - one.low) / 2:
+            found[one.name] = Exclusion.around_zero(i, domain.state_dim, _EXCLUDED * nearest)
+            coordinates[i] = dataclasses.replace(one, low=max(one.low, _EXCLUDED * nearest))
+    if not found:
+        return {}
+    other = dataclasses.replace(domain, coordinates=tuple(coordinates), exclusions=tuple(found.values()))
+    return {"where " + " or ".join(f"{name} = 0" for name in found): other}
 
 
 def _apart(data: RecordedDataModule) -> list[Exclusion]:

@@ -7,6 +7,7 @@ import functools
 import logging
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -18,21 +19,21 @@ from meta_hamiltonian.episodes.recorded import RecordedDataModule
 from meta_hamiltonian.inference.friction import FIRST, Kinds, choose
 from meta_hamiltonian.learners import Ridge
 from meta_hamiltonian.learners.loss import rescaled
-from meta_hamiltonian.learners.low_rank import EXPLAINED
+from meta_hamiltonian.learners.low_rank import EXPLAINED, INDEPENDENT
 from meta_hamiltonian.learners.numerics.least_squares import least_squares
 from meta_hamiltonian.learners.numerics.linear_head import balanced, balanced_variance, head_problem
 from meta_hamiltonian.training.refined import refine
 
 log = logging.getLogger(__name__)
 
-# Neighbours on smoothed curves say the same: at most so many points of a member count.
-INDEPENDENT = 40
 # A law that leaves this part of the squared rates leaves nothing but digits, which are no evidence.
 DIGITS = 1e-12
 # Rounds in which coarse recordings are smoothed before friction is looked for.
 _ROUNDS = 3
 # Friction of a family takes energy out of this part of its members at least.
 _MOST_MEMBERS = 0.75
+# Evidence is clear where its logarithm is larger by this.
+_CLEAR = 10.0
 # A separable law is as good where it leaves at most so many times the variance that any law does.
 _AS_GOOD = 1.5
 # What is left of the other half of the rates of a separable law may be an error of features that are still to be
@@ -64,15 +65,27 @@ def settle_rates(learner: Ridge, data: RecordedDataModule) -> None:
     data.suppose_friction(())
 
 
-def find_friction(learner: Ridge, data: RecordedDataModule) -> Kinds:
+class Friction(NamedTuple):
+    """The friction that the members of a family have together.
+
+    - `kinds`: which.
+    - `doubt`: why no law with friction may be right, in words; empty where nothing speaks against it.
+    """
+
+    kinds: Kinds
+    doubt: str = ""
+
+
+def find_friction(learner: Ridge, data: RecordedDataModule) -> Friction:
     """Which friction the members of a family have together, by what the best distribution of heads leaves.
 
     No friction, each kind alone and a second one are compared ([`choose`][meta_hamiltonian.inference.friction.choose]),
     with coefficients for each member. The features are those of the body before training: they are smooth, and no
     conservative combination of them explains that an orbit shrinks. Each coefficient costs ½ log N (Schwarz). Friction
-    takes energy out: what would bring energy in for many members is an error of their rates.
+    takes energy out: what would bring energy in for many members is an error of their rates, or tells that no law of
+    this kind is theirs, if the evidence is strong.
 
-    **Returns:** the kinds that were found, which the data module then assumes.
+    **Returns:** what was found, whose kinds the data module then assumes.
     """
     state = {name: value.clone() for name, value in learner.state_dict().items()}
     rates = learner.scaled(data.known).points.dxdt
@@ -80,28 +93,40 @@ def find_friction(learner: Ridge, data: RecordedDataModule) -> Kinds:
     # As many as tell something by themselves, of each member.
     rows = data.known.points.counts.double().clamp(max=INDEPENDENT) * (rates.shape[-1] // 2)
 
+    evidences: dict[Kinds, float] = {}
+
     @functools.cache
-    def tried(kinds: Kinds) -> tuple[Kinds, float]:
-        """The kinds that take energy out, and the evidence of all."""
+    def tried(kinds: Kinds) -> Kinds:
+        """The kinds that take energy out; the evidence is that of all."""
         data.suppose_friction(kinds)
         noise = learner.find_prior(data.known).noise + digits
         evidence = -rows.sum().item() * noise.log().item() - len(kinds) * rows.log().sum().item()
+        evidences[kinds] = evidence
         log.info(f"Friction {_said(kinds)}: evidence {evidence:.4g}, error {noise.sqrt():.2g}.")
         if not kinds:
-            return kinds, evidence
+            return kinds
         d = learner.free_coefficients(data.known)[:, : len(kinds)]  # gains of inputs come after them
         takes = (d > 0).double().mean(0) >= _MOST_MEMBERS
-        return tuple(kind for kind, good in zip(kinds, takes.tolist(), strict=True) if good), evidence
+        return tuple(kind for kind, good in zip(kinds, takes.tolist(), strict=True) if good)
 
     def left(kinds: Kinds) -> Kinds:
-        fewer, _ = tried(kinds)
+        fewer = tried(kinds)
         return kinds if fewer == kinds else left(fewer)
 
-    best, _ = choose(left, lambda laws: [tried(kinds)[1] for kinds in laws])
+    best, _ = choose(left, lambda laws: [evidences[kinds] for kinds in laws])
     learner.load_state_dict(state)
     data.suppose_friction(best)
     log.info(f"The members have friction: {_said(best)}." if best else "The members conserve energy.")
-    return best
+    brings_in = [kinds for kinds in evidences if len(kinds) == 1 and not tried(kinds)]
+    against = max((evidences[kinds] - evidences[best] for kinds in brings_in), default=0.0)
+    if against <= _CLEAR:
+        return Friction(best)
+    return Friction(
+        best,
+        f"The recordings are explained better by friction that brings energy in (the log evidence is {against:.0f} "
+        "larger), which no friction does: their members are driven or excite themselves, or their law has terms that "
+        "were not found; do not trust their orbits.",
+    )
 
 
 def _said(kinds: Kinds) -> str:

@@ -40,6 +40,19 @@ def test_rows_that_a_task_does_not_have_count_for_nothing():
     assert needed(features, targets, shorter).tolist() == [1, 3, 4]
 
 
+def test_of_smooth_errors_many_features_fit_a_part_that_few_do_not():
+    """Errors that forty waves explain are no evidence for those of them that are features."""
+    generator = torch.Generator().manual_seed(1)
+    t = torch.linspace(0, 1, 400, dtype=torch.float64)
+    waves = (torch.pi * torch.arange(40)[:, None] * t).cos().T
+    errors = waves @ torch.randn(6, 40, 1, dtype=torch.float64, generator=generator)
+    features = waves[:, :25].expand(6, -1, -1)
+    targets = features[..., 3:4] * 30 + errors
+    rows = torch.full((6,), 400.0)
+    assert len(needed(features, targets, rows)) > 10
+    assert needed(features, targets, rows, torch.full((6,), 40.0)).tolist() == [3]
+
+
 def test_a_shift_of_positions_asks_for_its_features():
     """With cos q comes sin q, and with q² comes q; momenta, whose zero is not arbitrary, ask for nothing."""
     pendulum = NaturalNetwork(2, width=8, domain=Pendulum().domain)

@@ -1,6 +1,11 @@
 """Which features a family needs: with few recordings, heads on all features would fit the errors too."""
 
 import copy
+import itertools
+import math
+import sys
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -10,7 +15,8 @@ from meta_hamiltonian.learners.numerics.least_squares import least_squares
 from meta_hamiltonian.learners.numerics.linear_head import balanced, head_rows
 from meta_hamiltonian.models import FieldNetwork
 
-# Features are left out as long as the variance that heads leave rises by no more than this, over all of them.
+# Features are left out as long as the variance that heads leave rises by no more than this, over all of them, or is no
+# more than that of the likeliest features.
 _RISE = 1.25
 # So few features are a law, in which several may stand for one that was left out.
 _FEW = 16
@@ -27,6 +33,7 @@ def needed(
     features: Float[Tensor, "tasks rows features"],
     targets: Float[Tensor, "tasks rows outputs"],
     rows: Float[Tensor, " tasks"],
+    told: Float[Tensor, " tasks"] | None = None,
 ) -> Int[Tensor, " needed"]:
     """The features that are left when those that explain least are taken out, one after another; one of them comes back
     where it does what several others do.
@@ -39,17 +46,37 @@ def needed(
 
     - `features`, `targets`: A and y; rows that a task does not have are 0.
     - `rows`: how many it has.
+    - `told`: how many of them tell something by themselves; None is all. Of errors that neighbours have in common, as
+        those of smoothed derivatives, many features fit a large part.
     """
     features, targets, rows = (part.double() for part in (features, targets, rows))
     sizes = features.square().mean((0, 1)).sqrt().clamp_min(torch.finfo(features.dtype).tiny)
     features = features / sizes
-    gram, along, squares = features.mT @ features, features.mT @ targets, targets.square().sum((-2, -1))
+    sums = _Sums(features.mT @ features, features.mT @ targets, targets.square().sum((-2, -1)), rows)
+    few = _law(sums, rows if told is None else told.to(rows))
+    # Many features are no law, but approximate one: each of them tells.
+    found = few if told is None or len(few) <= _FEW else _law(sums, rows)
+    return torch.tensor(sorted(found), device=features.device)
+
+
+class _Sums(NamedTuple):
+    """AᵀA, Aᵀy and yᵀy of each task, and its number of rows."""
+
+    gram: Float[Tensor, "tasks features features"]
+    along: Float[Tensor, "tasks features outputs"]
+    squares: Float[Tensor, " tasks"]
+    rows: Float[Tensor, " tasks"]
+
+
+def _law(sums: _Sums, told: Float[Tensor, " tasks"]) -> list[int]:
+    """The features that are needed, where so many rows of each task tell something by themselves."""
+    gram, along, squares, rows = sums
 
     def left(kept: list[int]) -> float:
         """The variance that is left, without the part that so many unknowns fit by chance."""
         own = torch.linalg.pinv(gram[:, kept][:, :, kept], rtol=_RESOLVED, hermitian=True) @ along[:, kept]
         explained = (own * along[:, kept]).sum((-2, -1))
-        free = (rows - len(kept)).clamp_min(1.0)
+        free = rows * (1 - len(kept) / told).clamp_min(1 / told)
         return ((squares - explained).clamp_min(0.0).sum() / free.sum()).item()
 
     def least(kept: list[int], stays: int | None) -> int:
@@ -61,17 +88,25 @@ def needed(
         rises = (own / inverse.diagonal(dim1=1, dim2=2)).sum(0).tolist()
         return min((rise, one) for rise, one in zip(rises, kept, strict=True) if one != stays)[1]
 
-    every = list(range(features.shape[-1]))
-    most = max(_RISE * left(every), _ROUNDING * squares.sum().item() / rows.sum().item())
-
-    def pruned(kept: list[int], stays: int | None = None) -> list[int]:
+    def fewer_and_fewer(kept: list[int], stays: int | None = None) -> Iterator[list[int]]:
+        yield kept
         while len(kept) > 1:
             out = least(kept, stays)
-            fewer = [one for one in kept if one != out]
-            if left(fewer) > most:
-                break
-            kept = fewer
-        return kept
+            kept = [one for one in kept if one != out]
+            yield kept
+
+    def costs(kept: list[int]) -> float:
+        """Minus twice the log evidence (Schwarz)."""
+        return told.sum().item() * math.log(max(left(kept), rounding)) + len(kept) * told.log().sum().item()
+
+    every = list(range(gram.shape[-1]))
+    rounding = max(_ROUNDING * squares.sum().item() / rows.sum().item(), sys.float_info.min)
+    likeliest = min(fewer_and_fewer(every), key=costs)
+    most = max(_RISE * left(every), left(likeliest), rounding)
+
+    def pruned(kept: list[int], stays: int | None = None) -> list[int]:
+        good = itertools.takewhile(lambda fewer: left(fewer) <= most, fewer_and_fewer(kept, stays))
+        return min(good, key=len, default=kept)
 
     def improved(kept: list[int]) -> list[int] | None:
         """Fewer features with one that was taken out: ln r may do what several powers do together."""
@@ -81,7 +116,7 @@ def needed(
     kept = pruned(every)
     while len(kept) <= _FEW and (better := improved(kept)) is not None:
         kept = better
-    return torch.tensor(sorted(kept), device=features.device)
+    return kept
 
 
 def with_shifts(net: FieldNetwork, kept: Int[Tensor, " kept"], among: Int[Tensor, " features"]) -> Int[Tensor, " more"]:
