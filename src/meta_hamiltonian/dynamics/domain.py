@@ -52,8 +52,9 @@ class Exclusion:
     @property
     def coordinate(self) -> int | None:
         """The coordinate whose size is the distance; None where it is another distance."""
-        (row, *others), size = self.matrix, sum(map(abs, self.matrix[0]))
-        return row.index(1) if size == 1 and 1 in row and not others and not any(self.centre) else None
+        row, *others = self.matrix
+        picks_one = row.count(1) == 1 and row.count(0) == len(row) - 1
+        return row.index(1) if picks_one and not others and not any(self.centre) else None
 
     def distance(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch"]:
         """‖M x − c‖."""

@@ -78,7 +78,7 @@ def train(
                 settings = {**settings, "domain": domain.settings()}
                 learner = build_for(domain)
             friction = _looked_at(learner, data, config.data.skip_bad)
-            found = {"friction": list(friction.kinds), **({"doubt": friction.doubt} if friction.doubt else {})}
+            found = {"friction": list(friction.kinds), "doubt": friction.doubt}
             settings = {**settings, "recordings": {**settings["recordings"], **found}}
         if data.training_tasks < config.trainer.devices:
             raise ConfigError(

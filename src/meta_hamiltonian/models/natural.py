@@ -25,8 +25,9 @@ _FEW_MOMENTA = 3
 _MOST_PRODUCTS = 200
 # There are at most so many products of three and more lengths, and of lengths and waves.
 _MOST_HIGHER = 80
-# Powers of the distance to a centre, beside its logarithm and its square.
-_POWERS = (-2, -1, 1)
+# Powers of the distance to a centre, beside its logarithm and its square; a radius is an input itself.
+_INVERSE = (-2, -1)
+_POWERS = (*_INVERSE, 1)
 
 
 @register
@@ -84,20 +85,11 @@ class NaturalNetwork(FieldNetwork):
         positions = [i for i in self.inputs.lengths if i not in momenta]
         lengths_of_momenta = [i for i in self.inputs.lengths if i in momenta]
         self._higher = higher_terms(positions, lengths_of_momenta, self.inputs.waves, degree, _MOST_HIGHER)
-        radii = self.inputs.radii
-        self._powers = [
-            (place, k * unit)
-            for place, unit in (self.inputs.distances if degree > 2 else [])
-            for k in _POWERS
-            if k < 0 or (place, unit) not in radii  # a coordinate is an input itself
-        ]
-        squares = [*itertools.combinations_with_replacement(momenta, 2), *((i,) for i in momenta)]
+        distances, radii = (self.inputs.distances, self.inputs.radii) if degree > 2 else ([], [])
+        self._powers = [(one[0], k * one[1]) for one in distances for k in (_INVERSE if one in radii else _POWERS)]
+        of_momenta = [*itertools.combinations_with_replacement(momenta, 2), *((i,) for i in momenta)] if few else []
         self._quotients = [
-            (factors, (place, k * unit))
-            for place, unit in (radii if degree > 2 and few else [])
-            for k in _POWERS
-            if k < 0
-            for factors in squares
+            (factors, (place, k * unit)) for place, unit in radii for k in _INVERSE for factors in of_momenta
         ]
         self.body = nn.Linear(size, max(1, width // 2))
         self.coefficients = nn.Linear(size - len(momenta), max(1, width // 3))

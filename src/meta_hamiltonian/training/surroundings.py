@@ -3,7 +3,6 @@ separable law, friction, and a law at all."""
 
 import copy
 import dataclasses
-import functools
 import logging
 import math
 from collections.abc import Callable
@@ -93,32 +92,32 @@ def find_friction(learner: Ridge, data: RecordedDataModule) -> Friction:
     # As many as tell something by themselves, of each member.
     rows = data.known.points.counts.double().clamp(max=INDEPENDENT) * (rates.shape[-1] // 2)
 
-    evidences: dict[Kinds, float] = {}
+    tried: dict[Kinds, tuple[Kinds, float]] = {}
 
-    @functools.cache
-    def tried(kinds: Kinds) -> Kinds:
-        """The kinds that take energy out; the evidence is that of all."""
+    def fitted(kinds: Kinds) -> tuple[Kinds, float]:
+        """The kinds that take energy out, and the evidence of all."""
         data.suppose_friction(kinds)
         noise = learner.find_prior(data.known).noise + digits
         evidence = -rows.sum().item() * noise.log().item() - len(kinds) * rows.log().sum().item()
-        evidences[kinds] = evidence
         log.info(f"Friction {_said(kinds)}: evidence {evidence:.4g}, error {noise.sqrt():.2g}.")
         if not kinds:
-            return kinds
+            return kinds, evidence
         d = learner.free_coefficients(data.known)[:, : len(kinds)]  # gains of inputs come after them
         takes = (d > 0).double().mean(0) >= _MOST_MEMBERS
-        return tuple(kind for kind, good in zip(kinds, takes.tolist(), strict=True) if good)
+        return tuple(kind for kind, good in zip(kinds, takes.tolist(), strict=True) if good), evidence
 
     def left(kinds: Kinds) -> Kinds:
-        fewer = tried(kinds)
+        if kinds not in tried:
+            tried[kinds] = fitted(kinds)
+        fewer, _ = tried[kinds]
         return kinds if fewer == kinds else left(fewer)
 
-    best, _ = choose(left, lambda laws: [evidences[kinds] for kinds in laws])
+    best, _ = choose(left, lambda laws: [tried[kinds][1] for kinds in laws])
     learner.load_state_dict(state)
     data.suppose_friction(best)
     log.info(f"The members have friction: {_said(best)}." if best else "The members conserve energy.")
-    brings_in = [kinds for kinds in evidences if len(kinds) == 1 and not tried(kinds)]
-    against = max((evidences[kinds] - evidences[best] for kinds in brings_in), default=0.0)
+    of_one_kind = [(takes_out, evidence) for kinds, (takes_out, evidence) in tried.items() if len(kinds) == 1]
+    against = max((evidence - tried[best][1] for takes_out, evidence in of_one_kind if not takes_out), default=0.0)
     if against <= _CLEAR:
         return Friction(best)
     return Friction(

@@ -4,7 +4,7 @@ import copy
 import itertools
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -101,19 +101,20 @@ def _law(sums: _Sums, told: Float[Tensor, " tasks"]) -> list[int]:
 
     every = list(range(gram.shape[-1]))
     rounding = max(_ROUNDING * squares.sum().item() / rows.sum().item(), sys.float_info.min)
-    likeliest = min(fewer_and_fewer(every), key=costs)
+    fewer_of_all = list(fewer_and_fewer(every))
+    likeliest = min(fewer_of_all, key=costs)
     most = max(_RISE * left(every), left(likeliest), rounding)
 
-    def pruned(kept: list[int], stays: int | None = None) -> list[int]:
-        good = itertools.takewhile(lambda fewer: left(fewer) <= most, fewer_and_fewer(kept, stays))
-        return min(good, key=len, default=kept)
+    def fewest(tried: Iterable[list[int]]) -> list[int]:
+        """The last of the sets that are good enough, of which each has a feature less; all, if none is."""
+        return min(itertools.takewhile(lambda kept: left(kept) <= most, tried), key=len, default=every)
 
     def improved(kept: list[int]) -> list[int] | None:
         """Fewer features with one that was taken out: ln r may do what several powers do together."""
-        tried = (pruned([*kept, one], one) for one in every if one not in kept)
+        tried = (fewest(fewer_and_fewer([*kept, one], one)) for one in every if one not in kept)
         return next((fewer for fewer in tried if len(fewer) < len(kept)), None)
 
-    kept = pruned(every)
+    kept = fewest(fewer_of_all)
     while len(kept) <= _FEW and (better := improved(kept)) is not None:
         kept = better
     return kept
