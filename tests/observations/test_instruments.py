@@ -185,6 +185,13 @@ def test_several_degrees_of_freedom(tmp_path):
         trajectory = one(taken(rows(names, *columns), tmp_path, domain=DOUBLE))
         close(trajectory.q, np.stack([Q, 2 * Q], -1))
         close(trajectory.v, np.stack([V, 2 * V], -1))
+    for names, quantity in (
+        ("t,theta1,theta2,p_theta1,p_theta2", "p"),
+        ("t,φ₁,φ₂,p_φ₁,p_φ₂", "p"),
+        ("t,theta1,theta2,v_theta1,v_theta2", "v"),
+    ):
+        trajectory = one(taken(rows(names, T, Q, 2 * Q, V, 2 * V), tmp_path, domain=DOUBLE))
+        close(getattr(trajectory, quantity), np.stack([V, 2 * V], -1))
     trajectory = one(taken(rows("t,x,y,vx,vy", T, Q, 2 * Q, V, 2 * V), tmp_path, domain=PLANE))
     close(trajectory.q, np.stack([Q, 2 * Q], -1))
     close(trajectory.v, np.stack([V, 2 * V], -1))

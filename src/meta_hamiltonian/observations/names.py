@@ -106,7 +106,8 @@ class Vocabulary:
         for word, kind in _POSITIONS.items():
             axis = "x" if word in ("x", "xposition", "positionx", "xpos", "posx") else ""
             self._add([word], Meaning("q", kind=kind, axis=axis))
-            self._add(rates(word), Meaning("rate", axis=axis))
+            self._add([*rates(word), f"v{word}"], Meaning("rate", axis=axis))
+            self._add(momenta(word), Meaning("p", axis=axis))
         for axis in "xyz":
             self._add([f"v{axis}", f"{axis}velocity", f"velocity{axis}"], Meaning("rate", axis=axis))
             self._add([f"p{axis}"], Meaning("p", axis=axis))
