@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from meta_hamiltonian.dynamics import Domain, Exclusion, autograd_field
+from meta_hamiltonian.dynamics import Domain, Exclusion, KineticEnergies, autograd_field
+from meta_hamiltonian.dynamics.inertia import Entry, Factor
 from meta_hamiltonian.models import FieldNetwork, HamiltonianNetwork, NaturalNetwork, VectorFieldNetwork
 from meta_hamiltonian.models.inputs import Inputs
 
@@ -25,6 +26,21 @@ DOMAINS = {
         {"r": (0.5, 2.5), "phi": (-4, 4), "p_r": (-1, 4), "p_phi": (-2, 3)},
         angles=("phi",),
         exclusions=(Exclusion.around_zero(0, 4, 0.3),),
+    ),
+    "two arms": Domain.box(
+        {"q1": (-4, 4), "q2": (-4, 4), "p1": (-2, 3), "p2": (-2, 2)},
+        angles=("q1", "q2"),
+        kinetic=KineticEnergies(
+            (
+                Entry(0, 0, Factor.one(2)),
+                Entry(0, 1, Factor((0, 0), (1, -1))),
+                Entry(1, 1, Factor.one(2)),
+            ),
+            (),
+            (1.0, 0.0, 1.0),
+            (0.6, 0.2, 0.4),
+            ((0.05, 0.0), (0.01, 0.03), (-0.05, 0.02)),
+        ),
     ),
     "ring": Domain.box((1.5,) * 10, lattice="ring"),
     "ring of angles": Domain.box(

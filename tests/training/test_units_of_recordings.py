@@ -57,6 +57,6 @@ def test_the_law_and_its_forecasts_are_the_same_in_any_unit(data):
     assert not learner.uses_body
     learner.calibrate(data.known)
     *_, member = data.recordings.train
-    found = forecast(learner, member, 0.5, data.recordings.inertia, None)
+    found = forecast(learner, member, 0.5, data.recordings.inertias, None)
     assert found.error < 0.03
     assert found.covered[-1] > 0.8

@@ -129,6 +129,11 @@ def adapt(
         domain = trained.learner.net.domain
         reading = _read(observations, domain, chosen) if reading is None else reading
         defined = trained.settings.get("recordings", {}).get("inertia")
+        if asked and domain.kinetic is not None:
+            raise ValueError(
+                f"--inertia {inertia} is not allowed here: the momenta of this family are M(q) dq/dt, and a recording "
+                "tells the mass matrix M of its member; leave it out"
+            )
         masses = asked or defined or [1.0]
 
         import torch

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from meta_hamiltonian.dynamics.dop853 import Field
     from meta_hamiltonian.dynamics.forces import Forces, Signal, Terms, inputs_at
     from meta_hamiltonian.dynamics.friction import FRICTION
+    from meta_hamiltonian.dynamics.inertia import Inertia, KineticEnergies
     from meta_hamiltonian.dynamics.orbits import Orbits, integrate
     from meta_hamiltonian.dynamics.reference import reference_orbits
     from meta_hamiltonian.dynamics.solver import solve
@@ -21,6 +22,8 @@ __all__ = [
     "Exclusion",
     "Field",
     "Forces",
+    "Inertia",
+    "KineticEnergies",
     "Orbits",
     "Signal",
     "Singularity",
@@ -50,6 +53,7 @@ __getattr__ = lazily(
             "inputs_at",
         ),
         "friction": ("FRICTION",),
+        "inertia": ("Inertia", "KineticEnergies"),
         "orbits": (
             "Orbits",
             "integrate",

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from meta_hamiltonian.basics.random import uniform
+from meta_hamiltonian.dynamics.inertia import KineticEnergies
 from meta_hamiltonian.dynamics.space import Coordinate, Number, Space, canonical_names, labelled
 
 LATTICES = ("", "ring")
@@ -97,6 +98,8 @@ class Domain(Space):
     - `lattice`: `"ring"` where the degrees of freedom are like particles on a ring, in their order, each of which acts
         on its two neighbours alike; else empty.
     - `singularities`: those that no exclusion can keep away, since each member has them at another place.
+    - `kinetic`: the mass matrices of the members, where momenta are not a constant times velocities and are found from
+        these; else None.
     """
 
     coordinates: tuple[Coordinate, ...]
@@ -105,6 +108,7 @@ class Domain(Space):
     energy_unit: str = ""
     lattice: str = ""
     singularities: tuple[Singularity, ...] = ()
+    kinetic: KineticEnergies | None = None
 
     def __post_init__(self) -> None:
         _check_even(len(self.coordinates))
@@ -171,11 +175,12 @@ class Domain(Space):
                 Singularity(tuple(map(tuple, e["matrix"])), tuple(e["centre"]), tuple(e["reach"]), e["radius"])
                 for e in settings.get("singularities", ())
             ),
+            KineticEnergies.from_settings(kept) if (kept := settings.get("kinetic")) else None,
         )
 
     def settings(self) -> dict[str, Any]:
         """The domain as plain values, for a checkpoint."""
-        return dataclasses.asdict(self)
+        return dataclasses.asdict(self) | {"kinetic": None if self.kinetic is None else self.kinetic.settings()}
 
     @property
     def _halves(self) -> tuple[tuple[Coordinate, ...], tuple[Coordinate, ...]]:

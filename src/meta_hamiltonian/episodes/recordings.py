@@ -27,6 +27,8 @@ from meta_hamiltonian.observations import (
 )
 from meta_hamiltonian.observations.advice import in_keys
 from meta_hamiltonian.observations.forms import counted, named
+from meta_hamiltonian.observations.inertias import Inertias
+from meta_hamiltonian.observations.lagrange import find_kinetic_energies
 from meta_hamiltonian.observations.members import Member, Members, read_members
 from meta_hamiltonian.observations.shape import Asked
 
@@ -99,7 +101,7 @@ class Recordings:
 
     - `domain`: what the members for training and validation tell: their extent with a margin, and the units.
     - `train`, `val`, `test`: the members of each split.
-    - `inertia`: where momenta were not observed, p = inertia · dq/dt.
+    - `inertias`: where momenta were not observed, the mass matrices M of p = M dq/dt.
     - `notes`: how they were read.
     """
 
@@ -107,13 +109,19 @@ class Recordings:
     train: Sequence[RecordedMember]
     val: Sequence[RecordedMember]
     test: Sequence[RecordedMember]
-    inertia: tuple[float, ...]
+    inertias: Inertias
     notes: Sequence[str]
 
     @property
     def without_momenta(self) -> bool:
-        """Whether the momenta of the family are p = inertia · dq/dt by definition."""
+        """Whether the momenta of the family are p = M dq/dt by definition."""
         return self.train[0].without_momenta
+
+    @property
+    def separated(self) -> bool:
+        """Whether the energy is T(p) + V(q) by definition, as where p = M dq/dt with a constant M."""
+        energies = self.inertias.energies
+        return self.without_momenta and (energies is None or energies.typical.constant)
 
     @property
     def driven(self) -> bool:
@@ -160,11 +168,11 @@ def load_recordings(
     """
     try:
         read = read_members(Path(path), member, asked)
-        masses = _masses(inertia, read.domain.degrees_of_freedom)
+        same = Inertias(_masses(inertia, read.domain.degrees_of_freedom))
         refused, members = dict(read.refused), []
         for one in read.members:
             try:
-                members.append(_recorded(one, masses))
+                members.append(_recorded(one, same))
             except ObservationError as error:
                 refused[one.name] = str(error)
     except ObservationError as error:
@@ -188,9 +196,11 @@ def load_recordings(
     left = {*refused, *unlike} if skip_bad else set(refused)
     members = [one for one in members if one.name not in left]
     parts = _split(members, split, held_out)
+    inertias, parts = _with_inertias(parts, same, read.domain)
     known = [one for name in ("train", "val") for one in parts[name]]
     domain = _domain(read.domain, [one.points.x for one in known], margin)
-    return Recordings(domain, **parts, inertia=masses, notes=_notes(read, parts, masses))
+    domain = dataclasses.replace(domain, kinetic=inertias.energies)
+    return Recordings(domain, **parts, inertias=inertias, notes=_notes(read, parts, inertias))
 
 
 def _masses(inertia: float | Sequence[float], n: int) -> tuple[float, ...]:
@@ -200,15 +210,31 @@ def _masses(inertia: float | Sequence[float], n: int) -> tuple[float, ...]:
     return each
 
 
-def _recorded(member: Member, inertia: Sequence[float]) -> RecordedMember:
+def _recorded(member: Member | RecordedMember, inertias: Inertias) -> RecordedMember:
     seen = member.observations
     if isinstance(seen, Derivatives):
         points = Points(torch.from_numpy(seen.x), torch.from_numpy(seen.dxdt))
         return RecordedMember(member.name, seen, points, torch.zeros_like(points.x[0]), member.known)
+    inertia = inertias.of(seen)
     signals, paths = signals_of(seen), [canonical(one, inertia) for one in seen]
     found = well_known_points(paths)
     points, variance = Points(found.x, found.dxdt), found.rate_error.square().mean(0)
     return RecordedMember(member.name, seen, points, variance, member.known, paths, signals, found.inputs(signals))
+
+
+def _with_inertias(
+    parts: dict[str, list[RecordedMember]], same: Inertias, domain: Domain
+) -> tuple[Inertias, dict[str, list[RecordedMember]]]:
+    """The mass matrices of a family whose momenta were not observed, and its members with such momenta."""
+    known = [one for name in ("train", "val") for one in parts[name]]
+    trajectories = [one.observations for one in known if not isinstance(one.observations, Derivatives)]
+    if len(trajectories) < len(known) or not all(one.without_momenta for one in known):
+        return same, parts
+    energies = find_kinetic_energies(trajectories, domain, same.numbers)
+    if energies is None:
+        return same, parts
+    inertias = Inertias(same.numbers, energies)
+    return inertias, {name: [_recorded(one, inertias) for one in own] for name, own in parts.items()}
 
 
 def _with_inputs(members: Sequence[RecordedMember]) -> tuple[dict[str, str], list[RecordedMember]]:
@@ -324,11 +350,18 @@ def _domain(shape: Domain, states: Sequence[Float[Tensor, "_ state"]], margin: f
     return dataclasses.replace(shape, coordinates=tuple(dataclasses.replace(c, low=a, high=b) for c, a, b in ends))
 
 
-def _notes(read: Members, parts: Mapping[str, Sequence[RecordedMember]], masses: Sequence[float]) -> list[str]:
+def _notes(read: Members, parts: Mapping[str, Sequence[RecordedMember]], inertias: Inertias) -> list[str]:
     counts = ", ".join(f"{len(parts[name])} for {words}" for name, words in _WORDS.items())
     notes = [*read.notes, f"members: {counts}"]
-    if parts["train"][0].without_momenta:
-        m = ", ".join(f"{one:g}" for one in dict.fromkeys(masses))
+    if inertias.energies is not None:
+        n = read.domain.degrees_of_freedom
+        typical = inertias.energies.typical.words(read.domain.names[:n])
+        notes.append(
+            "p was not observed, and no constant inertia explains the accelerations: it is M(q) dq/dt, where the "
+            f"typical member has {typical}; energies are in units of the mean of its diagonal"
+        )
+    elif parts["train"][0].without_momenta:
+        m = ", ".join(f"{one:g}" for one in dict.fromkeys(inertias.numbers))
         notes.append(f"p was not observed: it is {m} · dq/dt, so energies are in units of that inertia")
     members = [one for name in SPLITS for one in parts[name]]
     if driven := [one for one in members if one.signals]:

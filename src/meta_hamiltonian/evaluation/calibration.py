@@ -13,6 +13,7 @@ from meta_hamiltonian.evaluation.halves import Forecast
 from meta_hamiltonian.inference.widened import MOST
 from meta_hamiltonian.learners import Learner
 from meta_hamiltonian.observations import Derivatives, ObservationError
+from meta_hamiltonian.observations.inertias import Inertias
 
 # Recordings that are predicted, at most: each takes some seconds.
 _MEMBERS = 6
@@ -26,7 +27,7 @@ def band_factor(
     learner: Learner,
     held_out: Sequence[RecordedMember],
     trained: Sequence[RecordedMember],
-    inertia: Sequence[float],
+    inertias: Inertias,
     validation_loss: float | None,
 ) -> float:
     """The factor by which bands have to be widened to hold 95 % of what followed the beginnings of recordings.
@@ -45,7 +46,7 @@ def band_factor(
         away = []
         for member in members:
             try:
-                found = forecast(learner, member, observed, inertia, validation_loss)
+                found = forecast(learner, member, observed, inertias, validation_loss)
             except ObservationError:
                 continue  # it is too short, or no orbit meets it; the test says so of its members
             if found.bands and found.halves.rest.isfinite().any():

@@ -16,6 +16,7 @@ from meta_hamiltonian.inference.bands import interval
 from meta_hamiltonian.inference.fit import Fit, fit
 from meta_hamiltonian.learners import Learner
 from meta_hamiltonian.observations import ObservationError
+from meta_hamiltonian.observations.inertias import Inertias
 
 # Errors of a step of the forecasts, and steps that an orbit of a sample may take for each instant.
 _TOLERANCE, _STEPS = 1e-7, 20.0
@@ -25,7 +26,7 @@ def forecast(
     learner: Learner,
     member: RecordedMember,
     part: float,
-    inertia: Sequence[float],
+    inertias: Inertias,
     validation_loss: float | None = None,
 ) -> Forecast:
     """Adapts to the first part of a member's recordings as `adapt` does, and predicts the rest of the last one.
@@ -34,17 +35,17 @@ def forecast(
 
     - `learner`: a trained learner, or one that needs no training.
     - `part`: the part of the time of each recording that is observed.
-    - `inertia`: where momenta were not observed, p = inertia · dq/dt.
+    - `inertias`: where momenta were not observed, the mass matrices M of p = M dq/dt.
     - `validation_loss`: see [`fit`][].
 
     **Raises:** [`ObservationError`][] for a member that cannot be cut or fitted.
     """
-    halves = cut(member, part, inertia)
+    halves = cut(member, part, inertias)
     began = time.perf_counter()
     found = fit(
         learner,
         halves.beginnings,
-        inertia=inertia,
+        inertia=inertias.numbers,
         validation_loss=validation_loss,
         same_momenta=member.without_momenta,
     )
@@ -72,7 +73,7 @@ def forecasts(
     learner: Learner,
     members: Sequence[RecordedMember],
     part: float,
-    inertia: Sequence[float],
+    inertias: Inertias,
     validation_loss: float | None = None,
     baselines: Baselines | None = None,
     warned: Callable[[str], None] = lambda _: None,
@@ -91,7 +92,7 @@ def forecasts(
     for i, member in enumerate(members):
         said(f"predicting {member.name}", i / len(members))
         try:
-            found.append(forecast(learner, member, part, inertia, validation_loss))
+            found.append(forecast(learner, member, part, inertias, validation_loss))
             if baselines is not None:
                 found += baselines.forecasts(member, found[-1].halves)
         except ObservationError as error:

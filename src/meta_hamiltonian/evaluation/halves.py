@@ -12,6 +12,7 @@ from torch import Tensor
 from meta_hamiltonian.episodes.recordings import RecordedMember
 from meta_hamiltonian.observations import Derivatives, ObservationError, Trajectory
 from meta_hamiltonian.observations.canonical_states import observed_states
+from meta_hamiltonian.observations.inertias import Inertias
 
 LEARNED = "learned"
 """The name of the learner that is tested, among the baselines."""
@@ -61,8 +62,9 @@ class Forecast:
     friction: Sequence[str] = ()
 
 
-def cut(member: RecordedMember, part: float, inertia: Sequence[float]) -> Halves:
-    """Cuts every recording of a member after this part of its time.
+def cut(member: RecordedMember, part: float, inertias: Inertias) -> Halves:
+    """Cuts every recording of a member after this part of its time. What is seen later has the mass matrix that the
+    beginnings tell, where momenta were not observed.
 
     **Raises:** [`ObservationError`][], where nothing is left on one of the sides.
     """
@@ -75,7 +77,7 @@ def cut(member: RecordedMember, part: float, inertia: Sequence[float]) -> Halves
     last, count = member.observations[-1], len(beginnings[-1].t)
     if min(len(one.t) for one in beginnings) < _FEWEST or len(last.t) - count < 1:
         raise ObservationError(f"too few instants are left on a side of {part:.0%} of its time")
-    states = torch.from_numpy(observed_states(last, inertia))
+    states = torch.from_numpy(observed_states(last, inertias.of(beginnings)))
     seen = states.isfinite()
     middle = torch.where(seen, states, 0.0).sum(0) / seen.sum(0).clamp(min=1)
     size = (torch.where(seen, states - middle, 0.0).square().sum(0) / seen.sum(0).clamp(min=1)).sqrt()

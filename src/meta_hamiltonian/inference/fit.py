@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from meta_hamiltonian.config.asked import AUTO, FITS, check_fit, parse_friction
-from meta_hamiltonian.dynamics import FRICTION, Domain, Forces, Terms
+from meta_hamiltonian.dynamics import FRICTION, Domain, Forces, Inertia, Terms
 from meta_hamiltonian.episodes import Points
 from meta_hamiltonian.inference.friction import Candidate, Kinds
 from meta_hamiltonian.inference.holdout import ENOUGH, HeldOut, error_at_left_out, errors_at_the_end
@@ -26,6 +26,7 @@ from meta_hamiltonian.learners.posterior_heads import open_latents
 from meta_hamiltonian.learners.quality import usual_error
 from meta_hamiltonian.models import Adapted, AdaptedSystems
 from meta_hamiltonian.observations import Derivatives, ObservationError, Trajectory, signals_of
+from meta_hamiltonian.observations.inertias import Inertias
 
 # The orbit must be worse by this factor at what was held out before derivatives are fitted instead.
 _CLEARLY = 2.0
@@ -151,7 +152,8 @@ def fit(
     - `how`: for trajectories: `"derivatives"` fits derivatives estimated from them, `"orbit"` the orbits themselves,
         through the ODE solver; `"auto"` fits the orbits, unless derivatives predict the held-out end of the
         trajectories clearly better.
-    - `inertia`: where p was not observed, p = inertia · dq/dt; one number, or one for each coordinate.
+    - `inertia`: where p was not observed, p = inertia · dq/dt; one number, or one for each coordinate. Of no account
+        for a family with mass matrices, of which the observations tell the member's own.
     - `steps`: gradient steps; None is as many as in training.
     - `validation_loss`: that of the training, which tells whether the system is of the family; None where not known.
     - `friction`: `"none"`, `"viscous"`, `"quadratic"`, `"dry"`, or several joined by `+`; `"auto"` takes what the
@@ -173,9 +175,11 @@ def fit(
         raise ValueError(f"steps must be at least 0, got {steps}")
     if isinstance(observations, Derivatives):
         return _of_derivatives(learner, observations, how, kinds, steps, validation_loss)
-    if not same_momenta and any(trajectory.p is None for trajectory in observations):
+    energies = learner.net.domain.kinetic
+    own = Inertias(tuple(each), energies).of(observations)
+    if energies is None and not same_momenta and any(trajectory.p is None for trajectory in observations):
         check_momentum(learner, torch.tensor(each, dtype=torch.float64), usual_error(learner, validation_loss))
-    return _of_trajectories(learner, observations, how, each, kinds, steps, validation_loss, said)
+    return _of_trajectories(learner, observations, how, own, kinds, steps, validation_loss, said)
 
 
 def _of_derivatives(
@@ -199,7 +203,7 @@ def _of_trajectories(
     learner: Learner,
     observations: Sequence[Trajectory],
     how: str,
-    inertia: Sequence[float],
+    inertia: Inertia,
     kinds: Kinds | None,
     steps: int | None,
     validation_loss: float | None,
@@ -212,9 +216,16 @@ def _of_trajectories(
     notes = []
     defined = None
     if any(trajectory.p is None for trajectory in observations):
-        defined = torch.tensor(inertia, dtype=torch.float64)
-        m = ", ".join(f"{one:g}" for one in dict.fromkeys(inertia))
-        notes.append(f"p was not observed: it is {m} · dq/dt, so energies are in units of that inertia.")
+        defined = inertia
+        if learner.net.domain.kinetic is None:
+            m = ", ".join(f"{one:g}" for one in dict.fromkeys(inertia.values))
+            notes.append(f"p was not observed: it is {m} · dq/dt, so energies are in units of that inertia.")
+        else:
+            m = inertia.words(learner.net.domain.names[: learner.net.state_dim // 2])
+            notes.append(
+                f"p was not observed: it is M(q) dq/dt with {m}, found from the Euler-Lagrange equations and from the "
+                "other members."
+            )
     signals = signals_of(observations)
     said("smoothing", 0.0)
     observations, paths, interrupted = without_interruptions(learner, observations, signals, inertia, steps)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from meta_hamiltonian.dynamics import Signal, Terms
+from meta_hamiltonian.dynamics import Inertia, Signal, Terms
 from meta_hamiltonian.episodes import Points
 from meta_hamiltonian.inference.friction import Kinds
 from meta_hamiltonian.inference.solution import WAYS, of_trajectories
@@ -49,7 +49,7 @@ def errors_at_the_end(
     learner: Learner,
     observations: Sequence[Trajectory],
     ways: Sequence[str],
-    inertia: Sequence[float],
+    inertia: Inertia,
     steps: int | None,
     kinds: Kinds = (),
     signals: tuple[Signal, ...] = (),
@@ -57,7 +57,7 @@ def errors_at_the_end(
     """Fits the beginnings alone in each way, and follows the orbit to the end of the last trajectory."""
     counts = [round((1 - _HELD_OUT) * len(trajectory.t)) for trajectory in observations]
     beginnings = [canonical(_first(one, count), inertia) for one, count in zip(observations, counts, strict=True)]
-    defined = None if observations[-1].p is not None else torch.tensor(inertia, dtype=torch.float64)
+    defined = None if observations[-1].p is not None else inertia
     device = learner.device
     task = of_trajectories(beginnings, signals, defined, device)
     last, count = observations[-1], counts[-1]

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from meta_hamiltonian.dynamics import Signal, Terms
+from meta_hamiltonian.dynamics import Inertia, Signal, Terms
 from meta_hamiltonian.inference.friction import FIRST
 from meta_hamiltonian.inference.solution import of_trajectories
 from meta_hamiltonian.learners import Learner
@@ -33,7 +33,7 @@ def without_interruptions(
     learner: Learner,
     observations: Sequence[Trajectory],
     signals: tuple[Signal, ...],
-    inertia: Sequence[float],
+    inertia: Inertia,
     steps: int | None,
 ) -> tuple[list[Trajectory], list[CanonicalTrajectory], list[str]]:
     """Splits trajectories where a hit, a stop or a push acts on the system, and leaves out the instants around it.
@@ -82,7 +82,7 @@ def _hits(
     adapted: AdaptedSystems,
     paths: Sequence[CanonicalTrajectory],
     signals: tuple[Signal, ...],
-    inertia: Sequence[float],
+    inertia: Inertia,
 ) -> list[list[tuple[int, int]]]:
     """The first and last instants that are to be left out, of each trajectory."""
     x, rates = torch.cat([path.x for path in paths]), torch.cat([path.dxdt for path in paths])
@@ -112,16 +112,16 @@ def _hits(
     return [_clusters(gap > limit, hop) for gap, hop in zip(missed, hops, strict=True)]
 
 
-def _unsure(path: CanonicalTrajectory, hop: int, inertia: Sequence[float]) -> Float[Tensor, "hops state"]:
-    """The standard deviation of what hops miss by. Where p is inertia times the derivative of a curve, the error of
-    that derivative counts at both ends of a hop, and moves q on the way; observed momenta are taken for exact."""
+def _unsure(path: CanonicalTrajectory, hop: int, inertia: Inertia) -> Float[Tensor, "hops state"]:
+    """The standard deviation of what hops miss by. Where p comes from the derivative of a curve, the error of that
+    derivative counts at both ends of a hop, and moves q on the way; observed momenta are taken for exact."""
     n = path.x.shape[1] // 2
     if path.observed[:, n:].isfinite().any():
         return torch.zeros_like(path.x[hop:])
     error = path.rate_error[:, :n]
     moved = error[:-hop] * (path.t[hop:] - path.t[:-hop])[:, None]
     both = (error[:-hop].square() + error[hop:].square()).sqrt()
-    return torch.cat([moved, torch.as_tensor(inertia).to(both) * both], dim=1)
+    return torch.cat([moved, inertia.errors(path.x[hop:, :n], both)], dim=1)
 
 
 def _clusters(bad: Tensor, hop: int) -> list[tuple[int, int]]:

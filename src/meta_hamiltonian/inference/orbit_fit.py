@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from meta_hamiltonian.dynamics import Forces, Signal
+from meta_hamiltonian.dynamics import Forces, Inertia, Signal
 from meta_hamiltonian.episodes import Points
 from meta_hamiltonian.inference.friction import FIRST, Candidate, Kinds, choose, correlation_time, shares
 from meta_hamiltonian.inference.friction_prior import FrictionPrior, Gaussian
@@ -25,7 +25,7 @@ SAMPLES = 200
 
 # Observations count as no more exact than this part of the state box.
 _LEAST_NOISE = 1e-6
-# Where p = inertia · dq/dt by definition, the law keeps to it to this part of p, or as well as it can.
+# Where p = M dq/dt by definition, the law keeps to it to this part of p, or as well as it can.
 _DEFINED = 1e-4
 # How many states at which the law keeps to it.
 _DEFINED_AT = 400
@@ -88,7 +88,7 @@ def fit_orbits(
     kinds: Kinds | None = (),
     width: float = 1.0,
     signals: tuple[Signal, ...] = (),
-    inertia: Float[Tensor, " n"] | None = None,
+    inertia: Inertia | None = None,
     said: Callable[[str, float], None] = lambda _what, _done: None,
 ) -> OrbitFit:
     """Fits head, friction, gains and initial states, so that orbits meet the observations.
@@ -101,7 +101,7 @@ def fit_orbits(
     - `kinds`: the kinds of friction; None is those that the evidence supports.
     - `width`: the speed below which dry friction is smoothed.
     - `signals`: the inputs of each trajectory.
-    - `inertia`: where momenta were not observed, p = inertia · dq/dt; None where they were.
+    - `inertia`: where momenta were not observed, the mass matrix M of p = M dq/dt; None where they were.
     - `said`: is told what is being fitted, and which part of the work is done.
 
     **Raises:** `TypeError` if the network has no linear head, [`NoOrbitError`][].
@@ -148,7 +148,7 @@ class _Fits:
         paths: Sequence[CanonicalTrajectory],
         width: float,
         signals: tuple[Signal, ...],
-        inertia: Tensor | None,
+        inertia: Inertia | None,
         first: Kinds,
         said: Callable[[str, float], None],
     ):
@@ -287,7 +287,7 @@ class _Fits:
         return values
 
     def _known(self, law: Law) -> Known:
-        """The priors of head and friction, and where p is defined as inertia · dq/dt, that it is."""
+        """The priors of head and friction, and where p is defined as M dq/dt, that it is."""
         heads, friction, gains = law.sizes
         of_friction, values = self.prior.rows(law.kinds, self.x)
         rows = torch.block_diag(torch.eye(heads).to(self.x), of_friction)
@@ -301,7 +301,7 @@ class _Fits:
         x_in = law.net.domain.wrap(x)[None]
         rows = head_rows(law.net, law.net.beside(x_in, z))[0].detach().unflatten(0, (len(x), 2 * n))[:, :n]
         rows = law.scale * rows.flatten(0, 1)
-        v = (x[:, n:] / self.inertia).flatten()
+        v = self.inertia.velocities(*x.chunk(2, dim=1)).flatten()
         design, target = rows @ law.head.basis, v - (rows @ law.head.centre)[:, 0]
         if inside is not None:  # linearised where the fit begins
             weights = head_weights(law.net, law.scale * (law.head.centre + law.head.basis @ law.head.value)[None]) | z

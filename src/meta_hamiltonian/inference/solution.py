@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from meta_hamiltonian.dynamics import Forces, Signal, Terms
+from meta_hamiltonian.dynamics import Forces, Inertia, Signal, Terms
 from meta_hamiltonian.episodes import Points
 from meta_hamiltonian.inference.friction import FIRST, Candidate, Kinds, choose
 from meta_hamiltonian.inference.orbit_fit import SAMPLES, fit_orbits
@@ -67,20 +67,20 @@ class Task(NamedTuple):
     - `paths`: the trajectories that they come from; empty where they were observed.
     - `signals`: the inputs of each trajectory; empty without inputs.
     - `u`: the inputs at the points.
-    - `inertia`: where momenta were not observed, p = inertia · dq/dt; None where they were.
+    - `inertia`: where momenta were not observed, the mass matrix M of p = M dq/dt; None where they were.
     """
 
     points: Points
     paths: Sequence[CanonicalTrajectory] = ()
     signals: tuple[Signal, ...] = ()
     u: Float[Tensor, "points inputs"] | None = None
-    inertia: Float[Tensor, " n"] | None = None
+    inertia: Inertia | None = None
 
     def to(self, device: torch.device) -> "Task":
         """The same on another device."""
-        u, inertia = (None if value is None else value.to(device) for value in (self.u, self.inertia))
+        u = None if self.u is None else self.u.to(device)
         paths, signals = [path.to(device) for path in self.paths], tuple(one.to(device) for one in self.signals)
-        return Task(self.points.to(device), paths, signals, u, inertia)
+        return Task(self.points.to(device), paths, signals, u, self.inertia)
 
     @property
     def width(self) -> float:
@@ -93,7 +93,7 @@ class Task(NamedTuple):
 def of_trajectories(
     paths: Sequence[CanonicalTrajectory],
     signals: tuple[Signal, ...],
-    inertia: Float[Tensor, " n"] | None,
+    inertia: Inertia | None,
     device: torch.device,
 ) -> Task:
     """The task of smoothed trajectories: states and rates where these are known well.

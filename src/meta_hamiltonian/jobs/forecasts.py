@@ -40,9 +40,9 @@ def test_forecasts(
         trained.learner,
         members[share(len(members))],
         part,
-        recordings.inertia,
+        recordings.inertias,
         trained.validation_loss,
-        Baselines(trained.learner.net.domain, [*recordings.train, *recordings.val], recordings.inertia),
+        Baselines(trained.learner.net.domain, [*recordings.train, *recordings.val], recordings.inertias),
         warned=log.warning,
     )
     found = [one for of_rank in gather(own) for one in of_rank]

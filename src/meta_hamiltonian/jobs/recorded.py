@@ -107,7 +107,7 @@ def bands_of_recordings(
     recordings = read_again(trained.settings["training"]["data"])
     members = recordings.test or recordings.val or recordings.train
     learner, loss = trained.learner, trained.validation_loss
-    found = coverage_of(forecasts(learner, members, _OBSERVED, recordings.inertia, loss, warned=warned, said=said))
+    found = coverage_of(forecasts(learner, members, _OBSERVED, recordings.inertias, loss, warned=warned, said=said))
     if not found:
         raise ValueError("no recording of the test can be predicted, so that no bands can be checked")
     return found

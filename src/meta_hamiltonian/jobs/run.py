@@ -130,7 +130,7 @@ def training_settings(config: DictConfig, recordings: Recordings | None = None) 
     domain = build(groups["system"], System).domain if recordings is None else recordings.domain
     groups["domain"] = domain.settings()
     if recordings is not None:
-        inertia = list(recordings.inertia) if recordings.without_momenta else None
+        inertia = list(recordings.inertias.numbers) if recordings.without_momenta else None
         groups["recordings"] = {"inertia": inertia, "fingerprint": recordings.fingerprint}
     if groups["algo"].get("compile") == "auto":
         groups["algo"]["compile"] = False

@@ -134,7 +134,9 @@ def _widen_bands(folder: Path, recordings: Recordings) -> None:
     """Keeps in both checkpoints by how much the bands of the family are too narrow."""
     trained = load_trained(folder / "best.ckpt")
     trained.learner.band_factor.fill_(1.0)  # of a training that was finished before
-    factor = band_factor(trained.learner, recordings.val, recordings.train, recordings.inertia, trained.validation_loss)
+    factor = band_factor(
+        trained.learner, recordings.val, recordings.train, recordings.inertias, trained.validation_loss
+    )
     if factor >= MOST:
         log.warning(
             f"Forecasts of the family's own recordings miss by more than {MOST:g} times what their fits predict: bands "

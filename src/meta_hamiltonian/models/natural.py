@@ -13,6 +13,7 @@ from meta_hamiltonian.config import check_arguments
 from meta_hamiltonian.dynamics import Domain, hamiltonian_field
 from meta_hamiltonian.models.activations import ACTIVATIONS
 from meta_hamiltonian.models.inputs import Inputs, widen
+from meta_hamiltonian.models.kinetics import Kinetics, spanning
 from meta_hamiltonian.models.monomials import Exponentials, Monomials, Quotients, higher_terms
 from meta_hamiltonian.models.network import FieldNetwork
 
@@ -87,6 +88,10 @@ class NaturalNetwork(FieldNetwork):
         self._higher = higher_terms(positions, lengths_of_momenta, self.inputs.waves, degree, _MOST_HIGHER)
         distances, radii = (self.inputs.distances, self.inputs.radii) if degree > 2 else ([], [])
         self._powers = [(one[0], k * one[1]) for one in distances for k in (_INVERSE if one in radii else _POWERS)]
+        kinetic = self.domain.kinetic if few and self.inputs.windows == 1 and inputs == "natural" else None
+        told = kinetic is not None and not kinetic.typical.constant and bool(spanning(kinetic, self.domain))
+        self._kinetic = kinetic if told else None
+        energies = range(0 if self._kinetic is None else len(Kinetics(self._kinetic, self.domain)))
         of_momenta = [*itertools.combinations_with_replacement(momenta, 2), *((i,) for i in momenta)] if few else []
         self._quotients = [
             (factors, (place, k * unit)) for place, unit in radii for k in _INVERSE for factors in of_momenta
@@ -97,7 +102,7 @@ class NaturalNetwork(FieldNetwork):
             for value in (*self.body.parameters(), *self.coefficients.parameters()):
                 value *= _BENT
         units = self.body.out_features, self.coefficients.out_features * len(factors)
-        more = self._powers, self._higher, self._quotients
+        more = self._powers, energies, self._higher, self._quotients
         self._parts = (*units, size, len(products), *filter(None, map(len, more)))
         self.head = nn.Linear(sum(self._parts), 1, bias=False)
         # pᵢ and pᵢ pⱼ as tensors: factor μ is constant + linear · p + p · bilinear p / 2.
@@ -140,9 +145,10 @@ class NaturalNetwork(FieldNetwork):
         outer = torch.eye(size)[first, :, None] * torch.eye(size)[second, None, :]
         self.register_buffer("pairs", (outer + outer.mT).flatten(1).to(like), persistent=False)
         more = [Exponentials(self._powers, size)] if self._powers else []
+        more += [] if self._kinetic is None else [Kinetics(self._kinetic, self.domain, size)]
         more += [Monomials(self._higher, size)] if self._higher else []
         more += [Quotients(self._quotients, size)] if self._quotients else []
-        self.more: Iterable[Exponentials | Monomials | Quotients]
+        self.more: Iterable[Exponentials | Kinetics | Monomials | Quotients]
         self.more = nn.ModuleList(more).to(like)  # pyright: ignore[reportAttributeAccessIssue]
 
     @property
@@ -187,7 +193,11 @@ class NaturalNetwork(FieldNetwork):
         pure = torch.tensor(higher, dtype=torch.bool, device=alone.device)
         distances = alone.new_ones(len(self._powers))  # of positions
         both = alone.new_zeros(len(self._quotients))
-        return torch.cat([alone.new_ones(self._parts[0]), alone, torch.ones_like(momenta), same, distances, pure, both])
+        units = alone.new_ones(self._parts[0])
+        kinetic = alone.new_zeros(
+            self.head.in_features - sum(map(len, (units, alone, momenta, same, distances, pure, both)))
+        )
+        return torch.cat([units, alone, torch.ones_like(momenta), same, distances, kinetic, pure, both])
 
     @property
     def beside_units(self) -> Bool[Tensor, " features"] | None:

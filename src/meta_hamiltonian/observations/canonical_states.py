@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from meta_hamiltonian.dynamics import Signal, inputs_at
+from meta_hamiltonian.dynamics import Inertia, Signal, inputs_at
 from meta_hamiltonian.observations.forms import Trajectory
 from meta_hamiltonian.observations.splines import Smoothed, smooth
 
@@ -58,7 +58,7 @@ class CanonicalTrajectory:
 class Trend:
     """What a law says of a trajectory. Only what it leaves of the observations is smoothed.
 
-    - `x`: states at some instants; where p was not observed, their positions change at the rate p / inertia.
+    - `x`: states at some instants; where p was not observed, p = M(q) dq/dt holds for them.
     - `dxdt`: the rates of the law.
     """
 
@@ -67,24 +67,26 @@ class Trend:
 
 
 def canonical(
-    trajectory: Trajectory, inertia: float | Sequence[float], trend: Trend | None = None
+    trajectory: Trajectory, inertia: float | Sequence[float] | Inertia, trend: Trend | None = None
 ) -> CanonicalTrajectory:
     """Smooths a trajectory.
 
     **Arguments:**
 
-    - `inertia`: where p was not observed, p = inertia · dq/dt; one number, or one for each coordinate.
+    - `inertia`: where p was not observed, p = inertia · dq/dt; one number, one for each coordinate, or a mass matrix.
     - `trend`: at the instants of the trajectory, what is known of its course. The better it is, the less the errors of
         smoothing matter; None is nothing.
     """
+    inertia = Inertia.of(inertia, trajectory.q.shape[1])
     states = observed_states(trajectory, inertia)
     trend = trend or Trend(*(torch.zeros_like(torch.from_numpy(states)) for _ in range(2)))
     smoothed = smooth(trajectory.t, _left(trajectory, inertia, trend))
     x, dxdt, rate_error = _states(smoothed, trend, inertia)
     noise, errors = smoothed.noise, smoothed.error
     if noise.shape[0] < x.shape[1]:
-        m = np.broadcast_to(np.asarray(inertia, dtype=float), trajectory.q.shape[1:])
-        noise, errors = np.concatenate([noise, m * np.median(errors, axis=0)]), smoothed.second_error
+        n = trajectory.q.shape[1]
+        of_momenta = inertia.errors(x[:, :n], torch.from_numpy(errors)).median(0).values.numpy()
+        noise, errors = np.concatenate([noise, of_momenta]), smoothed.second_error
     error = np.linalg.norm(errors / (errors.mean(0) + np.finfo(float).tiny), axis=-1)
     t, error, observed, noise = (torch.from_numpy(v) for v in (trajectory.t, error, states, noise))
     return CanonicalTrajectory(t, x, dxdt, error, observed, noise, rate_error, smoothed.share > _COARSE)
@@ -92,7 +94,7 @@ def canonical(
 
 def in_between(
     trajectory: Trajectory,
-    inertia: float | Sequence[float],
+    inertia: Inertia,
     trend: Trend,
     t: Float[Tensor, " between"],
     there: Trend,
@@ -106,26 +108,27 @@ def in_between(
     return _states(smooth(trajectory.t, _left(trajectory, inertia, trend), t.numpy()), there, inertia)
 
 
-def _left(trajectory: Trajectory, inertia: float | Sequence[float], trend: Trend) -> np.ndarray:
+def _left(trajectory: Trajectory, inertia: Inertia, trend: Trend) -> np.ndarray:
     """What a trend leaves of the observations: of the states, or of the positions where nothing else was observed."""
     if trajectory.p is None and trajectory.v is None:
         return trajectory.q - trend.x[:, : trajectory.q.shape[1]].numpy()
     return observed_states(dataclasses.replace(trajectory, integrated=False), inertia) - trend.x.numpy()
 
 
-def _states(smoothed: Smoothed, trend: Trend, inertia: float | Sequence[float]) -> tuple[Tensor, Tensor, Tensor]:
+def _states(smoothed: Smoothed, trend: Trend, inertia: Inertia) -> tuple[Tensor, Tensor, Tensor]:
     """States, rates and the errors of the rates, from a trend and from what was left of it."""
     value, derivative, second, error, second_error = (
         torch.from_numpy(getattr(smoothed, name)) for name in ("value", "derivative", "second", "error", "second_error")
     )
     if value.shape == trend.x.shape:
         return trend.x + value, trend.dxdt + derivative, error
-    n = value.shape[1]
-    m = torch.as_tensor(inertia, dtype=torch.float64).expand(n)
-    p = trend.x[:, n:] + m * derivative
-    x = torch.cat([trend.x[:, :n] + value, p], dim=1)
-    dxdt = torch.cat([p / m, trend.dxdt[:, n:] + m * second], dim=1)
-    return x, dxdt, torch.cat([error, m * second_error], dim=1)
+    q0, p0 = trend.x.chunk(2, dim=1)
+    v0 = inertia.velocities(q0, p0)
+    a0 = inertia.accelerations(q0, v0, trend.dxdt[:, value.shape[1] :])
+    q, v, a = q0 + value, v0 + derivative, a0 + second
+    x = torch.cat([q, inertia.momenta(q, v)], dim=1)
+    dxdt = torch.cat([v, inertia.momentum_rates(q, v, a)], dim=1)
+    return x, dxdt, torch.cat([error, inertia.errors(q, second_error)], dim=1)
 
 
 class WellKnown(NamedTuple):
@@ -158,7 +161,9 @@ def well_known_points(trajectories: Sequence[CanonicalTrajectory]) -> WellKnown:
     return WellKnown(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
-def observed_states(trajectory: Trajectory, inertia: float | Sequence[float]) -> Float[np.ndarray, "instants state"]:
+def observed_states(
+    trajectory: Trajectory, inertia: float | Sequence[float] | Inertia
+) -> Float[np.ndarray, "instants state"]:
     """States as they were observed.
 
     Positions that are integrals are not a number, except the first one; nor are momenta where neither momenta nor
@@ -170,4 +175,5 @@ def observed_states(trajectory: Trajectory, inertia: float | Sequence[float]) ->
     if trajectory.p is not None:
         return np.hstack([q, trajectory.p])
     v = np.full_like(q, np.nan) if trajectory.v is None else trajectory.v
-    return np.hstack([q, np.broadcast_to(np.asarray(inertia, dtype=float), q.shape[1:]) * v])
+    there, rates = (torch.from_numpy(np.ascontiguousarray(one)) for one in (trajectory.q, v))
+    return np.hstack([q, Inertia.of(inertia, q.shape[1]).momenta(there, rates).numpy()])

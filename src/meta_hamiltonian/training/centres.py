@@ -64,7 +64,7 @@ def find_centre(build: Callable[[Domain], Ridge], data: RecordedDataModule) -> D
         others = {**_around_places(build, data), **_of_radii(data)}
         if not others:
             return None
-        either = (True,) if data.recordings.without_momenta else (False, True)
+        either = (True,) if data.recordings.separated else (False, True)
         without, *within = (
             _evidence(functools.partial(build, one), data, either) for one in (domain, *others.values())
         )

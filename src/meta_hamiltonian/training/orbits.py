@@ -67,7 +67,7 @@ class OrbitLoop(MetaModule):
         **Raises:** [`ConfigError`][] for members whose rates were observed without times.
         """
         super().__init__(learner, settings, max_skipped)
-        members, inertia = data.recordings.train, data.recordings.inertia
+        members = data.recordings.train
         trajectories = [one.observations for one in members if not isinstance(one.observations, Derivatives)]
         if len(trajectories) < len(members):
             raise ConfigError("data.loss=orbits is not allowed here: states without times have no orbits")
@@ -80,6 +80,7 @@ class OrbitLoop(MetaModule):
         self.heads = nn.Parameter(v.to(heads))
         paths, owner, signals = [], [], []
         for i, (member, of_member) in enumerate(zip(members, trajectories, strict=True)):
+            inertia = data.recordings.inertias.of(member.observations)
             for j, trajectory in enumerate(of_member):
                 paths.append(canonical(trajectory, inertia))  # pyright: ignore[reportArgumentType]
                 owner.append(i)

@@ -1,14 +1,14 @@
 """Rates of recorded members, smoothed around the law of the family."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torchdiffeq import odeint
 
-from meta_hamiltonian.dynamics import Terms
+from meta_hamiltonian.dynamics import Inertia, Terms
 from meta_hamiltonian.episodes import Points
 from meta_hamiltonian.episodes.recorded import RecordedDataModule, friction_width
 from meta_hamiltonian.learners import Ridge
@@ -49,8 +49,9 @@ def refine(learner: Ridge, data: RecordedDataModule) -> bool:
         terms = Terms(data.friction, friction_width(points.dxdt[:, :n]), member.inputs)
         systems = learner.adapt_forced(points, terms).adapted.to("cpu")
         signals = member.signals or [None] * len(member.paths)
+        inertia = data.recordings.inertias.of(member.observations)
         found = [
-            _again(trajectory, path, _law(systems.under(signal)), data.recordings.inertia)
+            _again(trajectory, path, _law(systems.under(signal)), inertia)
             for trajectory, path, signal in zip(member.observations, member.paths, signals, strict=True)
         ]
         if all(one is not None for one in found):
@@ -69,7 +70,7 @@ def _law(systems: AdaptedSystems) -> Law:
 
 
 def _again(
-    trajectory: Trajectory, path: CanonicalTrajectory, field: Law, inertia: Sequence[float]
+    trajectory: Trajectory, path: CanonicalTrajectory, field: Law, inertia: Inertia
 ) -> tuple[CanonicalTrajectory, Tensor, Tensor, Tensor, Tensor] | None:
     """The trajectory smoothed around the law; and times, states, rates and their errors in the middles of its
     intervals.
@@ -85,8 +86,8 @@ def _again(
     left = _summed(back - forth)
     if trajectory.p is None and trajectory.v is None:
         dq, dp = left.chunk(2, dim=-1)
-        m = torch.as_tensor(inertia, dtype=dp.dtype)
-        left = torch.cat([dq + _summed(spans * (dp[1:] + dp[:-1]) / (2 * m)), dp], dim=-1)
+        dv = inertia.velocities(path.x[:, : dq.shape[1]], dp)
+        left = torch.cat([dq + _summed(spans * (dv[1:] + dv[:-1]) / 2), dp], dim=-1)
     trend, middle = Trend(path.x - left, field(path.x, path.t)), (forth + back) / 2
     there = Trend(middle - (left[1:] + left[:-1]) / 2, field(middle, times))
     found = in_between(trajectory, inertia, trend, times, there)

@@ -170,7 +170,7 @@ def find_separation(learner: Ridge, data: RecordedDataModule) -> bool:
     It does where it leaves little more than any H does, or no more than the errors of the rates explain. One half of
     the rates is enough: where dq/dt = ∂H/∂p is a function of p alone, or dp/dt one of q alone, H has no other form,
     and the other half is only hard to approximate before training. Where momenta were not observed,
-    p = inertia · dq/dt leaves no other law: ∂H/∂p = p / inertia makes H = p² / (2 inertia) + V(q).
+    p = M dq/dt with a constant M leaves no other law: ∂H/∂p = M⁻¹p makes H = p·M⁻¹p / 2 + V(q).
 
     Where hidden units see positions and momenta together, members that see different parts of the domain say little
     about each other; a function of positions alone, or of momenta alone, is known wherever one member has been. Nine
@@ -180,7 +180,7 @@ def find_separation(learner: Ridge, data: RecordedDataModule) -> bool:
     """
     if learner.net.separable_features is None:
         return False
-    if data.recordings.without_momenta:
+    if data.recordings.separated:
         learner.net.separate()
         return True
     state, together = copy.deepcopy(learner.state_dict()), copy.deepcopy(learner)
