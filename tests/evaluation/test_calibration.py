@@ -15,6 +15,7 @@ from meta_hamiltonian.inference.widened import MOST
 from meta_hamiltonian.learners import Ridge
 from meta_hamiltonian.models import HamiltonianNetwork
 from meta_hamiltonian.observations import ObservationError
+from meta_hamiltonian.observations.inertias import Inertias
 from meta_hamiltonian.systems import Spring
 
 
@@ -45,7 +46,7 @@ def found(errors, monkeypatch, instants=4000, bands=True, held_out=0):
     x = torch.zeros(1, 2, dtype=torch.float64)
     members = [RecordedMember(str(i), [], Points(x, x), torch.zeros_like(x[0]), {}) for i in range(len(errors))]
     learner = Ridge(HamiltonianNetwork(width=4, depth=1, domain=Spring().domain))
-    factor = band_factor(learner, members[:held_out], members[held_out:], [1.0], None)
+    factor = band_factor(learner, members[:held_out], members[held_out:], Inertias((1.0,)), None)
     names = [name for observed, name in asked if observed == 0.5]
     assert [name for observed, name in asked if observed == 0.25] == names
     return factor, names

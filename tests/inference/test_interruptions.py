@@ -7,6 +7,7 @@ import pytest
 from observed import learner
 from scipy.integrate import solve_ivp
 
+from meta_hamiltonian.dynamics import Inertia
 from meta_hamiltonian.inference.interruptions import without_interruptions
 from meta_hamiltonian.observations import Trajectory
 
@@ -35,7 +36,7 @@ def positions(kick, noise, seed):
 def test_hits_are_found_in_noisy_positions_and_noise_is_none(kick, noise):
     found = []
     for seed in range(6):
-        parts, _, said = without_interruptions(learner(), [positions(kick, noise, seed)], (), [1.0], None)
+        parts, _, said = without_interruptions(learner(), [positions(kick, noise, seed)], (), Inertia.of(1.0, 1), None)
         found.append(bool(said))
         if said:
             gaps = [(one.t[-1], other.t[0]) for one, other in itertools.pairwise(parts)]

@@ -2,12 +2,21 @@
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+# Mass matrices so many standard deviations from the mean of a family, at most so many, span those of its members.
+_DEVIATIONS, _MOST = (1.0, 2.0), 40
+# Directions in which members differ by this part are followed; one in which no mass matrix is positive is followed by
+# half as much, so many times.
+_DIRECTIONS, _SHORTER = 1e-3, 8
+# The smallest eigenvalue of a mass matrix may fall to this part of what it typically is.
+_LEAST = 0.02
 
 
 class Factor(NamedTuple):
@@ -225,6 +234,40 @@ class KineticEnergies:
     def typical(self) -> Inertia:
         """That of the mean."""
         return self.inertia(torch.tensor(self.mean))
+
+    def spanning(self, q: Float[Tensor, "states n"]) -> list[Inertia]:
+        """The mass matrix of the mean and some around it, all of them positive at these positions; none if even that of
+        the mean is not.
+
+        They lie on the axes of the distribution and between two of them, as far as it changes the matrix and not only
+        its size, by which the energy is divided.
+        """
+        count = len(self.entries)
+        mean = torch.tensor(self.mean, dtype=torch.float64)[:count]
+        factor = torch.tensor(self.factor, dtype=torch.float64)[:count]
+
+        def smallest(theta: Tensor) -> Tensor:
+            return torch.linalg.eigvalsh(self.inertia(theta).matrix(q))[:, 0]
+
+        typical = smallest(mean)
+        least = _LEAST * typical.median()
+        if not (typical > least).all():
+            return []
+        scales = mean.abs()
+        along = (mean / scales) / (mean / scales).norm()
+        relative = factor / scales[:, None]
+        relative = relative - along[:, None] * (along @ relative)
+        axes, sizes, _ = torch.linalg.svd(relative, full_matrices=False)
+        axes = (axes * sizes)[:, sizes > _DIRECTIONS * max(1.0, sizes.max().item())]
+        rows = [torch.zeros(count, dtype=torch.float64)]
+        rows += [sign * s * axis for s in _DEVIATIONS for axis in axes.mT for sign in (1, -1)]
+        pairs = itertools.combinations(axes.mT, 2)
+        rows += [_DEVIATIONS[0] * (a * one + b * other) for one, other in pairs for a in (1, -1) for b in (1, -1)]
+        found = []
+        for row in rows[:_MOST]:
+            thetas = (mean + scales * row / 2**shorter for shorter in range(_SHORTER))
+            found += [self.inertia(theta) for theta in thetas if (smallest(theta) > least).all()][:1]
+        return found
 
 
 def places_of(entries: Sequence[Entry]) -> Float[Tensor, "terms n n"]:

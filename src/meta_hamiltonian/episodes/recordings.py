@@ -118,8 +118,8 @@ class Recordings:
         return self.train[0].without_momenta
 
     @property
-    def separated(self) -> bool:
-        """Whether the energy is T(p) + V(q) by definition, as where p = M dq/dt with a constant M."""
+    def constant_inertia(self) -> bool:
+        """Whether the momenta of the family are p = M dq/dt with a constant M, by definition."""
         energies = self.inertias.energies
         return self.without_momenta and (energies is None or energies.typical.constant)
 
@@ -196,10 +196,7 @@ def load_recordings(
     left = {*refused, *unlike} if skip_bad else set(refused)
     members = [one for one in members if one.name not in left]
     parts = _split(members, split, held_out)
-    inertias, parts = _with_inertias(parts, same, read.domain)
-    known = [one for name in ("train", "val") for one in parts[name]]
-    domain = _domain(read.domain, [one.points.x for one in known], margin)
-    domain = dataclasses.replace(domain, kinetic=inertias.energies)
+    inertias, parts, domain = _with_inertias(parts, same, read.domain, margin)
     return Recordings(domain, **parts, inertias=inertias, notes=_notes(read, parts, inertias))
 
 
@@ -223,18 +220,27 @@ def _recorded(member: Member | RecordedMember, inertias: Inertias) -> RecordedMe
 
 
 def _with_inertias(
-    parts: dict[str, list[RecordedMember]], same: Inertias, domain: Domain
-) -> tuple[Inertias, dict[str, list[RecordedMember]]]:
-    """The mass matrices of a family whose momenta were not observed, and its members with such momenta."""
-    known = [one for name in ("train", "val") for one in parts[name]]
-    trajectories = [one.observations for one in known if not isinstance(one.observations, Derivatives)]
-    if len(trajectories) < len(known) or not all(one.without_momenta for one in known):
-        return same, parts
+    parts: dict[str, list[RecordedMember]], same: Inertias, shape: Domain, margin: float
+) -> tuple[Inertias, dict[str, list[RecordedMember]], Domain]:
+    """The mass matrices of a family whose momenta were not observed, its members with such momenta, and its domain."""
+
+    def known(parts: dict[str, list[RecordedMember]]) -> list[RecordedMember]:
+        return [*parts["train"], *parts["val"]]
+
+    domain = _domain(shape, [one.points.x for one in known(parts)], margin)
+    trajectories = [one.observations for one in known(parts) if not isinstance(one.observations, Derivatives)]
+    if not trajectories or not all(one.without_momenta for one in known(parts)):
+        return same, parts, domain
     energies = find_kinetic_energies(trajectories, domain, same.numbers)
     if energies is None:
-        return same, parts
+        return same, parts, domain
     inertias = Inertias(same.numbers, energies)
-    return inertias, {name: [_recorded(one, inertias) for one in own] for name, own in parts.items()}
+    others = {name: [_recorded(one, inertias) for one in own] for name, own in parts.items()}
+    box = _domain(shape, [one.points.x for one in known(others)], margin)
+    if not energies.spanning(box.grid()[:, : box.degrees_of_freedom]):
+        log.info("The mass matrix that explains the members is not positive in the whole domain, and is not used.")
+        return same, parts, domain
+    return inertias, others, dataclasses.replace(box, kinetic=energies)
 
 
 def _with_inputs(members: Sequence[RecordedMember]) -> tuple[dict[str, str], list[RecordedMember]]:

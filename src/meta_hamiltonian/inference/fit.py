@@ -55,6 +55,7 @@ class Fit:
         how long that was; None where nothing was held out.
     - `surprise`: the error of `tail` in units of the error that the posterior predicts; None without a posterior, too.
     - `steps`: gradient steps that were taken.
+    - `inertia`: where momenta were not observed, the mass matrix M of p = M dq/dt; None where they were.
     - `notes`, `warnings`: what was assumed, and what may be wrong.
     """
 
@@ -79,6 +80,7 @@ class Fit:
     tail: tuple[float, float] | None
     surprise: float | None
     steps: int
+    inertia: Inertia | None
     notes: Sequence[str]
     warnings: Sequence[str]
 
@@ -355,6 +357,7 @@ def _reported(
         tail=None if held_out is None else (held_out.relative[how], held_out.duration),
         surprise=None if held_out is None else held_out.surprise.get(how),
         steps=learner.default_steps if steps is None else steps,
+        inertia=task.inertia,
         notes=notes,
         warnings=warnings,
     )

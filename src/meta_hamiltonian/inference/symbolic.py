@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from meta_hamiltonian.dynamics import Domain
+from meta_hamiltonian.dynamics import Domain, Inertia
 from meta_hamiltonian.inference.centres import with_centres
 from meta_hamiltonian.inference.subsets import Subset, SubsetSearch
-from meta_hamiltonian.inference.terms import Term, library, of_distance
+from meta_hamiltonian.inference.terms import Term, kinetic, library, of_distance
 from meta_hamiltonian.models import Adapted, AdaptedSystems
 
 # A sum that misses more than this part of the field is no reading of it.
@@ -74,7 +74,12 @@ class Reading:
         return f"H = {total} + const, to {self.error:.1g} of the field{doubt}{others}"
 
 
-def read_symbolically(adapted: Adapted, samples: AdaptedSystems | None, near: Float[Tensor, "points state"]) -> Reading:
+def read_symbolically(
+    adapted: Adapted,
+    samples: AdaptedSystems | None,
+    near: Float[Tensor, "points state"],
+    inertia: Inertia | None = None,
+) -> Reading:
     """Sparse regression of the learned field on the fields of the terms of [`library`][].
 
     For each number of terms the best sum is searched for ([`SubsetSearch`][]). The simplest good sum is then read: each
@@ -86,6 +91,8 @@ def read_symbolically(adapted: Adapted, samples: AdaptedSystems | None, near: Fl
     - `adapted`: the system.
     - `samples`: samples of its posterior, for the uncertainty.
     - `near`: the observed states; the reading is for where they lie, as far as that is in the domain.
+    - `inertia`: the mass matrix that the momenta were found with, whose kinetic energy is a term too; None where there
+        is none.
 
     ??? cite "Reference"
 
@@ -111,9 +118,11 @@ def read_symbolically(adapted: Adapted, samples: AdaptedSystems | None, near: Fl
     if not known <= _UNKNOWN:
         return _refused(f"the observations leave {known:.0%} of the field uncertain")
 
-    fit = _fit(domain, rows, known)
+    own = [] if inertia is None or inertia.constant else [kinetic(inertia)]
+    fit = _fit([*own, *library(domain)], domain, rows, known)
     if domain.exclusions and not domain.lattice and fit.subset.error > max(_GOOD, known):
-        elsewhere = _fit(with_centres(domain, fit.without_distances, rows.target, rows.fitted), rows, known)
+        moved = with_centres(domain, fit.without_distances, rows.target, rows.fitted)
+        elsewhere = _fit([*own, *library(moved)], moved, rows, known)
         fit = elsewhere if elsewhere.subset.error < fit.subset.error / 2 else fit
     allowed = min(max(known, _ALIKE * fit.subset.error, _EXACT), _READABLE)
     found = fit.search.simplest(fit.subset, allowed) if fit.subset.error <= _READABLE else fit.subset
@@ -196,8 +205,7 @@ class _Fit:
         return self.design[:, [i for i, term in enumerate(self.terms) if term.name not in distances]]
 
 
-def _fit(domain: Domain, rows: _Rows, known: float) -> _Fit:
-    terms = library(domain)
+def _fit(terms: Sequence[Term], domain: Domain, rows: _Rows, known: float) -> _Fit:
     design = torch.stack([rows.fitted(term) for term in terms], dim=-1)
     freedoms = 1 if domain.lattice else domain.degrees_of_freedom
     most = min(_TERMS + _PER_FREEDOM * freedoms, _MOST)

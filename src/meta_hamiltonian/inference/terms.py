@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from meta_hamiltonian.dynamics import Domain, hamiltonian_field
+from meta_hamiltonian.dynamics import Domain, Inertia, hamiltonian_field
 from meta_hamiltonian.dynamics.domain import Coordinate, Exclusion, Number, canonical_names
 
 # With more degrees of freedom, only those that follow each other in the order of the coordinates make terms together.
@@ -163,6 +163,16 @@ def _of_difference(a: _Freedom, b: _Freedom) -> Iterator[Term]:
 def _of_a_radius(domain: Domain, exclusion: Exclusion) -> bool:
     """Whether the distance is a coordinate that stays above 0, whose powers are terms already."""
     return exclusion.coordinate is not None and domain.coordinates[exclusion.coordinate].low > 0
+
+
+def kinetic(inertia: Inertia) -> Term:
+    """The kinetic energy of a mass matrix that depends on the positions."""
+
+    def value(x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch"]:
+        q, p = x.chunk(2, dim=-1)
+        return (p * inertia.velocities(q, p)).sum(-1) / 2
+
+    return Term("p·M(q)⁻¹p/2", value)
 
 
 def of_distance(domain: Domain, exclusion: Exclusion) -> list[Term]:

@@ -1,27 +1,19 @@
 """Kinetic energies whose mass matrices depend on the positions, as terms of an energy."""
 
-import itertools
 from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from meta_hamiltonian.dynamics import Domain, Inertia, KineticEnergies
+from meta_hamiltonian.dynamics import Domain, KineticEnergies
 from meta_hamiltonian.dynamics.inertia import Factor, places_of
 from meta_hamiltonian.models.inputs import Inputs
 
-# Mass matrices so many standard deviations from the mean of a family, at most so many, span those of its members.
-_DEVIATIONS, _MOST = (1.0, 2.0), 40
-# Directions of the distribution that are this part of the largest are followed, and combinations of energies that
-# contribute this part of the largest are terms.
-_DIRECTIONS, _RESOLVED = 1e-3, 1e-4
+# Combinations of energies that contribute this part of the largest are terms.
+_RESOLVED = 1e-4
 # States at which kinetic energies are compared.
 _STATES = 256
-# An eigenvalue of a mass matrix may fall to this part of its typical size.
-_LEAST = 0.02
-# A direction in which no mass matrix is positive is followed by less and less, so many times.
-_SHORTER = 8
 
 
 class Kinetics(nn.Module):
@@ -40,7 +32,10 @@ class Kinetics(nn.Module):
         """
         super().__init__()
         inputs = Inputs(domain, "natural").double()
-        values = torch.tensor([one.values for one in spanning(energies, domain)], dtype=torch.float64)
+        values = torch.tensor(
+            [one.values for one in energies.spanning(domain.sobol(_STATES)[:, : domain.degrees_of_freedom])],
+            dtype=torch.float64,
+        )
         forms = torch.tensor([_forms(one.factor, inputs, domain) for one in energies.entries], dtype=torch.float64)
         n = domain.degrees_of_freedom
         others = (size or inputs.size) - inputs.size
@@ -142,44 +137,6 @@ class Kinetics(nn.Module):
         bent = (weights @ (bent + bent.mT).flatten(1)).unflatten(-1, bent.shape[1:])
         each = slopes.mT @ inverse @ slopes - bent
         return ((c @ self.mixture.mT)[..., None, None] * each).sum(-3)
-
-
-def spanning(energies: KineticEnergies, domain: Domain) -> list[Inertia]:
-    """The mass matrix of the mean and some around it, all of them positive in the domain; empty if that is not so.
-
-    They lie on the axes of the distribution and between two of them, as far as it changes the matrix and not only its
-    size, by which the energy is divided.
-    """
-    count = len(energies.entries)
-    mean = torch.tensor(energies.mean, dtype=torch.float64)[:count]
-    factor = torch.tensor(energies.factor, dtype=torch.float64)[:count]
-    q = domain.sobol(_STATES)[:, : domain.degrees_of_freedom]
-
-    def smallest(theta: Tensor) -> Tensor:
-        return torch.linalg.eigvalsh(energies.inertia(theta).matrix(q))[:, 0]
-
-    typical = smallest(mean)
-    if not (typical > _LEAST * typical.median()).all():
-        return []
-    scales = mean.abs()
-    along = (mean / scales) / (mean / scales).norm()
-    relative = factor / scales[:, None]
-    relative = relative - along[:, None] * (along @ relative)
-    axes, sizes, _ = torch.linalg.svd(relative, full_matrices=False)
-    axes = (axes * sizes)[:, sizes > max(_DIRECTIONS, _DIRECTIONS * sizes.max().item())]
-    rows = [torch.zeros(count, dtype=torch.float64)]
-    rows += [sign * s * axis for s in _DEVIATIONS for axis in axes.mT for sign in (1, -1)]
-    pairs = list(itertools.combinations(axes.mT, 2))
-    rows += [_DEVIATIONS[0] * (a * i + b * j) for i, j in pairs for a in (1, -1) for b in (1, -1)]
-    found = []
-    for row in rows[:_MOST]:
-        for _ in range(_SHORTER):
-            theta = mean + scales * row
-            if (smallest(theta) > _LEAST * typical.median()).all():
-                found.append(energies.inertia(theta))
-                break
-            row = row / 2
-    return found
 
 
 def _combined(kinetics: Kinetics, u: Float[Tensor, "states size"]) -> Float[Tensor, "matrices terms"]:

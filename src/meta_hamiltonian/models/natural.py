@@ -13,7 +13,7 @@ from meta_hamiltonian.config import check_arguments
 from meta_hamiltonian.dynamics import Domain, hamiltonian_field
 from meta_hamiltonian.models.activations import ACTIVATIONS
 from meta_hamiltonian.models.inputs import Inputs, widen
-from meta_hamiltonian.models.kinetics import Kinetics, spanning
+from meta_hamiltonian.models.kinetics import Kinetics
 from meta_hamiltonian.models.monomials import Exponentials, Monomials, Quotients, higher_terms
 from meta_hamiltonian.models.network import FieldNetwork
 
@@ -42,7 +42,8 @@ class NaturalNetwork(FieldNetwork):
     - u itself, and the products of its lengths, so that linear and quadratic terms need no hidden units; for recorded
         families also those of three and four lengths and those with waves ([`higher_terms`][]), and 1/r², 1/r and r for
         each distance r to an exclusion; where r is a coordinate, also pᵢ pⱼ/r² and pᵢ pⱼ/r, such as the energy of a
-        rotation.
+        rotation; and where the mass matrices of recorded members depend on the positions, sums of their kinetic
+        energies ([`Kinetics`][]).
 
     [`Inputs`][] says what u is. All derivatives are written out, since a second-order step needs ∂f/∂θ of every point.
 
@@ -88,9 +89,8 @@ class NaturalNetwork(FieldNetwork):
         self._higher = higher_terms(positions, lengths_of_momenta, self.inputs.waves, degree, _MOST_HIGHER)
         distances, radii = (self.inputs.distances, self.inputs.radii) if degree > 2 else ([], [])
         self._powers = [(one[0], k * one[1]) for one in distances for k in (_INVERSE if one in radii else _POWERS)]
-        kinetic = self.domain.kinetic if few and self.inputs.windows == 1 and inputs == "natural" else None
-        told = kinetic is not None and not kinetic.typical.constant and bool(spanning(kinetic, self.domain))
-        self._kinetic = kinetic if told else None
+        kinetic = self.domain.kinetic if self.inputs.windows == 1 and inputs == "natural" else None
+        self._kinetic = None if kinetic is None or kinetic.typical.constant else kinetic
         energies = range(0 if self._kinetic is None else len(Kinetics(self._kinetic, self.domain)))
         of_momenta = [*itertools.combinations_with_replacement(momenta, 2), *((i,) for i in momenta)] if few else []
         self._quotients = [
@@ -184,7 +184,9 @@ class NaturalNetwork(FieldNetwork):
 
     @property
     def separable_features(self) -> Bool[Tensor, " features"]:
-        """All features but units of positions times momenta, and products of a position and a momentum."""
+        """All features but units of positions times momenta, and products of a position and a momentum; where the mass
+        matrix depends on the positions, those of positions alone and the kinetic energies.
+        """
         alone = (self.constant > 0).repeat(self.coefficients.out_features)
         momenta = torch.zeros(self.inputs.size, dtype=torch.bool, device=alone.device)
         momenta[self.momenta] = True
@@ -194,10 +196,13 @@ class NaturalNetwork(FieldNetwork):
         distances = alone.new_ones(len(self._powers))  # of positions
         both = alone.new_zeros(len(self._quotients))
         units = alone.new_ones(self._parts[0])
-        kinetic = alone.new_zeros(
-            self.head.in_features - sum(map(len, (units, alone, momenta, same, distances, pure, both)))
-        )
-        return torch.cat([units, alone, torch.ones_like(momenta), same, distances, kinetic, pure, both])
+        inputs = torch.ones_like(momenta)
+        if self._kinetic is not None:
+            inputs, same = ~momenta, ~momenta[self.first] & ~momenta[self.second]
+            pure = torch.tensor([not any(momenta[i] for i in one) for one in self._higher], dtype=torch.bool).to(alone)
+        parts = [units, alone, inputs, same, distances, pure, both]
+        kinetic = alone.new_ones(self.head.in_features - sum(map(len, parts)))
+        return torch.cat([*parts[:5], kinetic, *parts[5:]])
 
     @property
     def beside_units(self) -> Bool[Tensor, " features"] | None:
@@ -213,6 +218,11 @@ class NaturalNetwork(FieldNetwork):
         return low & self.separable_features if self.separated else low
 
     @property
+    def has_kinetic_energies(self) -> bool:
+        """Whether kinetic energies of mass matrices that depend on the positions are among the features."""
+        return self._kinetic is not None
+
+    @property
     def separated(self) -> bool:
         """Whether no hidden unit sees positions and momenta together."""
         return bool((self.body.weight == 0).any())
@@ -221,8 +231,12 @@ class NaturalNetwork(FieldNetwork):
         """Lets every second of the units that see all of u see the positions alone, and the others the momenta.
 
         With the features that are separable, the energy is H = T(p) + V(q). Weights that are 0 stay so in training.
+        Where there are kinetic energies of mass matrices, these are T, and all units see the positions alone.
         """
         with torch.no_grad():
+            if self._kinetic is not None:
+                self.body.weight[:, self.momenta] = 0.0
+                return
             self.body.weight[::2, self.momenta] = 0.0
             self.body.weight[1::2, self.positions] = 0.0
 

@@ -109,6 +109,11 @@ class FieldNetwork(nn.Module, abc.ABC):
         return None
 
     @property
+    def has_kinetic_energies(self) -> bool:
+        """Whether kinetic energies of mass matrices that depend on the positions are among the features."""
+        return False
+
+    @property
     def separated(self) -> bool:
         """Whether no hidden unit sees positions and momenta together."""
         return False

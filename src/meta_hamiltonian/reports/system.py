@@ -191,7 +191,7 @@ def _table(
     if following is not None:
         table["measure next at"] = _state(following)
     if predicted.energy is not None:
-        table["H in simple terms"] = str(read_symbolically(fit.adapted, fit.samples, fit.x))
+        table["H in simple terms"] = str(read_symbolically(fit.adapted, fit.samples, fit.x, fit.inertia))
     return table
 
 

@@ -19,7 +19,7 @@ from meta_hamiltonian.learners import Ridge
 from meta_hamiltonian.learners.loss import in_error_scales
 from meta_hamiltonian.learners.low_rank import INDEPENDENT
 from meta_hamiltonian.learners.numerics.linear_head import balanced, head_problem, present_rows
-from meta_hamiltonian.training.surroundings import DIGITS, errors_of
+from meta_hamiltonian.training.surroundings import DIGITS, errors_of, is_separated
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def find_centre(build: Callable[[Domain], Ridge], data: RecordedDataModule) -> D
         others = {**_around_places(build, data), **_of_radii(data)}
         if not others:
             return None
-        either = (True,) if data.recordings.separated else (False, True)
+        either = (True,) if is_separated(build(domain).net, data) else (False, True)
         without, *within = (
             _evidence(functools.partial(build, one), data, either) for one in (domain, *others.values())
         )

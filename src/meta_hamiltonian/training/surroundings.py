@@ -21,6 +21,7 @@ from meta_hamiltonian.learners.loss import rescaled
 from meta_hamiltonian.learners.low_rank import EXPLAINED, INDEPENDENT
 from meta_hamiltonian.learners.numerics.least_squares import least_squares
 from meta_hamiltonian.learners.numerics.linear_head import balanced, balanced_variance, head_problem
+from meta_hamiltonian.models import FieldNetwork
 from meta_hamiltonian.training.refined import refine
 
 log = logging.getLogger(__name__)
@@ -164,13 +165,20 @@ def find_logarithms(build: Callable[[Domain], Ridge], data: RecordedDataModule) 
     return other
 
 
+def is_separated(net: FieldNetwork, data: RecordedDataModule) -> bool:
+    """Whether the energy is T + V(q) by definition: momenta were not observed, but are p = M dq/dt with a constant M,
+    or with one whose kinetic energies the network has."""
+    recordings = data.recordings
+    return recordings.constant_inertia or (recordings.without_momenta and net.has_kinetic_energies)
+
+
 def find_separation(learner: Ridge, data: RecordedDataModule) -> bool:
     """Separates the body where H = T(p) + V(q) explains the members as well, by its best heads before training.
 
     It does where it leaves little more than any H does, or no more than the errors of the rates explain. One half of
     the rates is enough: where dq/dt = ∂H/∂p is a function of p alone, or dp/dt one of q alone, H has no other form,
     and the other half is only hard to approximate before training. Where momenta were not observed,
-    p = M dq/dt with a constant M leaves no other law: ∂H/∂p = M⁻¹p makes H = p·M⁻¹p / 2 + V(q).
+    p = M dq/dt leaves no other law: ∂H/∂p = M⁻¹p makes H = p·M⁻¹p / 2 + V(q).
 
     Where hidden units see positions and momenta together, members that see different parts of the domain say little
     about each other; a function of positions alone, or of momenta alone, is known wherever one member has been. Nine
@@ -180,7 +188,7 @@ def find_separation(learner: Ridge, data: RecordedDataModule) -> bool:
     """
     if learner.net.separable_features is None:
         return False
-    if data.recordings.separated:
+    if is_separated(learner.net, data):
         learner.net.separate()
         return True
     state, together = copy.deepcopy(learner.state_dict()), copy.deepcopy(learner)
