@@ -1,10 +1,14 @@
+import dataclasses
+
 import pytest
 
+from meta_hamiltonian.dynamics import KineticEnergies
+from meta_hamiltonian.dynamics.inertia import Entry, Factor
 from meta_hamiltonian.learners import MAML, Ridge
 from meta_hamiltonian.learners.checkpoint import Trained
 from meta_hamiltonian.learners.quality import quality
 from meta_hamiltonian.models import NaturalNetwork
-from meta_hamiltonian.systems import Kepler, Pendulum
+from meta_hamiltonian.systems import Kepler, Pendulum, Recorded
 
 
 def trained(learner, system, loss):
@@ -26,3 +30,20 @@ def test_a_learner_that_takes_no_latents_is_not_told_of_them():
     warning = quality(trained(learner, system, 0.5)).warning
     assert "train it for longer" in warning
     assert "latents" not in warning
+
+
+@pytest.mark.parametrize(("inertia", "told"), [([1.0, 1.0], True), (None, False)])
+def test_a_learner_of_recordings_without_momenta_is_told_what_was_assumed(inertia, told):
+    domain = Kepler().domain
+    learner = Ridge(NaturalNetwork(domain=domain, state_dim=domain.state_dim), rank=3, scale="task")
+    settings = {"recordings": {"inertia": inertia}}
+    found = quality(Trained(learner, Recorded(), settings, found_history()))
+    assert found is not None
+    assert ("data.inertia" in found.warning) == told
+    energies = KineticEnergies((Entry(0, 0, Factor.one(2)),), (), (1.0,), (1.0,), ((0.1,),))
+    learner.net.domain = dataclasses.replace(domain, kinetic=energies)
+    assert "data.inertia" not in quality(Trained(learner, Recorded(), settings, found_history())).warning
+
+
+def found_history():
+    return [{"step": 3, "seconds": 1.0, "loss": 0.5}]

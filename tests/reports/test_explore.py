@@ -13,7 +13,8 @@ import torch
 from browser import CHROMIUM, answer
 
 from meta_hamiltonian import load
-from meta_hamiltonian.dynamics import Domain, Exclusion, Forces, Signal
+from meta_hamiltonian.dynamics import Domain, Exclusion, Forces, KineticEnergies, Signal
+from meta_hamiltonian.dynamics.inertia import Entry, Factor
 from meta_hamiltonian.inference import fit
 from meta_hamiltonian.inference.browser import for_browser
 from meta_hamiltonian.inference.stages import stages
@@ -41,6 +42,17 @@ POLAR = Domain.box(
     angles=("phi",),
     exclusions=(Exclusion.around_zero(0, 4, 0.2),),
 )
+ARMS = Domain.box(
+    {"q1": (-3, 3), "q2": (-3, 3), "p1": (-2, 2), "p2": (-2, 2)},
+    angles=("q1", "q2"),
+    kinetic=KineticEnergies(
+        (Entry(0, 0, Factor.one(2)), Entry(0, 1, Factor((0, 0), (1, -1))), Entry(1, 1, Factor.one(2))),
+        (),
+        (1.0, 0.0, 1.0),
+        (0.6, 0.2, 0.4),
+        ((0.05, 0.0), (0.01, 0.03), (-0.05, 0.02)),
+    ),
+)
 PENDULUM, RING, KEPLER, DUFFING = (one.domain for one in (SYSTEM, Chain(), Kepler(), Duffing()))
 
 
@@ -51,6 +63,7 @@ NETWORKS = {
     "natural, products of waves and momenta": lambda: NaturalNetwork(domain=PENDULUM, width=24, degree=4),
     "natural, powers of a distance": lambda: NaturalNetwork(domain=KEPLER, width=24, degree=4),
     "natural, a radius": lambda: NaturalNetwork(domain=POLAR, width=24, degree=4),
+    "natural, a mass matrix": lambda: NaturalNetwork(domain=ARMS, width=24, degree=4),
     "tanh, three layers": lambda: HamiltonianNetwork(domain=DUFFING, width=16, depth=3),
     "sines of natural inputs": lambda: HamiltonianNetwork(
         domain=PENDULUM, width=16, depth=1, activation="sin", inputs="natural"

@@ -21,11 +21,13 @@ class Quality(NamedTuple):
     - `steps`: outer steps.
     - `error`: RMS error of the predicted fields of held-out systems, relative to the RMS of the fields.
     - `may_need_latents`: whether the members may differ in what the learner's head cannot follow.
+    - `may_need_momenta`: whether momenta were not recorded, and are those of an inertia that was assumed.
     """
 
     steps: int
     error: float
     may_need_latents: bool = False
+    may_need_momenta: bool = False
 
     @property
     def warning(self) -> str | None:
@@ -35,6 +37,11 @@ class Quality(NamedTuple):
         remedy = "train it for longer, or choose another algorithm or model"
         if self.may_need_latents:
             remedy += "; algo.latents=auto is for members that differ in more than a linear head can follow"
+        if self.may_need_momenta:
+            remedy += (
+                "; momenta were not recorded, and the law may have others than p = inertia · dq/dt, as is assumed: "
+                "give columns of momenta, or data.inertia"
+            )
         return (
             f"This learner was trained for {self.steps} step{'s' * (self.steps != 1)}; its predictions of held-out "
             f"systems miss the field by {self.error:.0%}: {remedy}."
@@ -53,7 +60,8 @@ def quality(trained: Trained) -> Quality | None:
         return None
     simulated = isinstance(trained.system, SimulatedSystem)
     heads_alone = learner.solves_for_head and learner.net.takes_latents and not learner.net.latents
-    return Quality(int(trained.history[-1]["step"]), error, simulated and heads_alone)
+    assumed = trained.settings.get("recordings", {}).get("inertia") is not None and learner.net.domain.kinetic is None
+    return Quality(int(trained.history[-1]["step"]), error, simulated and heads_alone, assumed)
 
 
 def poor(trained: Trained) -> list[str]:

@@ -83,7 +83,7 @@ class _Equations(NamedTuple):
 
 
 def _equations(motion: Motion, energies: "_Terms", sizes: Float[Tensor, " n"]) -> _Equations:
-    """d/dt (M v)ᵢ − ½ ∂ᵢ(v·M v) + ∂ᵢV + friction = 0, each times the size of its velocity.
+    """Equation (13), d/dt (M v)ᵢ − ½ ∂ᵢ(v·M v) + ∂ᵢV + friction = 0, each row times the size of its velocity.
 
     ??? cite "Reference"
 
