@@ -14,6 +14,7 @@ from meta_hamiltonian.inference import fit
 from meta_hamiltonian.inference.symbolic import read_symbolically
 from meta_hamiltonian.learners import Ridge
 from meta_hamiltonian.models import NaturalNetwork
+from meta_hamiltonian.reports.prediction import predict, write_prediction
 from meta_hamiltonian.systems import Recorded
 from meta_hamiltonian.training.surroundings import find_separation
 
@@ -54,7 +55,7 @@ def arms(tmp_path_factory):
     return trained(tmp_path_factory.mktemp("arms"), double_pendulum, header)
 
 
-def test_double_pendulums_are_predicted_from_angles_and_velocities(arms):
+def test_double_pendulums_are_predicted_from_angles_and_velocities(arms, tmp_path):
     """With p = dq/dt, which no Hamiltonian of theirs has, the error is about 1."""
     learner, family, separated = arms
     assert separated
@@ -68,6 +69,13 @@ def test_double_pendulums_are_predicted_from_angles_and_velocities(arms):
     terms = dict(zip(reading.terms, reading.coefficients, strict=True))
     assert terms.keys() == {"p·M(q)⁻¹p/2", "cos q1", "cos q2"}
     assert terms["p·M(q)⁻¹p/2"] == pytest.approx(1, abs=0.02)
+    # Velocities are what was measured, and are predicted too.
+    predicted = predict(found, 1.0)
+    assert predicted.v is not None
+    np.testing.assert_allclose(predicted.v, np.gradient(predicted.x[:, :2], predicted.t, axis=0), atol=0.05)
+    write_prediction(tmp_path / "prediction.csv", predicted)
+    names = (tmp_path / "prediction.csv").read_text().splitlines()[0]
+    assert names == "t,q1,q2,p1,p2,energy,dissipated,v1,v2"
 
 
 def test_what_is_seen_later_has_the_momenta_that_the_beginning_tells(arms):

@@ -3,7 +3,7 @@
 import itertools
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -28,8 +28,10 @@ _MISSED = 1e-3
 _SLOW = 0.01
 # Coefficients are kept this far from what no member tells, as a part of the size of their terms.
 _RIDGE = 1e-9
-# A mass matrix has at most so many terms.
-_MOST_ENTRIES = 12
+# A mass matrix has at most so many terms, of which, with those of the potential, at most so many are tried.
+_MOST_ENTRIES, _MOST_TRIED = 12, 300
+# So many points of a member tell enough.
+_MOST_POINTS = 1000
 # One term is better than another if what it leaves is at most this part.
 _BETTER = 0.95
 # Rounds of expectation and maximisation, and of the fit of a member, whose errors depend on its coefficients.
@@ -56,8 +58,9 @@ class Motion(NamedTuple):
     def of(cls, trajectories: Sequence[Trajectory]) -> "Motion":
         """That of smoothed trajectories, whose momenta were not observed."""
         found = well_known_points([canonical(one, 1.0) for one in trajectories])
-        (q, v), (_, a) = found.x.chunk(2, dim=-1), found.dxdt.chunk(2, dim=-1)
-        error = found.rate_error[:, q.shape[1] :]
+        some = slice(None, None, -(-len(found.t) // _MOST_POINTS))
+        (q, v), (_, a) = found.x[some].chunk(2, dim=-1), found.dxdt[some].chunk(2, dim=-1)
+        error = found.rate_error[some, q.shape[1] :]
         return cls(q, v, a, (error.square() + _MISSED**2 * a.square().mean(0)).sqrt())
 
 
@@ -139,12 +142,14 @@ def find_kinetic_energies(
         return None
     motions = [Motion.of(own) for own in members]
     every = _library(domain, motions)
+    if every is None:
+        return None
     sizes = torch.stack([one.v.square().mean(0) for one in motions]).mean(0).sqrt()
     if not (sizes > 0).all():
         return None
     n = len(sizes)
     found = _Selection(
-        every, [_equations(one, every, sizes) for one in motions], _traces(every.entries, motions, sizes)
+        every, (_equations(one, every, sizes) for one in motions), _traces(every.entries, motions, sizes)
     )
     diagonal = [k for k, one in enumerate(every.entries) if one.i == one.j and one.factor.constant]
     others = list(range(len(every.entries), every.number))
@@ -179,8 +184,8 @@ def inertia_of(energies: KineticEnergies, trajectories: Sequence[Trajectory]) ->
     return energies.inertia(_member(energies, _equations(motion, terms, sizes / sizes.mean() if n else sizes)))
 
 
-def _library(domain: Domain, motions: Sequence[Motion]) -> _Terms:
-    """All terms that are tried."""
+def _library(domain: Domain, motions: Sequence[Motion]) -> _Terms | None:
+    """All terms that are tried: of many coordinates the simplest alone, and None where even these are too many."""
     n = domain.degrees_of_freedom
     kinds = [one.kind for one in domain.coordinates[:n]]
     lengths = [i for i in range(n) if kinds[i] == "length"]
@@ -196,21 +201,28 @@ def _library(domain: Domain, motions: Sequence[Motion]) -> _Terms:
     waves = [unit((i, k)) for i in angles for k in (1, 2)]
     waves += [unit((i, 1), (j, sign)) for i, j in itertools.combinations(angles, 2) for sign in (-1, 1)]
     of_angles = [Factor(still, wave, sine) for wave in waves for sine in (False, True)]
-    simple = [unit((i, 1)) for i in angles]
-    mixed = [Factor(unit((i, 1)), wave, sine) for i in lengths for wave in simple for sine in (False, True)]
+    single = [unit((i, 1)) for i in angles]
+    mixed = [Factor(unit((i, 1)), wave, sine) for i in lengths for wave in single for sine in (False, True)]
 
     def products(degree: int) -> list[Factor]:
         chosen = itertools.combinations_with_replacement(lengths, degree)
         return [Factor(unit(*((i, 1) for i in one)), still) for one in chosen]
 
-    of_masses = [Factor.one(n), *of_angles, *products(1), *products(2), *mixed]
-    pairs = itertools.combinations_with_replacement(range(n), 2)
+    one, simple = Factor.one(n), [*of_angles, *products(1), *products(2), *mixed]
+    pairs = list(itertools.combinations_with_replacement(range(n), 2))
     nearest = [min(one.q[:, i].min().item() for one in motions) for i in range(n)]
     extent = [max(one.q[:, i].abs().max().item() for one in motions) for i in range(n)]
     radii = [i for i in lengths if nearest[i] > _AWAY * extent[i]]
-    potential = [*of_masses[1:], *(one for degree in range(3, _DEGREE + 1) for one in products(degree))]
-    potential += [Factor(unit((i, -k)), still) for i in radii for k in (1, 2)]
-    return _Terms(tuple(Entry(i, j, factor) for i, j in pairs for factor in of_masses), tuple(potential))
+    inverse = [Factor(unit((i, -k)), still) for i in radii for k in (1, 2)]
+    higher = [factor for degree in range(3, _DEGREE + 1) for factor in products(degree)]
+    for of_masses, potential in (
+        ([one, *simple], [*simple, *higher, *inverse]),
+        ([one], [*simple, *higher, *inverse]),
+        ([one], [*simple, *inverse]),
+    ):
+        if len(pairs) * len(of_masses) + len(potential) <= _MOST_TRIED:
+            return _Terms(tuple(Entry(i, j, factor) for i, j in pairs for factor in of_masses), tuple(potential))
+    return None
 
 
 def _traces(
@@ -226,17 +238,18 @@ def _traces(
 class _Selection:
     """Which terms the members need. Each member has its own coefficients, with c·θ = 1."""
 
-    def __init__(self, terms: _Terms, equations: Sequence[_Equations], traces: Float[Tensor, " entries"]):
+    def __init__(self, terms: _Terms, equations: Iterable[_Equations], traces: Float[Tensor, " entries"]):
         self.terms = terms
-        entries = len(terms.entries)
-        self.independent = torch.tensor([one.independent for one in equations], dtype=torch.float64)
-        counts = torch.tensor([len(one.rows) for one in equations], dtype=torch.float64)
-        self.counts = counts
-        self.gram = torch.stack([one.rows.mT @ one.rows / len(one.rows) for one in equations])
-        self.errors = torch.stack(
-            [torch.einsum("rak,ral->kl", one.parts, one.parts) / len(one.rows) for one in equations]
-        )
-        self.fixed = torch.cat([traces, traces.new_zeros(terms.number - entries)])
+        independent, counts, gram, errors = [], [], [], []
+        for one in equations:  # one after the other: all of them together are large
+            independent.append(one.independent)
+            counts.append(float(len(one.rows)))
+            gram.append(one.rows.mT @ one.rows / len(one.rows))
+            parts = one.parts.flatten(0, 1)
+            errors.append(parts.mT @ parts / len(one.rows))
+        self.independent, self.counts = (torch.tensor(one, dtype=torch.float64) for one in (independent, counts))
+        self.gram, self.errors = torch.stack(gram), torch.stack(errors)
+        self.fixed = torch.cat([traces, traces.new_zeros(terms.number - len(terms.entries))])
         self.scales = self.gram.diagonal(dim1=-2, dim2=-1).mean(0).sqrt().clamp_min(1e-300)
 
     def solve(self, chosen: Sequence[int]) -> tuple[Tensor, Tensor]:

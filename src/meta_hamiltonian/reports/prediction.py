@@ -45,6 +45,7 @@ class Prediction:
         observed; `energy` of what the energy along the orbit differs from that at its start. Empty without a posterior.
     - `outlook`: the expected error of the prediction; None where nothing tells.
     - `warnings`: where and why the prediction ends early, or it or its bands are not to be trusted.
+    - `v`: velocities `[S, n]`, where momenta were not observed but found from velocities by a mass matrix; else None.
     """
 
     t: np.ndarray
@@ -55,6 +56,7 @@ class Prediction:
     bands: Mapping[str, tuple[np.ndarray, np.ndarray]]
     outlook: Outlook | None
     warnings: Sequence[str]
+    v: np.ndarray | None = None
 
     @property
     def dissipated(self) -> np.ndarray:
@@ -112,7 +114,10 @@ def predict(fit: Fit, horizon: float) -> Prediction:
         warnings += of_little_worth(outlook, fit.missed, fit.usual)
     energy = fit.adapted.energy(x).cpu().numpy() if fit.adapted.has_energy else None
     power, work = _work(fit, t[known], x, energy)
-    return Prediction(t[known].cpu().numpy(), x.cpu().numpy(), energy, work, power, bands, outlook, warnings)
+    v = None
+    if fit.inertia is not None and fit.adapted.domain.kinetic is not None:
+        v = fit.adapted.field(x)[:, : x.shape[1] // 2].cpu().numpy()
+    return Prediction(t[known].cpu().numpy(), x.cpu().numpy(), energy, work, power, bands, outlook, warnings, v)
 
 
 def _without_samples(fit: Fit, x: Float[Tensor, "instants state"], t: Float[Tensor, " instants"]) -> Outlook | None:
@@ -173,12 +178,17 @@ def _work(
 
 
 def write_prediction(path: Path, predicted: Prediction) -> None:
-    """Writes the columns `t`, the coordinates and, where there is an energy, `energy` and `dissipated`."""
+    """Writes the columns `t`, the coordinates, `energy` and `dissipated` where there is an energy, and velocities where
+    the prediction has them."""
     names = ["t", *canonical_names(predicted.x.shape[-1])]
     columns = [predicted.t, *predicted.x.T]
     if predicted.energy is not None:
         names += ["energy", "dissipated"]
         columns += [predicted.energy, predicted.dissipated]
+    if predicted.v is not None:
+        n = predicted.v.shape[1]
+        names += ["v"] if n == 1 else [f"v{i + 1}" for i in range(n)]
+        columns += list(predicted.v.T)
     _write(path, names, columns)
 
 
