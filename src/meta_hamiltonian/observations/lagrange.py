@@ -178,10 +178,9 @@ def find_kinetic_energies(
 def inertia_of(energies: KineticEnergies, trajectories: Sequence[Trajectory]) -> Inertia:
     """The mass matrix of a member, from its positions and velocities and from what is known of its family."""
     motion = Motion.of(trajectories)
-    n = motion.q.shape[1]
-    sizes = motion.v.square().mean(0).sqrt().clamp_min(torch.finfo(motion.v.dtype).tiny)
+    alike = torch.ones_like(motion.v[0])  # each row counts by its own error
     terms = _Terms(energies.entries, energies.potential)
-    return energies.inertia(_member(energies, _equations(motion, terms, sizes / sizes.mean() if n else sizes)))
+    return energies.inertia(_member(energies, _equations(motion, terms, alike)))
 
 
 def _library(domain: Domain, motions: Sequence[Motion]) -> _Terms | None:
