@@ -51,7 +51,7 @@ def first_half(learner, family, positions_alone=False):
 
 @pytest.fixture(scope="module")
 def arms(tmp_path_factory):
-    header = "t,theta1,theta2,omega1,omega2"
+    header = "t (s),theta1 (rad),theta2 (rad),omega1 (rad/s),omega2 (rad/s)"
     return trained(tmp_path_factory.mktemp("arms"), double_pendulum, header)
 
 
@@ -61,6 +61,7 @@ def test_double_pendulums_are_predicted_from_angles_and_velocities(arms, tmp_pat
     assert separated
     assert not learner.uses_body
     assert "M(q) dq/dt" in " ".join(family.notes)
+    assert [one.unit for one in family.domain.coordinates] == ["rad", "rad", "", ""]  # motions tell no unit of energy
     found, error = first_half(learner, family)
     assert error < 0.1
     assert found.inertia is not None

@@ -240,7 +240,9 @@ def _with_inertias(
     if not energies.spanning(box.grid()[:, : box.degrees_of_freedom]):
         log.info("The mass matrix that explains the members is not positive in the whole domain, and is not used.")
         return same, parts, domain
-    return inertias, others, dataclasses.replace(box, kinetic=energies)
+    n = box.degrees_of_freedom
+    momenta = (dataclasses.replace(one, unit="") for one in box.coordinates[n:])  # motions tell no unit of energy
+    return inertias, others, dataclasses.replace(box, coordinates=(*box.coordinates[:n], *momenta), kinetic=energies)
 
 
 def _with_inputs(members: Sequence[RecordedMember]) -> tuple[dict[str, str], list[RecordedMember]]:
@@ -364,7 +366,7 @@ def _notes(read: Members, parts: Mapping[str, Sequence[RecordedMember]], inertia
         typical = inertias.energies.typical.words(read.domain.names[:n])
         notes.append(
             "p was not observed, and no constant inertia explains the accelerations: it is M(q) dq/dt, where the "
-            f"typical member has {typical}; energies are in units of the mean of its diagonal"
+            f"typical member has {typical}; the unit of energy is twice the kinetic energy that members have on average"
         )
     elif parts["train"][0].without_momenta:
         m = ", ".join(f"{one:g}" for one in dict.fromkeys(inertias.numbers))
