@@ -9,7 +9,7 @@ from meta_hamiltonian.dynamics import Domain, KineticEnergies
 from meta_hamiltonian.dynamics.inertia import Entry, Factor
 from meta_hamiltonian.models import NaturalNetwork
 from meta_hamiltonian.models.inputs import Inputs
-from meta_hamiltonian.models.kinetics import Kinetics
+from meta_hamiltonian.models.kinetics import Kinetics, spanning
 
 ONE = Factor.one(2)
 DOMAIN = Domain.box({"r": (0.2, 1.5), "b": (-2, 2), "p": (-3, 1), "pb": (-2, 2)}, angles=("b",))
@@ -29,10 +29,6 @@ OF_LENGTHS = KineticEnergies(
     ((0.1, 0.0), (-0.1, 0.02), (0.02, 0.01)),
 )
 CASES = {"two angles": (BOTH, OF_ANGLES), "a length and an angle": (DOMAIN, OF_LENGTHS)}
-
-
-def spanning(energies, domain):
-    return energies.spanning(domain.sobol(256)[:, :2])
 
 
 def true_energy(inertia, x):
@@ -94,6 +90,9 @@ def test_no_terms_are_made_of_a_matrix_that_is_not_positive_in_the_domain(case):
     mixed = [5.0 if entry.i != entry.j else value for entry, value in zip(energies.entries, energies.mean, strict=True)]
     other = KineticEnergies(energies.entries, (), energies.fixed, tuple(mixed), energies.factor)
     assert spanning(other, domain) == []
+    # A network does without them: its hidden units are multiplied by momenta as well.
+    assert not NaturalNetwork(4, 9, dataclasses.replace(domain, kinetic=other)).has_kinetic_energies
+    assert NaturalNetwork(4, 9, dataclasses.replace(domain, kinetic=energies)).has_kinetic_energies
 
 
 def test_a_network_has_the_terms_where_its_domain_says_so(case):

@@ -16,7 +16,7 @@ _DEVIATIONS, _MOST = (1.0, 2.0), 40
 # half as much, so many times.
 _DIRECTIONS, _SHORTER = 1e-3, 8
 # The smallest eigenvalue of a mass matrix may fall to this part of what it typically is.
-_LEAST = 0.02
+_LEAST = 1e-3
 
 
 class Factor(NamedTuple):

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from meta_hamiltonian.dynamics import Domain, KineticEnergies
+from meta_hamiltonian.dynamics import Domain, Inertia, KineticEnergies
 from meta_hamiltonian.dynamics.inertia import Factor, places_of
 from meta_hamiltonian.models.inputs import Inputs
 
@@ -32,10 +32,7 @@ class Kinetics(nn.Module):
         """
         super().__init__()
         inputs = Inputs(domain, "natural").double()
-        values = torch.tensor(
-            [one.values for one in energies.spanning(domain.sobol(_STATES)[:, : domain.degrees_of_freedom])],
-            dtype=torch.float64,
-        )
+        values = torch.tensor([one.values for one in spanning(energies, domain)], dtype=torch.float64)
         forms = torch.tensor([_forms(one.factor, inputs, domain) for one in energies.entries], dtype=torch.float64)
         n = domain.degrees_of_freedom
         others = (size or inputs.size) - inputs.size
@@ -137,6 +134,11 @@ class Kinetics(nn.Module):
         bent = (weights @ (bent + bent.mT).flatten(1)).unflatten(-1, bent.shape[1:])
         each = slopes.mT @ inverse @ slopes - bent
         return ((c @ self.mixture.mT)[..., None, None] * each).sum(-3)
+
+
+def spanning(energies: KineticEnergies, domain: Domain) -> list[Inertia]:
+    """Mass matrices that span those of the members; none if they are not positive in the whole domain."""
+    return energies.spanning(domain.sobol(_STATES)[:, : domain.degrees_of_freedom])
 
 
 def _combined(kinetics: Kinetics, u: Float[Tensor, "states size"]) -> Float[Tensor, "matrices terms"]:
