@@ -94,7 +94,7 @@ def canonical(
 
 def in_between(
     trajectory: Trajectory,
-    inertia: Inertia,
+    inertia: float | Sequence[float] | Inertia,
     trend: Trend,
     t: Float[Tensor, " between"],
     there: Trend,
@@ -105,6 +105,7 @@ def in_between(
 
     **Returns:** the states, their rates, and the standard deviations of the rates.
     """
+    inertia = Inertia.of(inertia, trajectory.q.shape[1])
     return _states(smooth(trajectory.t, _left(trajectory, inertia, trend), t.numpy()), there, inertia)
 
 
