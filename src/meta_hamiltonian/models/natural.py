@@ -90,8 +90,9 @@ class NaturalNetwork(FieldNetwork):
         distances, radii = (self.inputs.distances, self.inputs.radii) if degree > 2 else ([], [])
         self._powers = [(one[0], k * one[1]) for one in distances for k in (_INVERSE if one in radii else _POWERS)]
         kinetic = self.domain.kinetic if self.inputs.windows == 1 and inputs == "natural" else None
-        depends = kinetic is not None and not kinetic.typical.constant
-        self._kinetic = kinetic if depends and spanning(kinetic, self.domain) else None
+        if kinetic is not None and (kinetic.typical.constant or not spanning(kinetic, self.domain)):
+            kinetic = None
+        self._kinetic = kinetic
         energies = range(0 if self._kinetic is None else len(Kinetics(self._kinetic, self.domain)))
         of_momenta = [*itertools.combinations_with_replacement(momenta, 2), *((i,) for i in momenta)] if few else []
         self._quotients = [
