@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from meta_hamiltonian.dynamics import Inertia
 from meta_hamiltonian.episodes import Points
 from meta_hamiltonian.episodes.recordings import RecordedMember
 from meta_hamiltonian.evaluation import calibration
@@ -39,7 +40,7 @@ def found(errors, monkeypatch, instants=4000, bands=True, held_out=0):
         rest[::7, 0] = math.nan  # nothing was observed there
         width = torch.full_like(rest, 1.96)
         ends = [(-width, width) for _ in LEVELS] if bands else []
-        halves = Halves([], torch.arange(count + 1).double(), rest, torch.ones(2).double())
+        halves = Halves([], torch.arange(count + 1).double(), rest, torch.ones(2).double(), Inertia.of(1.0, 1))
         return Forecast(member.name, "learned", halves, torch.zeros_like(rest), ends, 0.0, [], False, 0.0)
 
     monkeypatch.setattr(calibration, "forecast", forecast)

@@ -7,6 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+# Dry friction is smooth below this part of the RMS of the observed velocities.
+_SLOW = 0.01
+
 
 class Friction(NamedTuple):
     """A kind of friction: dp/dt = −∂H/∂q − d ∂R/∂v with a coefficient d ≥ 0 and velocities v = dq/dt.
@@ -53,6 +56,11 @@ FRICTION: Mapping[str, Friction] = {
     The Rayleigh function: Goldstein, Poole, Safko: Classical mechanics, 3rd edition, section 1.5. A network for it:
     Greydanus, Sosanya: Dissipative Hamiltonian neural networks. arXiv:2201.10085, equation (4).
 """
+
+
+def friction_width(v: Float[Tensor, "points n"]) -> float:
+    """The speed below which dry friction is smooth, for a system that was observed at these velocities."""
+    return _SLOW * v.square().mean().sqrt().clamp_min(torch.finfo(v.dtype).tiny).item()
 
 
 def _log_cosh(x: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from meta_hamiltonian.basics.devices import share
 from meta_hamiltonian.basics.random import generator
 from meta_hamiltonian.dynamics import Terms
+from meta_hamiltonian.dynamics.friction import friction_width
 from meta_hamiltonian.episodes.outer_steps import OuterSteps
 from meta_hamiltonian.episodes.points import Episodes, Points
 from meta_hamiltonian.episodes.recordings import RecordedMember, Recordings
@@ -22,8 +23,6 @@ from meta_hamiltonian.observations import CanonicalTrajectory
 QUERIES = ("random", "later")
 # Points of a member at validation, and where heads of the family are compared, each in its two sets.
 _MOST = 200
-# Dry friction is smooth below this part of the RMS of the observed velocities.
-_SLOW = 0.01
 
 
 class RecordedBatches(Dataset[Episodes]):
@@ -114,11 +113,6 @@ def with_forces(member: RecordedMember, kinds: Sequence[str]) -> Points:
         return points
     forces = terms.columns(v)
     return dataclasses.replace(points, free=torch.cat([torch.zeros_like(forces), forces], dim=1))
-
-
-def friction_width(v: Float[Tensor, "points n"]) -> float:
-    """The speed below which dry friction is smooth, for a member that was observed at these velocities."""
-    return _SLOW * v.square().mean().sqrt().clamp_min(torch.finfo(v.dtype).tiny).item()
 
 
 class RecordedDataModule(LightningDataModule):

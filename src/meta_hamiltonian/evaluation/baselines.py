@@ -19,7 +19,6 @@ from meta_hamiltonian.models import Adapted, FieldNetwork, HamiltonianNetwork, V
 from meta_hamiltonian.models.adapted import REACH
 from meta_hamiltonian.observations import canonical, signals_of, well_known_points
 from meta_hamiltonian.observations.canonical_states import observed_states
-from meta_hamiltonian.observations.inertias import Inertias
 from meta_hamiltonian.observations.splines import continued
 
 # Error of a step of the forecasts.
@@ -39,19 +38,17 @@ class Baselines:
     - `spline`: the smoothing spline of the beginning, continued.
     """
 
-    def __init__(self, domain: Domain, members: Sequence[RecordedMember], inertias: Inertias):
+    def __init__(self, domain: Domain, members: Sequence[RecordedMember]):
         """**Arguments:**
 
         - `domain`: that of the family.
         - `members`: those that the learner was trained on.
-        - `inertias`: where momenta were not observed, the mass matrices M of p = M dq/dt.
         """
-        self.domain, self.members, self.inertias = domain, members, inertias
+        self.domain, self.members = domain, members
 
     def forecasts(self, member: RecordedMember, halves: Halves) -> list[Forecast]:
         """One forecast by each method."""
-        inertia = self.inertias.of(halves.beginnings)
-        paths = [canonical(one, inertia) for one in halves.beginnings]
+        paths = [canonical(one, halves.inertia) for one in halves.beginnings]
         known = well_known_points(paths)
         inputs = known.inputs(signals_of(halves.beginnings))
         found = []
@@ -103,7 +100,7 @@ class Baselines:
         began = time.perf_counter()
         half, centre = np.array(self.domain.half_widths), np.array(self.domain.centre)
         last = halves.beginnings[-1]
-        seen = observed_states(dataclasses.replace(last, integrated=False), self.inertias.of(halves.beginnings))
+        seen = observed_states(dataclasses.replace(last, integrated=False), halves.inertia)
         columns = np.isfinite(seen).all(0)
         bounds = np.stack([centre - REACH * half, centre + REACH * half])
         states = np.full((len(halves.t) - 1, self.domain.state_dim), np.nan)

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from meta_hamiltonian.dynamics import Inertia
 from meta_hamiltonian.episodes.recordings import RecordedMember
 from meta_hamiltonian.observations import Derivatives, ObservationError, Trajectory
 from meta_hamiltonian.observations.canonical_states import observed_states
@@ -28,12 +29,14 @@ class Halves(NamedTuple):
     - `t`: the instants of the rest of the last recording, beginning with its last observed instant.
     - `rest`: the states at these instants but the first; not a number where nothing was observed.
     - `size`: standard deviation of each coordinate along the whole recording.
+    - `inertia`: where momenta were not observed, the mass matrix that the beginnings tell.
     """
 
     beginnings: Sequence[Trajectory]
     t: Float[Tensor, " instants"]
     rest: Float[Tensor, "later state"]
     size: Float[Tensor, " state"]
+    inertia: Inertia
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,11 +80,12 @@ def cut(member: RecordedMember, part: float, inertias: Inertias) -> Halves:
     last, count = member.observations[-1], len(beginnings[-1].t)
     if min(len(one.t) for one in beginnings) < _FEWEST or len(last.t) - count < 1:
         raise ObservationError(f"too few instants are left on a side of {part:.0%} of its time")
-    states = torch.from_numpy(observed_states(last, inertias.of(beginnings)))
+    inertia = inertias.of(beginnings)
+    states = torch.from_numpy(observed_states(last, inertia))
     seen = states.isfinite()
     middle = torch.where(seen, states, 0.0).sum(0) / seen.sum(0).clamp(min=1)
     size = (torch.where(seen, states - middle, 0.0).square().sum(0) / seen.sum(0).clamp(min=1)).sqrt()
-    return Halves(beginnings, torch.from_numpy(last.t[count - 1 :]), states[count:], size)
+    return Halves(beginnings, torch.from_numpy(last.t[count - 1 :]), states[count:], size, inertia)
 
 
 def _first(one: Trajectory, count: int) -> Trajectory:

@@ -154,8 +154,8 @@ def fit(
     - `how`: for trajectories: `"derivatives"` fits derivatives estimated from them, `"orbit"` the orbits themselves,
         through the ODE solver; `"auto"` fits the orbits, unless derivatives predict the held-out end of the
         trajectories clearly better.
-    - `inertia`: where p was not observed, p = inertia · dq/dt; one number, or one for each coordinate. Of no account
-        for a family with mass matrices, of which the observations tell the member's own.
+    - `inertia`: where p was not observed, p = inertia · dq/dt; one number, or one for each coordinate. Where
+        the family has mass matrices, the observations tell the member's own instead.
     - `steps`: gradient steps; None is as many as in training.
     - `validation_loss`: that of the training, which tells whether the system is of the family; None where not known.
     - `friction`: `"none"`, `"viscous"`, `"quadratic"`, `"dry"`, or several joined by `+`; `"auto"` takes what the

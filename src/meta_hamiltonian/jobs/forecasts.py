@@ -42,7 +42,7 @@ def test_forecasts(
         part,
         recordings.inertias,
         trained.validation_loss,
-        Baselines(trained.learner.net.domain, [*recordings.train, *recordings.val], recordings.inertias),
+        Baselines(trained.learner.net.domain, [*recordings.train, *recordings.val]),
         warned=log.warning,
     )
     found = [one for of_rank in gather(own) for one in of_rank]

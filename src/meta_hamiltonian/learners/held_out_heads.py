@@ -10,7 +10,7 @@ from torch import Tensor
 from meta_hamiltonian.basics.devices import sum_over_ranks
 from meta_hamiltonian.episodes import Episodes, Points
 from meta_hamiltonian.learners.loss import task_scale
-from meta_hamiltonian.learners.low_rank import EXPLAINED, LowRankHeads
+from meta_hamiltonian.learners.low_rank import LowRankHeads
 from meta_hamiltonian.learners.numerics.directions import ENOUGH, WORTH, Directions, HeadRows, find_directions
 from meta_hamiltonian.learners.numerics.latents import Problem, candidates, descend, starts
 from meta_hamiltonian.learners.numerics.latents import Rows as ProblemRows
@@ -24,6 +24,7 @@ from meta_hamiltonian.learners.numerics.linear_head import (
     present_rows,
 )
 from meta_hamiltonian.learners.numerics.posterior import Posterior
+from meta_hamiltonian.observations.smoothing import EXPLAINED
 
 # The most columns of L that are found.
 _MOST_RANK = 24

@@ -22,6 +22,7 @@ from meta_hamiltonian.learners.numerics.linear_head import (
     own_head,
 )
 from meta_hamiltonian.models import FieldNetwork
+from meta_hamiltonian.observations.smoothing import EXPLAINED, INDEPENDENT
 
 # The number of columns of L where it is found: before that, and at most for few members.
 _FIRST_RANK, _MOST_OF_FEW = 6, 16
@@ -33,11 +34,8 @@ _TELLING = 4
 _ABOVE, _SLIGHT = 0.25, 1e-4
 # Rounds of expectation and maximisation on all features, and on few of them.
 _ROUNDS_OF_PRIOR, _MANY_ROUNDS = 8, 200
-# Few features are as good as all where they leave at most so many times the variance, or so many times the variance
-# that the errors of the rates alone would leave: the errors of the states add to it.
-_AS_GOOD, EXPLAINED = 1.5, 3.0
-# Neighbours on smoothed curves say the same: at most so many points of a member count.
-INDEPENDENT = 40
+# Few features are as good as all where they leave at most so many times the variance.
+_AS_GOOD = 1.5
 
 
 class Rows(NamedTuple):

@@ -120,7 +120,7 @@ class Kinetics(nn.Module):
     ) -> Float[Tensor, "*batch size size"]:
         """∂²/∂u² of the same sum.
 
-        Of E = p·M⁻¹p / 2 it is L·M⁻¹L − v·(∂²M) v / 2 with the rates L = ∂p − (∂M) v.
+        Each energy p·M⁻¹p / 2 has L·M⁻¹L − v·(∂²M) v / 2 with the rates L = ∂p − (∂M) v.
         """
         matrix, p, first, second, v = self._parts(u)
         n = len(p)

@@ -17,8 +17,8 @@ from meta_hamiltonian.episodes.recorded import RecordedDataModule
 from meta_hamiltonian.inference.friction import FIRST
 from meta_hamiltonian.learners import Ridge
 from meta_hamiltonian.learners.loss import in_error_scales
-from meta_hamiltonian.learners.low_rank import INDEPENDENT
 from meta_hamiltonian.learners.numerics.linear_head import balanced, head_problem, present_rows
+from meta_hamiltonian.observations.smoothing import INDEPENDENT
 from meta_hamiltonian.training.surroundings import DIGITS, errors_of, is_separated
 
 log = logging.getLogger(__name__)

@@ -9,8 +9,9 @@ from torch import Tensor
 from torchdiffeq import odeint
 
 from meta_hamiltonian.dynamics import Inertia, Terms
+from meta_hamiltonian.dynamics.friction import friction_width
 from meta_hamiltonian.episodes import Points
-from meta_hamiltonian.episodes.recorded import RecordedDataModule, friction_width
+from meta_hamiltonian.episodes.recorded import RecordedDataModule
 from meta_hamiltonian.learners import Ridge
 from meta_hamiltonian.models import AdaptedSystems
 from meta_hamiltonian.observations import CanonicalTrajectory, Derivatives, Trajectory, Trend, canonical, in_between

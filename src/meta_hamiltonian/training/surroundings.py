@@ -18,10 +18,10 @@ from meta_hamiltonian.episodes.recorded import RecordedDataModule
 from meta_hamiltonian.inference.friction import FIRST, Kinds, choose
 from meta_hamiltonian.learners import Ridge
 from meta_hamiltonian.learners.loss import rescaled
-from meta_hamiltonian.learners.low_rank import EXPLAINED, INDEPENDENT
 from meta_hamiltonian.learners.numerics.least_squares import least_squares
 from meta_hamiltonian.learners.numerics.linear_head import balanced, balanced_variance, head_problem
 from meta_hamiltonian.models import FieldNetwork
+from meta_hamiltonian.observations.smoothing import EXPLAINED, INDEPENDENT
 from meta_hamiltonian.training.refined import refine
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,8 @@
+"""How much smoothed rates tell: their errors are not independent, and are not all the errors that there are."""
+
+EXPLAINED = 3.0
+"""What a law leaves is explained where it is at most so many times the variance that the errors of the rates alone
+would leave: the errors of the states add to it."""
+
+INDEPENDENT = 40
+"""Neighbours on smoothed curves say the same: at most so many points of a member count."""
