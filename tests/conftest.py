@@ -14,9 +14,9 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
+import shapes  # noqa: E402
 
-# Before the first import of the package, whose functions are then checked by beartype.
-jaxtyping.install_import_hook("meta_hamiltonian", "beartype.beartype")
+shapes.install()
 # Nearly all that the imports of the modules make is kept to the end, and to look for what is not took a tenth of them.
 gc.disable()
 
@@ -66,6 +66,10 @@ def pytest_collection_finish():
 
 def pytest_unconfigure():
     gc.unfreeze()
+
+
+def pytest_runtest_setup(item):
+    shapes.begin()
 
 
 @pytest.fixture

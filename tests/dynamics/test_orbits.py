@@ -100,7 +100,6 @@ LAWS = {
 }
 
 
-@pytest.mark.usefixtures("no_shape_checks")  # thousands of steps
 @pytest.mark.parametrize("bounds", [40.0, math.inf])
 @pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
 def test_an_orbit_that_cannot_go_on_is_stopped_and_its_neighbour_is_right(law, bounds):
@@ -114,7 +113,6 @@ def test_an_orbit_that_cannot_go_on_is_stopped_and_its_neighbour_is_right(law, b
     assert len(calls) < 10_000, "the number of steps is bounded, so that nothing hangs"
 
 
-@pytest.mark.usefixtures("no_shape_checks")
 @pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
 def test_orbits_that_all_diverge_do_not_end_the_solve(law):
     x0 = torch.tensor([[0.5, 1.0], [0.5, 0.9]], dtype=torch.float64)

@@ -123,7 +123,6 @@ LAWS = {
 }
 
 
-@pytest.mark.usefixtures("no_shape_checks")  # thousands of steps
 @pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
 def test_an_orbit_that_cannot_go_on_ends_and_says_when_and_why(law):
     calls = []

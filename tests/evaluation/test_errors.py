@@ -159,7 +159,6 @@ def test_a_diverged_orbit_is_frozen_at_twice_the_box(few, adapted_to):
     assert errors.field_mse.isfinite().all()
 
 
-@pytest.mark.usefixtures("no_shape_checks")  # thousands of steps
 @pytest.mark.parametrize(
     "law",
     [

@@ -21,7 +21,6 @@ def test_an_interval_holds_its_share_of_the_samples():
         assert ((low <= samples) & (samples <= high)).double().mean().item() == pytest.approx(level, abs=0.01)
 
 
-@pytest.mark.usefixtures("no_shape_checks")  # thousands of steps
 def test_predicted_bands_hold_the_truth():
     """Orbits and energies of new systems, from eight noisy points: 95 % bands hold most of what really happens.
 
@@ -61,7 +60,6 @@ def test_more_observations_make_bands_narrower_and_the_next_one_is_where_they_ar
     assert widths[1] < widths[0] / 2
 
 
-@pytest.mark.usefixtures("no_shape_checks")
 def test_coverage_is_near_what_is_promised():
     covered = list(coverage(learner(), SYSTEM, [6], [0.05], n_systems=40, n_orbits=6))
     shares = {(row.quantity, row.level): row.observed for row in covered}

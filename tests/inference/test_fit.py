@@ -31,7 +31,6 @@ def test_points_are_what_the_learner_adapts_to():
     assert found.residual < 1e-6 < 0.1 < found.residual_before
 
 
-@pytest.mark.usefixtures("no_shape_checks")  # thousands of steps
 @pytest.mark.parametrize("how", ["derivatives", "orbit"])
 @pytest.mark.parametrize("columns", ["t,q,p", "t,q,v", "t,q"])
 def test_a_trajectory_predicts_how_it_goes_on(columns, how):
@@ -42,7 +41,6 @@ def test_a_trajectory_predicts_how_it_goes_on(columns, how):
     assert any("p was not observed" in note for note in found.notes) == ("p" not in columns)
 
 
-@pytest.mark.usefixtures("no_shape_checks")
 def test_auto_takes_the_way_that_predicts_the_end_better():
     found = fit(learner(), [swing("t,q", noise=0.01, instants=50)], "auto", INERTIA)
     assert found.how == min(found.held_out, key=found.held_out.__getitem__)

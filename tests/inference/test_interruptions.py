@@ -31,7 +31,6 @@ def positions(kick, noise, seed):
     return Trajectory(T, q, None, None, "")
 
 
-@pytest.mark.usefixtures("no_shape_checks")
 @pytest.mark.parametrize(("kick", "noise"), [(0.0, 0.03), (0.0, 0.05), (1.0, 0.01), (2.0, 0.03)])
 def test_hits_are_found_in_noisy_positions_and_noise_is_none(kick, noise):
     found = []

@@ -39,7 +39,6 @@ def test_orbits_that_ran_away_are_no_fit(monkeypatch):
         fitted(swing(instants=60))
 
 
-@pytest.mark.usefixtures("no_shape_checks")  # thousands of steps
 def test_it_is_better_than_its_beginning_and_knows_its_error():
     """On noisy positions and momenta, where derivatives of splines are rough."""
     trajectory = swing(noise=0.03, instants=60, seed=2)

@@ -35,7 +35,6 @@ from meta_hamiltonian.systems import (
     TwoBody,
 )
 
-pytestmark = pytest.mark.usefixtures("no_shape_checks")  # a hundred thousand small operations
 OBSERVED = swing("t,q", instants=14, until=3.0, noise=0.01)
 DRIVEN = dataclasses.replace(swing(instants=14, until=3.0), inputs=Inputs(np.linspace(0, 4, 9), np.ones((9, 1))))
 CASES = {

@@ -18,8 +18,6 @@ from meta_hamiltonian.observations import Derivatives, Inputs, ObservationError,
 from meta_hamiltonian.reports.prediction import predict
 
 # Fits follow thousands of orbits.
-pytestmark = pytest.mark.usefixtures("no_shape_checks")
-
 M, L, Q0 = PARAMETERS[0].tolist()
 T = np.arange(501) / 20  # 25 s at 20 Hz, of which the first 15 s are observed
 SEEN = 301

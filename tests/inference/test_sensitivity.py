@@ -14,8 +14,6 @@ from meta_hamiltonian.models import HamiltonianNetwork, NaturalNetwork, VectorFi
 from meta_hamiltonian.systems import Domain, Kepler
 
 # Many small steps.
-pytestmark = pytest.mark.usefixtures("no_shape_checks")
-
 WIDTH = 0.3
 SCALE = 0.7
 BOX = Domain.box((2.0, 2.0, 2.0, 2.0))

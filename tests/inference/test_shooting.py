@@ -15,8 +15,6 @@ from meta_hamiltonian.models import AdaptedSystems
 from meta_hamiltonian.observations import CanonicalTrajectory
 
 # Hundreds of orbits of many windows.
-pytestmark = pytest.mark.usefixtures("no_shape_checks")
-
 WIDTH = 0.02
 TRUE = {"viscous": 0.05, "quadratic": 0.03, "dry": 0.04}
 NOISE = torch.tensor([1e-3, 1e-3], dtype=torch.float64)

@@ -45,7 +45,6 @@ def test_it_is_tested_again_only_as_what_it_was_trained_for(anil, tmp_path):
         assert f"{other} is not allowed with ckpt_path: it was trained with system=pendulum+viscous" in refused.stderr
 
 
-@pytest.mark.usefixtures("no_shape_checks")  # orbits of a learner that knows little take thousands of steps
 def test_friction_and_a_drive_together(tmp_path):
     run(
         tmp_path / "both", "system=spring", "+friction=quadratic", "+drive=sine", "algo=ridge", "logger=none",

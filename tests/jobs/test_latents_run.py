@@ -13,7 +13,6 @@ pytestmark = pytest.mark.slow
 SMALL = ("algo=ridge", "model.width=6", "trainer.val_check_interval=2", "logger=none", "test.n_systems=2")
 
 
-@pytest.mark.usefixtures("no_shape_checks")
 def test_a_training_says_how_many_latents_it_takes_and_leaves_a_learner_with_them(tmp_path):
     folder = tmp_path / "run"
     arguments = (*TINY, *SMALL, "algo.latents=auto", "system=kepler", "system.centre=1", f"hydra.run.dir={folder}")
@@ -28,7 +27,6 @@ def test_a_training_says_how_many_latents_it_takes_and_leaves_a_learner_with_the
     assert [row["shots"] for row in results(folder)] == ["25", "50", "100", "200"], "of several degrees of freedom"
 
 
-@pytest.mark.usefixtures("no_shape_checks")
 def test_a_short_training_with_latents_looks_at_its_columns_at_the_half(tmp_path):
     folder = tmp_path / "run"
     long = ("trainer.val_check_interval=50", "algo.latents=1", "system=spring")

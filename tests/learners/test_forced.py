@@ -101,7 +101,6 @@ def test_evidence_of_one_column_and_of_two_can_be_compared():
     assert found[1] - found[0] == pytest.approx(expected[1] - expected[0], rel=1e-8)
 
 
-@pytest.mark.usefixtures("no_shape_checks")
 @pytest.mark.parametrize("ratio", [1.0, 7.0])
 @pytest.mark.parametrize("rows", [(7, 9), (3, 2), (1, 30)])
 def test_free_coefficients_and_the_rest_are_one_least_squares_problem(rows, ratio):

@@ -25,7 +25,6 @@ from meta_hamiltonian.training import latents as race_of_latents
 from meta_hamiltonian.training.latents import Race, find_columns
 from meta_hamiltonian.training.levenberg_marquardt import LevenbergMarquardt, VariableProjection
 
-pytestmark = pytest.mark.usefixtures("no_shape_checks")  # thousands of small steps
 SYSTEM = Morse()
 
 

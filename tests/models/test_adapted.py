@@ -22,7 +22,6 @@ def pendulum(adapted_to):
     return Adapted(adapted_to(SYSTEM, PARAMETERS))
 
 
-@pytest.mark.usefixtures("no_shape_checks")  # thousands of steps
 def test_a_pendulum_that_goes_over_the_top_is_followed(pendulum):
     t = torch.linspace(0, 20, 201, dtype=torch.float64)
     x0 = torch.tensor([0.0, 6.0], dtype=torch.float64)

@@ -20,8 +20,6 @@ from meta_hamiltonian.models.adapted import REACH, Adapted, AdaptedSystems
 from meta_hamiltonian.systems import Domain, Pendulum
 
 # Thousands of steps: shapes are looked at where systems are asked for their fields.
-pytestmark = pytest.mark.usefixtures("no_shape_checks")
-
 SYSTEM = Pendulum()
 DATA = Path(__file__).parents[1] / "data"
 PARAMETERS = torch.tensor([[0.8, 1.1, 0.3], [1.5, 0.7, -0.4]], dtype=torch.float64)  # m, l, q0

@@ -87,7 +87,6 @@ def test_no_head_makes_energy_rise(net, size):
     assert (rate < -1e-6 * scale).any(), "some of it is friction"
 
 
-@pytest.mark.usefixtures("no_shape_checks")  # hundreds of steps
 def test_along_a_predicted_orbit_energy_falls(net):
     tasks = 6
     systems = AdaptedSystems(net, heads(net, tasks), torch.ones(tasks, dtype=torch.float64))

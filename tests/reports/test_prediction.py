@@ -17,8 +17,6 @@ from meta_hamiltonian.observations import Derivatives, Inputs, Trajectory
 from meta_hamiltonian.reports.prediction import INPUT, INSTANTS, predict, usual_horizon, write_bands, write_prediction
 from meta_hamiltonian.systems import Pendulum
 
-pytestmark = pytest.mark.usefixtures("no_shape_checks")
-
 SYSTEM = Pendulum()
 LEARNER = load(Path(__file__).parents[1] / "data" / "ridge.ckpt")
 PARAMETERS = torch.tensor([[0.8, 1.1, 0.3]], dtype=torch.float64)

@@ -13,10 +13,7 @@ from meta_hamiltonian.learners import Ridge
 from meta_hamiltonian.models import NaturalNetwork
 from meta_hamiltonian.training.modules import GaussNewtonLoop
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*(LeafSpec|not resumable)"),
-    pytest.mark.usefixtures("no_shape_checks"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:.*(LeafSpec|not resumable)")
 STEPS, KILLED, DECIDED = 3, 1, 2
 
 
