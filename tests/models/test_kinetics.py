@@ -9,7 +9,7 @@ from meta_hamiltonian.dynamics import Domain, KineticEnergies
 from meta_hamiltonian.dynamics.inertia import Entry, Factor
 from meta_hamiltonian.models import NaturalNetwork
 from meta_hamiltonian.models.inputs import Inputs
-from meta_hamiltonian.models.kinetics import Kinetics, spanning
+from meta_hamiltonian.models.kinetics import Kinetics
 
 ONE = Factor.one(2)
 DOMAIN = Domain.box({"r": (0.2, 1.5), "b": (-2, 2), "p": (-3, 1), "pb": (-2, 2)}, angles=("b",))

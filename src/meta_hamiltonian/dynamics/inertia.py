@@ -6,15 +6,20 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.linalg import qr
 from torch import Tensor
 
 # Mass matrices so many standard deviations from the mean of a family, at most so many, span those of its members.
-_DEVIATIONS, _MOST = (1.0, 2.0), 40
+_DEVIATIONS, _MOST = (0.5, 1.0, 1.5, 2.0, 2.5), 80
 # Directions in which members differ by this part are followed; one in which no mass matrix is positive is followed by
 # half as much, so many times.
 _DIRECTIONS, _SHORTER = 1e-3, 8
+# Energies that are sums of others but for this part of the error with which matrices are known, within these limits,
+# are not needed.
+_RESOLVED, _LEAST_RESOLVED, _MOST_RESOLVED = 0.1, 1e-8, 1e-4
 # The smallest eigenvalue of a mass matrix may fall to this part of what it typically is.
 _LEAST = 1e-3
 
@@ -162,6 +167,13 @@ class Inertia:
         """dv/dt for velocities v and rates of the momenta."""
         return torch.linalg.solve(self.matrix(q), dp - _times(self.matrix_rate(q, v), v))
 
+    def energy_gradient(self, q: Float[Tensor, "*batch n"], p: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch 2n"]:
+        """The derivatives of p·M(q)⁻¹p / 2 with respect to q and p."""
+        v = self.velocities(q, p)
+        doubled = torch.einsum("...i,kij,...j->...k", v, self._places.to(q), v)
+        of_q = -(doubled.unsqueeze(-1) * self._factors.gradient(q)).sum(-2) / 2
+        return torch.cat([of_q, v], dim=-1)
+
     def errors(self, q: Float[Tensor, "*batch n"], error: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
         """The standard deviations of momenta whose velocities have these, independent of each other."""
         return _times(self.matrix(q).square(), error.square()).sqrt()
@@ -183,11 +195,14 @@ class KineticEnergies:
 
     The Euler–Lagrange equations of L = ½ v·M(q) v − V(q) are linear in the coefficients θ of M and of V, which are
     known up to a factor. It is fixed by c·θ = 1, where c·θ is the mean of the trace of M over the family, in units of
-    its velocities.
+    its velocities. Where momenta were recorded, M(q) v − p = 0 is linear in the coefficients of M and in that of p,
+    and c·θ is the latter.
 
     - `entries`, `potential`: the terms of M and of V.
     - `fixed`: c, 0 for terms of V.
     - `mean`, `factor`: θ is normal with this mean and the covariance F Fᵀ, before a member is observed.
+    - `error`: the part of what tells them that the matrices of the members leave unexplained.
+    - `matrices`: coefficients of some mass matrices, whose kinetic energies span those of the members, see `spanned`.
     """
 
     entries: tuple[Entry, ...]
@@ -195,6 +210,13 @@ class KineticEnergies:
     fixed: tuple[float, ...]
     mean: tuple[float, ...]
     factor: tuple[tuple[float, ...], ...]
+    error: float = 1.0
+    matrices: tuple[tuple[float, ...], ...] = ()
+
+    @property
+    def recorded(self) -> bool:
+        """Whether momenta were recorded, from which the mass matrices are known."""
+        return not any(self.fixed[: len(self.entries)])
 
     def settings(self) -> dict[str, Any]:
         """These as plain values, for a checkpoint."""
@@ -208,6 +230,8 @@ class KineticEnergies:
             "fixed": list(self.fixed),
             "mean": list(self.mean),
             "factor": [list(row) for row in self.factor],
+            "error": self.error,
+            "matrices": [list(row) for row in self.matrices],
         }
 
     @classmethod
@@ -224,6 +248,8 @@ class KineticEnergies:
             tuple(settings["fixed"]),
             tuple(settings["mean"]),
             tuple(map(tuple, settings["factor"])),
+            settings["error"],
+            tuple(map(tuple, settings["matrices"])),
         )
 
     def inertia(self, theta: Float[Tensor, " terms"]) -> Inertia:
@@ -235,14 +261,21 @@ class KineticEnergies:
         """That of the mean."""
         return self.inertia(torch.tensor(self.mean))
 
-    def spanning(self, q: Float[Tensor, "states n"]) -> list[Inertia]:
-        """The mass matrix of the mean and some around it, all of them positive at these positions; none if even that of
-        the mean is not.
+    def spanned(self, x: Float[Tensor, "states 2n"], sizes: Float[Tensor, " 2n"]) -> "KineticEnergies | None":
+        """The same with matrices whose kinetic energies span those of the members.
 
-        They lie on the axes of the distribution and between two of them, as far as it changes the matrix and not only
-        its size, by which the energy is divided.
+        They are those of the mean and of some members around it, along the axes of the distribution and between two of
+        them, as far as these change the matrix and not only its size, by which the energy is divided. Of these are
+        kept the ones whose energies are no sums of those of the others.
+
+        **Arguments:**
+
+        - `x`, `sizes`: states all over the domain, and the sizes of its coordinates.
+
+        **Returns:** None where the matrix of the mean is not positive at all of the states.
         """
-        count = len(self.entries)
+        count, n = len(self.entries), x.shape[1] // 2
+        q, p = x[:, :n], x[:, n:]
         mean = torch.tensor(self.mean, dtype=torch.float64)[:count]
         factor = torch.tensor(self.factor, dtype=torch.float64)[:count]
 
@@ -252,22 +285,27 @@ class KineticEnergies:
         typical = smallest(mean)
         least = _LEAST * typical.median()
         if not (typical > least).all():
-            return []
+            return None
         scales = mean.abs()
         along = (mean / scales) / (mean / scales).norm()
         relative = factor / scales[:, None]
         relative = relative - along[:, None] * (along @ relative)
-        axes, sizes, _ = torch.linalg.svd(relative, full_matrices=False)
-        axes = (axes * sizes)[:, sizes > _DIRECTIONS * max(1.0, sizes.max().item())]
+        axes, lengths, _ = torch.linalg.svd(relative, full_matrices=False)
+        axes = (axes * lengths)[:, lengths > _DIRECTIONS * max(1.0, lengths.max().item())]
         rows = [torch.zeros(count, dtype=torch.float64)]
         rows += [sign * s * axis for s in _DEVIATIONS for axis in axes.mT for sign in (1, -1)]
         pairs = itertools.combinations(axes.mT, 2)
-        rows += [_DEVIATIONS[0] * (a * one + b * other) for one, other in pairs for a in (1, -1) for b in (1, -1)]
-        found = []
+        rows += [a * one + b * other for one, other in pairs for a in (1, -1) for b in (1, -1)]
+        found: list[Inertia] = []
         for row in rows[:_MOST]:
             thetas = (mean + scales * row / 2**shorter for shorter in range(_SHORTER))
             found += [self.inertia(theta) for theta in thetas if (smallest(theta) > least).all()][:1]
-        return found
+        gradients = torch.stack([(one.energy_gradient(q, p) * sizes).flatten() for one in found], dim=1)
+        _, triangle, order = qr(gradients.numpy(), mode="economic", pivoting=True)  # pyright: ignore
+        new = np.abs(np.diag(triangle))
+        missed = min(max(_RESOLVED * self.error, _LEAST_RESOLVED), _MOST_RESOLVED)
+        kept = sorted(order[: len(new)][new > missed * new[0]].tolist())
+        return dataclasses.replace(self, matrices=tuple(found[i].values for i in kept))
 
 
 def places_of(entries: Sequence[Entry]) -> Float[Tensor, "terms n n"]:

@@ -101,7 +101,7 @@ class Recordings:
 
     - `domain`: what the members for training and validation tell: their extent with a margin, and the units.
     - `train`, `val`, `test`: the members of each split.
-    - `inertias`: where momenta were not observed, the mass matrices M of p = M dq/dt.
+    - `inertias`: the mass matrices M of p = M dq/dt.
     - `notes`: how they were read.
     """
 
@@ -222,27 +222,26 @@ def _recorded(member: Member | RecordedMember, inertias: Inertias) -> RecordedMe
 def _with_inertias(
     parts: dict[str, list[RecordedMember]], same: Inertias, shape: Domain, margin: float
 ) -> tuple[Inertias, dict[str, list[RecordedMember]], Domain]:
-    """The mass matrices of a family whose momenta were not observed, its members with such momenta, and its domain."""
+    """The mass matrices of a family, its members with the momenta of these where none were observed, and its domain."""
 
     def known(parts: dict[str, list[RecordedMember]]) -> list[RecordedMember]:
         return [*parts["train"], *parts["val"]]
 
     domain = _domain(shape, [one.points.x for one in known(parts)], margin)
-    trajectories = [one.observations for one in known(parts) if not isinstance(one.observations, Derivatives)]
-    if not trajectories or not all(one.without_momenta for one in known(parts)):
-        return same, parts, domain
-    energies = find_kinetic_energies(trajectories, domain, same.numbers)
+    energies = find_kinetic_energies([one.observations for one in known(parts)], domain, same.numbers)
     if energies is None:
         return same, parts, domain
-    inertias = Inertias(same.numbers, energies)
-    others = {name: [_recorded(one, inertias) for one in own] for name, own in parts.items()}
-    box = _domain(shape, [one.points.x for one in known(others)], margin)
-    if not energies.spanning(box.grid()[:, : box.degrees_of_freedom]):
-        log.info("The mass matrix that explains the members is not positive in the whole domain, and is not used.")
+    inertias, others, box = Inertias(same.numbers, energies), parts, domain
+    if not energies.recorded:
+        others = {name: [_recorded(one, inertias) for one in own] for name, own in parts.items()}
+        box = _domain(shape, [one.points.x for one in known(others)], margin)
+    if (spanned := spanned_in(box, energies)) is None:
         return same, parts, domain
+    if energies.recorded:
+        return inertias, parts, dataclasses.replace(box, kinetic=spanned)
     n = box.degrees_of_freedom
     momenta = (dataclasses.replace(one, unit="") for one in box.coordinates[n:])  # motions tell no unit of energy
-    return inertias, others, dataclasses.replace(box, coordinates=(*box.coordinates[:n], *momenta), kinetic=energies)
+    return inertias, others, dataclasses.replace(box, coordinates=(*box.coordinates[:n], *momenta), kinetic=spanned)
 
 
 def _with_inputs(members: Sequence[RecordedMember]) -> tuple[dict[str, str], list[RecordedMember]]:
@@ -361,9 +360,11 @@ def _domain(shape: Domain, states: Sequence[Float[Tensor, "_ state"]], margin: f
 def _notes(read: Members, parts: Mapping[str, Sequence[RecordedMember]], inertias: Inertias) -> list[str]:
     counts = ", ".join(f"{len(parts[name])} for {words}" for name, words in _WORDS.items())
     notes = [*read.notes, f"members: {counts}"]
-    if inertias.energies is not None:
-        n = read.domain.degrees_of_freedom
-        typical = inertias.energies.typical.words(read.domain.names[:n])
+    n, energies = read.domain.degrees_of_freedom, inertias.energies
+    typical = None if energies is None else energies.typical.words(read.domain.names[:n])
+    if energies is not None and energies.recorded:
+        notes.append(f"p is M(q) dq/dt, where the typical member has {typical}")
+    elif energies is not None:
         notes.append(
             "p was not observed, and no constant inertia explains the accelerations: it is M(q) dq/dt, where the "
             f"typical member has {typical}; the unit of energy is twice the kinetic energy that members have on average"

@@ -27,6 +27,7 @@ from meta_hamiltonian.learners.quality import usual_error
 from meta_hamiltonian.models import Adapted, AdaptedSystems
 from meta_hamiltonian.observations import Derivatives, ObservationError, Trajectory, signals_of
 from meta_hamiltonian.observations.inertias import Inertias
+from meta_hamiltonian.observations.lagrange import inertia_of
 
 # The orbit must be worse by this factor at what was held out before derivatives are fitted instead.
 _CLEARLY = 2.0
@@ -55,7 +56,7 @@ class Fit:
         how long that was; None where nothing was held out.
     - `surprise`: the error of `tail` in units of the error that the posterior predicts; None without a posterior, too.
     - `steps`: gradient steps that were taken.
-    - `inertia`: where momenta were not observed, the mass matrix M of p = M dq/dt; None where they were.
+    - `inertia`: the mass matrix M of p = M dq/dt; None where momenta were observed and the family tells no such matrix.
     - `notes`, `warnings`: what was assumed, and what may be wrong.
     """
 
@@ -175,13 +176,20 @@ def fit(
         raise ValueError(f"inertia must be a finite number above 0{several}, got {inertia!r}")
     if steps is not None and steps < 0:
         raise ValueError(f"steps must be at least 0, got {steps}")
-    if isinstance(observations, Derivatives):
-        return _of_derivatives(learner, observations, how, kinds, steps, validation_loss)
     energies = learner.net.domain.kinetic
-    own = Inertias(tuple(each), energies).of(observations)
-    if energies is None and not same_momenta and any(trajectory.p is None for trajectory in observations):
-        check_momentum(learner, torch.tensor(each, dtype=torch.float64), usual_error(learner, validation_loss))
-    return _of_trajectories(learner, observations, how, own, kinds, steps, validation_loss, said)
+    if isinstance(observations, Derivatives):
+        found = _of_derivatives(learner, observations, how, kinds, steps, validation_loss)
+    else:
+        unknown = any(trajectory.p is None for trajectory in observations)
+        if unknown and not same_momenta and (energies is None or energies.recorded):
+            check_momentum(learner, torch.tensor(each, dtype=torch.float64), usual_error(learner, validation_loss))
+        own = Inertias(tuple(each), energies).of(observations)
+        found = _of_trajectories(learner, observations, how, own, kinds, steps, validation_loss, said)
+    if energies is None or not energies.recorded:
+        return found
+    inertia = inertia_of(energies, observations)
+    told = f"p is M(q) dq/dt with {inertia.words(learner.net.domain.names[:n])}, found from the momenta."
+    return dataclasses.replace(found, inertia=inertia, notes=[*found.notes, told])
 
 
 def _of_derivatives(
@@ -219,7 +227,7 @@ def _of_trajectories(
     defined = None
     if any(trajectory.p is None for trajectory in observations):
         defined = inertia
-        if learner.net.domain.kinetic is None:
+        if (energies := learner.net.domain.kinetic) is None or energies.recorded:
             m = ", ".join(f"{one:g}" for one in dict.fromkeys(inertia.values))
             notes.append(f"p was not observed: it is {m} · dq/dt, so energies are in units of that inertia.")
         else:

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from meta_hamiltonian.basics.devices import from_first, rank
 from meta_hamiltonian.config import ConfigError
+from meta_hamiltonian.episodes.kinetics import with_kinetic_energies
 from meta_hamiltonian.episodes.recordings import Recordings
 from meta_hamiltonian.jobs.composition import GROUPS, import_classes
 from meta_hamiltonian.jobs.family import AROUND, class_settings, family_name
@@ -38,7 +39,7 @@ from meta_hamiltonian.learners.checkpoint import (
     read_checkpoint,
 )
 from meta_hamiltonian.learners.quality import poor
-from meta_hamiltonian.systems import System
+from meta_hamiltonian.systems import SimulatedSystem, System
 from meta_hamiltonian.training.compilation import is_earned
 
 log = logging.getLogger(__name__)
@@ -127,8 +128,11 @@ def training_settings(config: DictConfig, recordings: Recordings | None = None) 
     """The settings that a checkpoint keeps, including those of the recordings of a family without a formula."""
     choices = HydraConfig.get().runtime.choices
     groups: dict[str, Any] = class_settings(config)
-    domain = build(groups["system"], System).domain if recordings is None else recordings.domain
+    family = build(groups["system"], System)
+    domain = family.domain if recordings is None else recordings.domain
     groups["domain"] = domain.settings()
+    if isinstance(family, SimulatedSystem) and build_learner(groups).net.takes_kinetic_energies:
+        groups["domain"] = with_kinetic_energies(family).settings()
     if recordings is not None:
         inertia = list(recordings.inertias.numbers) if recordings.without_momenta else None
         groups["recordings"] = {"inertia": inertia, "fingerprint": recordings.fingerprint}

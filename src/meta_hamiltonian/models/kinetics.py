@@ -6,12 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from meta_hamiltonian.dynamics import Domain, Inertia, KineticEnergies
+from meta_hamiltonian.dynamics import Domain, KineticEnergies
 from meta_hamiltonian.dynamics.inertia import Factor, places_of
 from meta_hamiltonian.models.inputs import Inputs
 
-# Combinations of energies that contribute this part of the largest are terms.
-_RESOLVED = 1e-4
 # States at which kinetic energies are compared.
 _STATES = 256
 
@@ -32,7 +30,7 @@ class Kinetics(nn.Module):
         """
         super().__init__()
         inputs = Inputs(domain, "natural").double()
-        values = torch.tensor([one.values for one in spanning(energies, domain)], dtype=torch.float64)
+        values = torch.tensor(energies.matrices, dtype=torch.float64)
         forms = torch.tensor([_forms(one.factor, inputs, domain) for one in energies.entries], dtype=torch.float64)
         n = domain.degrees_of_freedom
         others = (size or inputs.size) - inputs.size
@@ -56,28 +54,29 @@ class Kinetics(nn.Module):
         self.second: Tensor
         self.linear: Tensor
         self.mixture: Tensor
-        self._set_constants(torch.float64, None)
+        self._set_constants(None)
         with torch.no_grad():
             self._constants["mixture"] = _combined(
                 self, nn.functional.pad(inputs(domain.sobol(_STATES))[..., 0, :], (0, others))
             )
-        self._set_constants(torch.get_default_dtype(), None)
+        self._set_constants(None)
 
     def __len__(self) -> int:
         return self.mixture.shape[1]
 
-    def _set_constants(self, dtype: torch.dtype, device: torch.device | None) -> None:
+    def _set_constants(self, device: torch.device | None) -> None:
         for name, value in self._constants.items():
-            self.register_buffer(name, value.to(device, dtype), persistent=False)
+            self.register_buffer(name, value.to(device), persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Kinetics":
-        # `double()` would keep the digits that float32 has of a constant.
+        # In float64, whatever the network is in: energies that are nearly sums of others have no digits in float32.
         super()._apply(fn, recurse)
-        self._set_constants(self.values.dtype, self.values.device)
+        self._set_constants(self.values.device)
         return self
 
     def _parts(self, u: Tensor) -> tuple[list[list[Tensor]], list[Tensor], Tensor, Tensor, Tensor]:
         """The entries of each matrix, the momenta, both numbers of each entry, and v = M⁻¹p for each matrix."""
+        u = u.double()
         one = torch.cat([torch.ones_like(u[..., :1]), u], dim=-1)
         first, second = one @ self.first.mT, one @ self.second.mT
         p = (one @ self.linear.mT).unbind(-1)
@@ -91,11 +90,12 @@ class Kinetics(nn.Module):
     def forward(self, u: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch terms"]:
         """The energies."""
         _, p, _, _, v = self._parts(u)
-        return (v * torch.stack(p, dim=-1).unsqueeze(-2)).sum(-1) / 2 @ self.mixture
+        energies = (v * torch.stack(p, dim=-1).unsqueeze(-2)).sum(-1) / 2 @ self.mixture
+        return energies.to(u)
 
     def rates(self, u: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch terms size"]:
         """∂/∂u of each."""
-        return self.mixture.mT @ self._rates(u)
+        return (self.mixture.mT @ self._rates(u)).to(u)
 
     def _rates(self, u: Tensor) -> Tensor:
         """∂/∂u of the energy of each matrix."""
@@ -113,7 +113,7 @@ class Kinetics(nn.Module):
         self, u: Float[Tensor, "*batch size"], c: Float[Tensor, "*tasks terms"]
     ) -> Float[Tensor, "*batch size"]:
         """∂/∂u of the sum of the terms with these coefficients, which broadcast over the batch."""
-        return ((c @ self.mixture.mT).unsqueeze(-1) * self._rates(u)).sum(-2)
+        return ((c.double() @ self.mixture.mT).unsqueeze(-1) * self._rates(u)).sum(-2).to(u)
 
     def hessian(
         self, u: Float[Tensor, "*batch size"], c: Float[Tensor, "*tasks terms"]
@@ -133,20 +133,17 @@ class Kinetics(nn.Module):
         bent = (self.first.unsqueeze(-1) * self.second.unsqueeze(-2))[:, 1:, 1:]
         bent = (weights @ (bent + bent.mT).flatten(1)).unflatten(-1, bent.shape[1:])
         each = slopes.mT @ inverse @ slopes - bent
-        return ((c @ self.mixture.mT)[..., None, None] * each).sum(-3)
-
-
-def spanning(energies: KineticEnergies, domain: Domain) -> list[Inertia]:
-    """Mass matrices that span those of the members; none if they are not positive in the whole domain."""
-    return energies.spanning(domain.sobol(_STATES)[:, : domain.degrees_of_freedom])
+        return ((c.double() @ self.mixture.mT)[..., None, None] * each).sum(-3).to(u)
 
 
 def _combined(kinetics: Kinetics, u: Float[Tensor, "states size"]) -> Float[Tensor, "matrices terms"]:
-    """The combinations of energies whose rates differ, each of the size 1."""
+    """Combinations of the energies whose rates have the size 1 and are orthogonal, each of one matrix more."""
     rates = kinetics._rates(u).transpose(0, 1).flatten(1)
-    left, sizes, _ = torch.linalg.svd(rates, full_matrices=False)
-    kept = sizes > _RESOLVED * sizes[0]
-    return left[:, kept] / sizes[kept] * u.numel() ** 0.5
+    _, triangle = torch.linalg.qr(rates.mT)
+    one = torch.eye(len(triangle), dtype=triangle.dtype)
+    # The signs are free: a diagonal that is positive makes them the same on every machine.
+    triangle = triangle * triangle.diagonal().sign()[:, None]
+    return torch.linalg.solve_triangular(triangle, one, upper=True) * u.numel() ** 0.5
 
 
 def _length(i: int, inputs: Inputs, domain: Domain) -> tuple[int, float, float]:

@@ -13,7 +13,7 @@ from meta_hamiltonian.config import check_arguments
 from meta_hamiltonian.dynamics import Domain, hamiltonian_field
 from meta_hamiltonian.models.activations import ACTIVATIONS
 from meta_hamiltonian.models.inputs import Inputs, widen
-from meta_hamiltonian.models.kinetics import Kinetics, spanning
+from meta_hamiltonian.models.kinetics import Kinetics
 from meta_hamiltonian.models.monomials import Exponentials, Monomials, Quotients, higher_terms
 from meta_hamiltonian.models.network import FieldNetwork
 
@@ -89,11 +89,10 @@ class NaturalNetwork(FieldNetwork):
         self._higher = higher_terms(positions, lengths_of_momenta, self.inputs.waves, degree, _MOST_HIGHER)
         distances, radii = (self.inputs.distances, self.inputs.radii) if degree > 2 else ([], [])
         self._powers = [(one[0], k * one[1]) for one in distances for k in (_INVERSE if one in radii else _POWERS)]
-        kinetic = self.domain.kinetic if self.inputs.windows == 1 and inputs == "natural" else None
-        if kinetic is not None and (kinetic.typical.constant or not spanning(kinetic, self.domain)):
-            kinetic = None
-        self._kinetic = kinetic
-        energies = range(0 if self._kinetic is None else len(Kinetics(self._kinetic, self.domain)))
+        self.takes_kinetic_energies = self.inputs.windows == 1 and inputs == "natural"
+        kinetic = self.domain.kinetic if self.takes_kinetic_energies else None
+        self._kinetic = None if kinetic is None or kinetic.typical.constant else kinetic
+        energies = range(0 if self._kinetic is None else len(self._kinetic.matrices))
         of_momenta = [*itertools.combinations_with_replacement(momenta, 2), *((i,) for i in momenta)] if few else []
         self._quotients = [
             (factors, (place, k * unit)) for place, unit in radii for k in _INVERSE for factors in of_momenta

@@ -20,7 +20,8 @@ class Inertias:
     energies: KineticEnergies | None = None
 
     def of(self, observations: Derivatives | Sequence[Trajectory]) -> Inertia:
-        """That of the member with these observations."""
-        if self.energies is None or isinstance(observations, Derivatives) or observations[0].p is not None:
+        """That with which momenta of the member with these observations are found, where they were not recorded."""
+        given = isinstance(observations, Derivatives) or observations[0].p is not None
+        if given or self.energies is None or self.energies.recorded:
             return Inertia.of(self.numbers, len(self.numbers))
         return inertia_of(self.energies, observations)

@@ -7,7 +7,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from meta_hamiltonian.dynamics import FRICTION
 from meta_hamiltonian.observations.euler_lagrange import Equations, Terms
 from meta_hamiltonian.observations.smoothing import EXPLAINED
 
@@ -22,8 +21,9 @@ _BETTER = 0.95
 class Selection:
     """Which terms the members need. Each member has its own coefficients, with c·θ = 1."""
 
-    def __init__(self, terms: Terms, equations: Iterable[Equations], traces: Float[Tensor, " entries"]):
-        self.terms = terms
+    def __init__(self, terms: Terms, equations: Iterable[Equations], fixed: Float[Tensor, " terms"]):
+        """**Arguments:** `fixed`: c."""
+        self.terms, self.fixed = terms, fixed
         independent, counts, gram, errors = [], [], [], []
         for one in equations:  # one after the other: all of them together are large
             independent.append(one.independent)
@@ -33,7 +33,6 @@ class Selection:
             errors.append(parts.mT @ parts / len(one.rows))
         self.independent, self.counts = (torch.tensor(one, dtype=torch.float64) for one in (independent, counts))
         self.gram, self.errors = torch.stack(gram), torch.stack(errors)
-        self.fixed = torch.cat([traces, traces.new_zeros(terms.number - len(terms.entries))])
         self.scales = self.gram.diagonal(dim1=-2, dim2=-1).mean(0).sqrt().clamp_min(1e-300)
 
     def solve(self, chosen: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -48,23 +47,31 @@ class Selection:
 
     def _ratios(self, chosen: Sequence[int], theta: Tensor, left: Tensor) -> Tensor:
         """The variance that is left, in units of what errors explain."""
-        entries = [k for k in chosen if k < len(self.terms.entries)]
-        own = theta[:, : len(entries)]
-        explained = torch.einsum("mk,mkl,ml->m", own, self.errors[:, entries][:, :, entries], own)
+        first = [k for k in chosen if k < self.errors.shape[1]]
+        own = theta[:, : len(first)]
+        explained = torch.einsum("mk,mkl,ml->m", own, self.errors[:, first][:, :, first], own)
         return left / explained.clamp_min(1e-300)
 
     def unexplained(self, chosen: Sequence[int]) -> float:
         """χ² of the typical member: what is left, in units of what errors explain."""
         return self._ratios(chosen, *self.solve(chosen)).log().mean().exp().item()
 
+    def missed(self, chosen: Sequence[int]) -> float:
+        """What is left for the typical member, as a part of the largest term."""
+        theta, left = self.solve(chosen)
+        largest = (theta.abs() * self.scales[list(chosen)]).amax(1)
+        return (left.sqrt() / largest).median().item()
+
     def evidence(self, chosen: Sequence[int]) -> float:
         """The log evidence (Schwarz), for which what errors explain is no difference."""
         ratios = self._ratios(chosen, *self.solve(chosen)).clamp_min(EXPLAINED)
         return -0.5 * ((self.independent * ratios.log()).sum() + len(chosen) * self.independent.log().sum()).item()
 
-    def left_by(self, diagonal: Sequence[int], others: Sequence[int], inertia: Sequence[float]) -> float:
-        """χ² of the typical member for a given constant inertia and any potential and friction."""
+    def left_by(self, constant: Sequence[int], inertia: Sequence[float]) -> float:
+        """χ² of the typical member for a given constant inertia, whose terms come first, and any potential and
+        friction."""
         masses = torch.tensor(inertia, dtype=torch.float64)
+        diagonal, others = constant[: len(masses)], constant[len(masses) :]
         scales = self.scales[list(others)]
         gram = self.gram[:, others][:, :, others] / (scales[:, None] * scales)
         cross = self.gram[:, others][:, :, diagonal] @ masses / scales
@@ -87,9 +94,8 @@ class Selection:
         return sorted(chosen)
 
     def without_needless(self, chosen: list[int]) -> list[int]:
-        """Those of these terms that the evidence asks for, of as many terms the ones that leave least; friction is
-        always allowed."""
-        own = [k for k in chosen if k < self.terms.number - len(FRICTION)]
+        """Those of these terms that the evidence asks for, of as many terms the ones that leave least."""
+        own = [k for k in chosen if k < self.terms.number - self.terms.beside]
         while True:
             tried = [[k for k in chosen if k != out] for out in own if out in chosen]
             tried = [one for one in tried if self._on_diagonal(one) == self._on_diagonal(chosen)]
@@ -109,7 +115,7 @@ class Selection:
 
     def _exchanged(self, chosen: list[int]) -> list[int]:
         """As many terms, of which one after the other is exchanged for another one that leaves less."""
-        entries, last = len(self.terms.entries), self.terms.number - len(FRICTION)
+        entries, last = len(self.terms.entries), self.terms.number - self.terms.beside
         least = self.unexplained(chosen)
         while True:
             tried = [

@@ -166,10 +166,9 @@ def find_logarithms(build: Callable[[Domain], Ridge], data: RecordedDataModule) 
 
 
 def is_separated(net: FieldNetwork, data: RecordedDataModule) -> bool:
-    """Whether the energy is T + V(q) by definition: momenta were not observed, but are p = M dq/dt with a constant M,
+    """Whether the energy is T + V(q) for p = M dq/dt: by definition, with a constant M where momenta were not observed,
     or with one whose kinetic energies the network has."""
-    recordings = data.recordings
-    return recordings.constant_inertia or (recordings.without_momenta and net.has_kinetic_energies)
+    return data.recordings.constant_inertia or net.has_kinetic_energies
 
 
 def find_separation(learner: Ridge, data: RecordedDataModule) -> bool:
