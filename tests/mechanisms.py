@@ -97,9 +97,12 @@ def henon_heiles(random: np.random.Generator) -> Mechanism:
     )
 
 
-def recorded(mechanism: Mechanism, t: np.ndarray, noise: float, random: np.random.Generator) -> Trajectory:
-    """Positions and velocities with noise, a part of the standard deviation of each."""
-    both = np.hstack(mechanism.motion(t))
+def recorded(
+    mechanism: Mechanism, t: np.ndarray, noise: float, random: np.random.Generator, momenta: bool = False
+) -> Trajectory:
+    """Positions and velocities or momenta with noise, a part of the standard deviation of each."""
+    q, v = mechanism.motion(t)
+    both = np.hstack([q, mechanism.momenta(q, v) if momenta else v])
     both = both + noise * both.std(0) * random.standard_normal(both.shape)
-    n = both.shape[1] // 2
-    return Trajectory(t, both[:, :n], None, both[:, n:], "")
+    q, other = np.split(both, 2, axis=1)
+    return Trajectory(t, q, other, None, "") if momenta else Trajectory(t, q, None, other, "")

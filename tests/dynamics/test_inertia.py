@@ -80,7 +80,9 @@ def test_words_say_each_place():
 
 def test_a_domain_keeps_the_mass_matrices_of_its_family():
     """As values that any checkpoint holds."""
-    energies = KineticEnergies(ARM.entries, (SQUARE, MIXED), (1.0, 0.0, 1.0, 0.2), ARM.values, ((0.1,),) * 4)
+    energies = KineticEnergies(
+        ARM.entries, (SQUARE, MIXED), (1.0, 0.0, 1.0, 0.2), ARM.values, ((0.1,),) * 4, 0.01, (ARM.values,)
+    )
     domain = Domain.box((1.0, 1.0, 1.0, 1.0), kinetic=energies)
     again = Domain.from_settings(json.loads(json.dumps(domain.settings())))
     assert again == domain

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from meta_hamiltonian.dynamics import Domain, KineticEnergies
+from meta_hamiltonian.dynamics import Domain, Inertia, KineticEnergies
 from meta_hamiltonian.dynamics.inertia import Entry, Factor
 from meta_hamiltonian.models import NaturalNetwork
 from meta_hamiltonian.models.inputs import Inputs
@@ -28,6 +28,12 @@ OF_LENGTHS = KineticEnergies(
     (0.6, 0.5, 0.1),
     ((0.1, 0.0), (-0.1, 0.02), (0.02, 0.01)),
 )
+
+
+def spanned(domain, energies):
+    return energies.spanned(domain.sobol(256), torch.tensor(domain.half_widths, dtype=torch.float64))
+
+
 CASES = {"two angles": (BOTH, OF_ANGLES), "a length and an angle": (DOMAIN, OF_LENGTHS)}
 
 
@@ -44,7 +50,7 @@ def case(request):
 @pytest.fixture
 def kinetics(case):
     domain, energies = case
-    return Kinetics(energies, domain).double()
+    return Kinetics(spanned(domain, energies), domain).double()
 
 
 @pytest.fixture
@@ -58,9 +64,11 @@ def natural(domain, x):
 
 def test_terms_are_sums_of_the_energies_of_mass_matrices(case, kinetics, x):
     domain, energies = case
-    each = torch.stack([true_energy(one, x) for one in spanning(energies, domain)], dim=-1)
-    torch.testing.assert_close(kinetics(natural(domain, x)), each @ kinetics.mixture)
-    assert len(kinetics) < each.shape[1]
+    matrices = [Inertia(energies.entries, one) for one in spanned(domain, energies).matrices]
+    each = torch.stack([true_energy(one, x) for one in matrices], dim=-1)
+    torch.testing.assert_close(kinetics(natural(domain, x)), each @ kinetics.mixture, rtol=1e-9, atol=1e-9)
+    exact = spanned(domain, dataclasses.replace(energies, error=1e-9))
+    assert len(kinetics) == len(matrices) < len(exact.matrices)
 
 
 def test_derivatives_are_those_of_the_terms(case, kinetics, x):
@@ -86,13 +94,12 @@ def test_the_terms_span_the_kinetic_energy_of_any_member(case, kinetics):
 
 def test_no_terms_are_made_of_a_matrix_that_is_not_positive_in_the_domain(case):
     domain, energies = case
-    assert spanning(energies, domain)
     mixed = [5.0 if entry.i != entry.j else value for entry, value in zip(energies.entries, energies.mean, strict=True)]
     other = KineticEnergies(energies.entries, (), energies.fixed, tuple(mixed), energies.factor)
-    assert spanning(other, domain) == []
+    assert spanned(domain, other) is None
     # A network does without them: its hidden units are multiplied by momenta as well.
     assert not NaturalNetwork(4, 9, dataclasses.replace(domain, kinetic=other)).has_kinetic_energies
-    assert NaturalNetwork(4, 9, dataclasses.replace(domain, kinetic=energies)).has_kinetic_energies
+    assert NaturalNetwork(4, 9, dataclasses.replace(domain, kinetic=spanned(domain, energies))).has_kinetic_energies
 
 
 def test_a_network_has_the_terms_where_its_domain_says_so(case):
@@ -101,6 +108,6 @@ def test_a_network_has_the_terms_where_its_domain_says_so(case):
     constant = KineticEnergies((Entry(0, 0, ONE), Entry(1, 1, ONE)), (), (1.0, 1.0), (0.4, 0.6), ((0.1,), (-0.1,)))
     counts = [
         NaturalNetwork(4, 9, dataclasses.replace(domain, kinetic=one)).head.in_features
-        for one in (None, constant, energies)
+        for one in (None, spanned(domain, constant), spanned(domain, energies))
     ]
     assert counts[0] == counts[1] < counts[2]

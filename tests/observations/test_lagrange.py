@@ -12,7 +12,7 @@ from meta_hamiltonian.dynamics import Domain, Inertia
 from meta_hamiltonian.dynamics.inertia import Entry, Factor
 from meta_hamiltonian.observations import Trajectory
 from meta_hamiltonian.observations.inertias import Inertias
-from meta_hamiltonian.observations.lagrange import find_kinetic_energies
+from meta_hamiltonian.observations.lagrange import find_kinetic_energies, inertia_of
 
 ONE = Factor.one(2)
 ANGLES = Domain.box({"a": (-2, 2), "b": (-2, 2), "p_a": (-2, 2), "p_b": (-2, 2)}, angles=("a", "b"))
@@ -39,7 +39,7 @@ def family(make, columns, noise, members=12, new=4):
     """Mechanisms and their recordings, those for training first."""
     random = np.random.default_rng(5)
     made = [make(random) for _ in range(members + new)]
-    seen = [recorded(one, T, noise, random) for one in made]
+    seen = [recorded(one, T, noise, random, momenta=columns == "q,p") for one in made]
     if columns == "q":
         seen = [dataclasses.replace(one, v=None) for one in seen]
     return made, [[one] for one in seen]
@@ -84,10 +84,26 @@ def test_the_mass_matrices_of_a_family_are_found(name, columns, noise):
 
 def first(one):
     count = len(one.t) // 3
-    return {name: None if (v := getattr(one, name)) is None else v[:count] for name in ("t", "q", "v")}
+    return {name: None if (v := getattr(one, name)) is None else v[:count] for name in ("t", "q", "v", "p")}
 
 
-@pytest.mark.parametrize("columns", ["q,v", "q"])
+@pytest.mark.parametrize("name", ["double pendulums", "spring pendulums with friction"])
+def test_recorded_momenta_tell_the_mass_matrices_and_their_unit(name):
+    _, _, expected = FAMILIES[name]
+    made, seen = family(FAMILIES[name][0], "q,p", 0.01)
+    energies = found_in(name, "q,p", 0.01)
+    assert energies is not None
+    assert energies.recorded
+    assert set(energies.entries) == expected
+    for own, mechanism in zip(seen[12:], made[12:], strict=True):
+        short = [dataclasses.replace(one, **first(one)) for one in own]
+        q, _ = mechanism.motion(T)
+        found = inertia_of(energies, short).matrix(torch.from_numpy(q)).numpy()
+        true = np.stack([mechanism.mass(one) for one in q])
+        assert np.linalg.norm(found - true) < 0.05 * np.linalg.norm(true)
+
+
+@pytest.mark.parametrize("columns", ["q,v", "q", "q,p"])
 def test_a_constant_inertia_that_explains_the_members_stays(columns):
     _, seen = family(henon_heiles, columns, 0.01)
     assert find_kinetic_energies(seen, LENGTHS, (1.0, 1.0)) is None

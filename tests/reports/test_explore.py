@@ -49,6 +49,8 @@ ARMS = Domain.box(
         (1.0, 0.0, 1.0),
         (0.6, 0.2, 0.4),
         ((0.05, 0.0), (0.01, 0.03), (-0.05, 0.02)),
+        matrices=((0.6, 0.2, 0.4), (0.65, 0.21, 0.35), (0.55, 0.22, 0.42)),
+        sums=((1.0, 0.0, 0.0), (0.5, -0.7, 0.0), (0.0, 1.0, -0.9)),
     ),
 )
 PENDULUM, RING, KEPLER, DUFFING = (one.domain for one in (SYSTEM, Chain(), Kepler(), Duffing()))

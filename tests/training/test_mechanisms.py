@@ -14,6 +14,7 @@ from meta_hamiltonian.inference import fit
 from meta_hamiltonian.inference.symbolic import read_symbolically
 from meta_hamiltonian.learners import Ridge
 from meta_hamiltonian.models import NaturalNetwork
+from meta_hamiltonian.observations import ObservationError
 from meta_hamiltonian.reports.prediction import predict, write_prediction
 from meta_hamiltonian.systems import Recorded
 from meta_hamiltonian.training.surroundings import find_separation
@@ -21,12 +22,12 @@ from meta_hamiltonian.training.surroundings import find_separation
 T = np.linspace(0, 5, 201)
 
 
-def trained(folder, make, header, members=9):
-    """A learner from files of positions and velocities, its family, and one new member."""
+def trained(folder, make, header, members=9, momenta=False):
+    """A learner from files of positions and velocities or momenta, its family, and one new member."""
     random = np.random.default_rng(2)
     for k in range(members):
-        seen = recorded(make(random), T, 0.01, random)
-        table = np.column_stack([seen.t, seen.q, seen.v])
+        seen = recorded(make(random), T, 0.01, random, momenta)
+        table = np.column_stack([seen.t, seen.q, seen.p if momenta else seen.v])
         np.savetxt(folder / f"{k}.csv", table, delimiter=",", header=header, comments="")
     family = load_recordings(str(folder), held_out=0.12)
     data = RecordedDataModule(family, 50, 50, 50, "random", 0, torch.float64)
@@ -87,6 +88,22 @@ def test_what_is_seen_later_has_the_momenta_that_the_beginning_tells(arms):
     later = [torch.from_numpy(one[-len(halves.rest) :].copy()) for one in (last.q, last.v)]
     p = family.inertias.of(halves.beginnings).momenta(*later)
     torch.testing.assert_close(halves.rest[:, 2:], p)
+
+
+def test_double_pendulums_are_predicted_from_angles_and_momenta(tmp_path):
+    """Without kinetic energies among the features, the error is ten times as large."""
+    learner, family, separated = trained(tmp_path, double_pendulum, "t,theta1,theta2,p1,p2", momenta=True)
+    assert separated
+    assert not learner.uses_body
+    assert "p is M(q) dq/dt" in " ".join(family.notes)
+    found, error = first_half(learner, family)
+    assert error < 0.1
+    assert found.inertia is not None
+    reading = read_symbolically(found.adapted, found.samples, found.x, found.inertia)
+    assert set(reading.terms) == {"p·M(q)⁻¹p/2", "cos q1", "cos q2"}
+    member = family.test[0].observations[0]
+    with pytest.raises(ObservationError, match="no member of this family has dq/dt = p / inertia"):
+        fit(learner, [dataclasses.replace(member, p=None)])
 
 
 def test_unequal_masses_need_no_velocities(tmp_path):

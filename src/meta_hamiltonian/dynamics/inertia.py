@@ -6,14 +6,13 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.linalg import qr
 from torch import Tensor
 
 # Mass matrices so many standard deviations from the mean of a family, at most so many, span those of its members.
-_DEVIATIONS, _MOST = (0.5, 1.0, 1.5, 2.0, 2.5), 80
+# Noise hides what more of them would tell.
+_FEW, _MANY, _MOST = (1.0, 2.0), (0.5, 1.0, 1.5, 2.0, 2.5), 80
 # Directions in which members differ by this part are followed; one in which no mass matrix is positive is followed by
 # half as much, so many times.
 _DIRECTIONS, _SHORTER = 1e-3, 8
@@ -167,7 +166,9 @@ class Inertia:
         """dv/dt for velocities v and rates of the momenta."""
         return torch.linalg.solve(self.matrix(q), dp - _times(self.matrix_rate(q, v), v))
 
-    def energy_gradient(self, q: Float[Tensor, "*batch n"], p: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch 2n"]:
+    def energy_gradient(
+        self, q: Float[Tensor, "*batch n"], p: Float[Tensor, "*batch n"]
+    ) -> Float[Tensor, "*batch state"]:
         """The derivatives of p·M(q)⁻¹p / 2 with respect to q and p."""
         v = self.velocities(q, p)
         doubled = torch.einsum("...i,kij,...j->...k", v, self._places.to(q), v)
@@ -203,6 +204,7 @@ class KineticEnergies:
     - `mean`, `factor`: θ is normal with this mean and the covariance F Fᵀ, before a member is observed.
     - `error`: the part of what tells them that the matrices of the members leave unexplained.
     - `matrices`: coefficients of some mass matrices, whose kinetic energies span those of the members, see `spanned`.
+    - `sums`: coefficients of these energies in sums whose gradients have the size 1 and are orthogonal.
     """
 
     entries: tuple[Entry, ...]
@@ -212,6 +214,7 @@ class KineticEnergies:
     factor: tuple[tuple[float, ...], ...]
     error: float = 1.0
     matrices: tuple[tuple[float, ...], ...] = ()
+    sums: tuple[tuple[float, ...], ...] = ()
 
     @property
     def recorded(self) -> bool:
@@ -232,6 +235,7 @@ class KineticEnergies:
             "factor": [list(row) for row in self.factor],
             "error": self.error,
             "matrices": [list(row) for row in self.matrices],
+            "sums": [list(row) for row in self.sums],
         }
 
     @classmethod
@@ -250,6 +254,7 @@ class KineticEnergies:
             tuple(map(tuple, settings["factor"])),
             settings["error"],
             tuple(map(tuple, settings["matrices"])),
+            tuple(map(tuple, settings["sums"])),
         )
 
     def inertia(self, theta: Float[Tensor, " terms"]) -> Inertia:
@@ -261,12 +266,12 @@ class KineticEnergies:
         """That of the mean."""
         return self.inertia(torch.tensor(self.mean))
 
-    def spanned(self, x: Float[Tensor, "states 2n"], sizes: Float[Tensor, " 2n"]) -> "KineticEnergies | None":
+    def spanned(self, x: Float[Tensor, "states state"], sizes: Float[Tensor, " state"]) -> "KineticEnergies | None":
         """The same with matrices whose kinetic energies span those of the members.
 
         They are those of the mean and of some members around it, along the axes of the distribution and between two of
-        them, as far as these change the matrix and not only its size, by which the energy is divided. Of these are
-        kept the ones whose energies are no sums of those of the others.
+        them, as far as these change the matrix and not only its size, by which the energy is divided. Sums of their
+        energies that hardly differ from 0 are left out.
 
         **Arguments:**
 
@@ -293,19 +298,24 @@ class KineticEnergies:
         axes, lengths, _ = torch.linalg.svd(relative, full_matrices=False)
         axes = (axes * lengths)[:, lengths > _DIRECTIONS * max(1.0, lengths.max().item())]
         rows = [torch.zeros(count, dtype=torch.float64)]
-        rows += [sign * s * axis for s in _DEVIATIONS for axis in axes.mT for sign in (1, -1)]
+        resolved = min(max(_RESOLVED * self.error, _LEAST_RESOLVED), _MOST_RESOLVED)
+        deviations = _MANY if resolved < _MOST_RESOLVED else _FEW
+        rows += [sign * s * axis for s in deviations for axis in axes.mT for sign in (1, -1)]
         pairs = itertools.combinations(axes.mT, 2)
         rows += [a * one + b * other for one, other in pairs for a in (1, -1) for b in (1, -1)]
         found: list[Inertia] = []
         for row in rows[:_MOST]:
             thetas = (mean + scales * row / 2**shorter for shorter in range(_SHORTER))
             found += [self.inertia(theta) for theta in thetas if (smallest(theta) > least).all()][:1]
-        gradients = torch.stack([(one.energy_gradient(q, p) * sizes).flatten() for one in found], dim=1)
-        _, triangle, order = qr(gradients.numpy(), mode="economic", pivoting=True)  # pyright: ignore
-        new = np.abs(np.diag(triangle))
-        missed = min(max(_RESOLVED * self.error, _LEAST_RESOLVED), _MOST_RESOLVED)
-        kept = sorted(order[: len(new)][new > missed * new[0]].tolist())
-        return dataclasses.replace(self, matrices=tuple(found[i].values for i in kept))
+        gradients = torch.stack([(one.energy_gradient(q, p) * sizes).flatten() for one in found])
+        combined, lengths, _ = torch.linalg.svd(gradients, full_matrices=False)
+        kept = lengths > resolved * lengths[0]
+        sums = (combined[:, kept] / lengths[kept] * gradients.shape[1] ** 0.5).mT
+        return dataclasses.replace(
+            self,
+            matrices=tuple(one.values for one in found),
+            sums=tuple(map(tuple, sums.tolist())),
+        )
 
 
 def places_of(entries: Sequence[Entry]) -> Float[Tensor, "terms n n"]:

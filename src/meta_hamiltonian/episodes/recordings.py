@@ -15,6 +15,7 @@ from torch import Tensor
 from meta_hamiltonian.basics.exceptions import ConfigError
 from meta_hamiltonian.basics.random import generator
 from meta_hamiltonian.dynamics import Domain, Signal, inputs_at
+from meta_hamiltonian.episodes.kinetics import spanned_in
 from meta_hamiltonian.episodes.points import Points
 from meta_hamiltonian.observations import (
     CanonicalTrajectory,

@@ -10,9 +10,6 @@ from meta_hamiltonian.dynamics import Domain, KineticEnergies
 from meta_hamiltonian.dynamics.inertia import Factor, places_of
 from meta_hamiltonian.models.inputs import Inputs
 
-# States at which kinetic energies are compared.
-_STATES = 256
-
 
 class Kinetics(nn.Module):
     """Sums of p·M(q)⁻¹p / 2 for several mass matrices, in terms of inputs u, and their derivatives, written out.
@@ -46,7 +43,7 @@ class Kinetics(nn.Module):
             "first": nn.functional.pad(forms[:, 0], (0, others)),
             "second": nn.functional.pad(forms[:, 1], (0, others)),
             "linear": nn.functional.pad(momenta, (0, others)),
-            "mixture": torch.eye(len(values), dtype=torch.float64),
+            "mixture": torch.tensor(energies.sums, dtype=torch.float64).mT,
         }
         self.values: Tensor
         self.places: Tensor
@@ -54,11 +51,6 @@ class Kinetics(nn.Module):
         self.second: Tensor
         self.linear: Tensor
         self.mixture: Tensor
-        self._set_constants(None)
-        with torch.no_grad():
-            self._constants["mixture"] = _combined(
-                self, nn.functional.pad(inputs(domain.sobol(_STATES))[..., 0, :], (0, others))
-            )
         self._set_constants(None)
 
     def __len__(self) -> int:
@@ -134,16 +126,6 @@ class Kinetics(nn.Module):
         bent = (weights @ (bent + bent.mT).flatten(1)).unflatten(-1, bent.shape[1:])
         each = slopes.mT @ inverse @ slopes - bent
         return ((c.double() @ self.mixture.mT)[..., None, None] * each).sum(-3).to(u)
-
-
-def _combined(kinetics: Kinetics, u: Float[Tensor, "states size"]) -> Float[Tensor, "matrices terms"]:
-    """Combinations of the energies whose rates have the size 1 and are orthogonal, each of one matrix more."""
-    rates = kinetics._rates(u).transpose(0, 1).flatten(1)
-    _, triangle = torch.linalg.qr(rates.mT)
-    one = torch.eye(len(triangle), dtype=triangle.dtype)
-    # The signs are free: a diagonal that is positive makes them the same on every machine.
-    triangle = triangle * triangle.diagonal().sign()[:, None]
-    return torch.linalg.solve_triangular(triangle, one, upper=True) * u.numel() ** 0.5
 
 
 def _length(i: int, inputs: Inputs, domain: Domain) -> tuple[int, float, float]:

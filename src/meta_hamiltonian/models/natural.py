@@ -91,8 +91,8 @@ class NaturalNetwork(FieldNetwork):
         self._powers = [(one[0], k * one[1]) for one in distances for k in (_INVERSE if one in radii else _POWERS)]
         self.takes_kinetic_energies = self.inputs.windows == 1 and inputs == "natural"
         kinetic = self.domain.kinetic if self.takes_kinetic_energies else None
-        self._kinetic = None if kinetic is None or kinetic.typical.constant else kinetic
-        energies = range(0 if self._kinetic is None else len(self._kinetic.matrices))
+        self._kinetic = None if kinetic is None or kinetic.typical.constant or not kinetic.sums else kinetic
+        energies = range(0 if self._kinetic is None else len(self._kinetic.sums))
         of_momenta = [*itertools.combinations_with_replacement(momenta, 2), *((i,) for i in momenta)] if few else []
         self._quotients = [
             (factors, (place, k * unit)) for place, unit in radii for k in _INVERSE for factors in of_momenta
