@@ -53,7 +53,7 @@ def first_half(learner, family, positions_alone=False):
 @pytest.fixture(scope="module")
 def arms(tmp_path_factory):
     header = "t (s),theta1 (rad),theta2 (rad),omega1 (rad/s),omega2 (rad/s)"
-    return trained(tmp_path_factory.mktemp("arms"), double_pendulum, header)
+    return trained(tmp_path_factory.mktemp("arms"), double_pendulum, header, 14)
 
 
 def test_double_pendulums_are_predicted_from_angles_and_velocities(arms, tmp_path):
@@ -92,7 +92,7 @@ def test_what_is_seen_later_has_the_momenta_that_the_beginning_tells(arms):
 
 def test_double_pendulums_are_predicted_from_angles_and_momenta(tmp_path):
     """Without kinetic energies among the features, the error is ten times as large."""
-    learner, family, separated = trained(tmp_path, double_pendulum, "t,theta1,theta2,p1,p2", momenta=True)
+    learner, family, separated = trained(tmp_path, double_pendulum, "t,theta1,theta2,p1,p2", 12, momenta=True)
     assert separated
     assert not learner.uses_body
     assert "p is M(q) dq/dt" in " ".join(family.notes)

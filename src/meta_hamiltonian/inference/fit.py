@@ -187,9 +187,9 @@ def fit(
         found = _of_trajectories(learner, observations, how, own, kinds, steps, validation_loss, said)
     if energies is None or not energies.recorded:
         return found
-    inertia = inertia_of(energies, observations)
-    told = f"p is M(q) dq/dt with {inertia.words(learner.net.domain.names[:n])}, found from the momenta."
-    return dataclasses.replace(found, inertia=inertia, notes=[*found.notes, told])
+    own = inertia_of(energies, observations)
+    told = f"p is M(q) dq/dt with {own.words(learner.net.domain.names[:n])}, found from the momenta."
+    return dataclasses.replace(found, inertia=own, notes=[*found.notes, told])
 
 
 def _of_derivatives(

@@ -47,10 +47,10 @@ def find_kinetic_energies(
     """
     if any(one.kind == "logarithm" for one in domain.coordinates):
         return None
-    recorded = {isinstance(own, Derivatives) or own[0].p is not None for own in members}
-    if len(recorded) > 1:
-        return None
-    return _of_momenta(members, domain) if recorded == {True} else _of_motions(members, domain, inertia)
+    without = [own for own in members if not isinstance(own, Derivatives) and own[0].p is None]
+    if not without:
+        return _of_momenta(members, domain)
+    return _of_motions(without, domain, inertia) if len(without) == len(members) else None
 
 
 def _of_momenta(members: Sequence[Derivatives | Sequence[Trajectory]], domain: Domain) -> KineticEnergies | None:
