@@ -9,7 +9,7 @@ from meta_hamiltonian.episodes.recordings import load_recordings
 from meta_hamiltonian.learners import Ridge
 from meta_hamiltonian.models import NaturalNetwork
 from meta_hamiltonian.observations.instrument import Instrument, record
-from meta_hamiltonian.systems import HenonHeiles, Kepler, Pendulum, Recorded, SpringPendulum, TwoBody
+from meta_hamiltonian.systems import HenonHeiles, Kepler, Pendulum, Recorded, TwoBody
 from meta_hamiltonian.training.centres import find_centre
 
 SUN = np.array([3.0, -1.0])
@@ -84,13 +84,16 @@ def test_two_bodies_are_centres_of_their_forces(tmp_path):
 
 
 def test_a_radius_is_the_distance_to_a_centre(tmp_path):
-    """A spring pendulum in polar coordinates, where the energy of the rotation is p²/(2 m r²)."""
-    record(SpringPendulum(spread=0.0), 6, tmp_path, Instrument(duration=12.0, noise=0.005))
+    """Planets in polar coordinates, where the energy of the rotation is p²/(2 m r²)."""
+    random = np.random.default_rng(0)
+    record(Kepler(), 8, tmp_path, Instrument(duration=12.0))
     for path in tmp_path.glob("member-*.csv"):
-        table = np.loadtxt(path, delimiter=",", skiprows=1)
-        table[:, 1] += 1  # of a stretched spring, whose rest length is 1
+        t, x, y, px, py = np.loadtxt(path, delimiter=",", skiprows=1).T
+        r = np.hypot(x, y)
+        polar = np.column_stack([r, np.unwrap(np.arctan2(y, x)), (x * px + y * py) / r, x * py - y * px])
+        polar += 0.003 * polar.std(0) * random.standard_normal(polar.shape)
         header = "t,r (m),phi (rad),p_r,p_phi"
-        np.savetxt(path, table, delimiter=",", header=header, comments="", fmt="%.10g")
+        np.savetxt(path, np.column_stack([t, polar]), delimiter=",", header=header, comments="", fmt="%.10g")
     data = data_of(tmp_path)
     domain = find_centre(ridge, data)
     assert domain is not None

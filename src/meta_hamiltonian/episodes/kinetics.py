@@ -39,4 +39,8 @@ def with_kinetic_energies(system: SimulatedSystem) -> Domain:
     domain = system.domain
     energies = find_kinetic_energies(members, domain, (1.0,) * domain.degrees_of_freedom)
     spanned = None if energies is None else spanned_in(domain, energies)
+    if spanned is None:
+        return domain
+    typical = spanned.typical.words(domain.names[: domain.degrees_of_freedom])
+    log.info(f"p is M(q) dq/dt, where the typical member has {typical}.")
     return dataclasses.replace(domain, kinetic=spanned)

@@ -131,16 +131,18 @@ def training_settings(config: DictConfig, recordings: Recordings | None = None) 
     family = build(groups["system"], System)
     domain = family.domain if recordings is None else recordings.domain
     groups["domain"] = domain.settings()
-    if isinstance(family, SimulatedSystem) and build_learner(groups).net.takes_kinetic_energies:
-        groups["domain"] = with_kinetic_energies(family).settings()
     if recordings is not None:
         inertia = list(recordings.inertias.numbers) if recordings.without_momenta else None
         groups["recordings"] = {"inertia": inertia, "fingerprint": recordings.fingerprint}
-    if groups["algo"].get("compile") == "auto":
+    undecided = groups["algo"].get("compile") == "auto"
+    if undecided:
         groups["algo"]["compile"] = False
-        learner = build_learner(groups)
+    learner = build_learner(groups)
+    if undecided:
         points = (config.data.train_shots + config.data.train_queries) / 2
         groups["algo"]["compile"] = is_earned(learner, points, config.data.meta_batch, config.trainer.max_steps)
+    if isinstance(family, SimulatedSystem) and learner.net.takes_kinetic_energies:
+        groups["domain"] = with_kinetic_energies(family).settings()
     training = {key: OmegaConf.to_container(config[key], resolve=True) for key in ("data", "optim")}
     training |= {key: config.trainer[key] for key in _TRAINER_KEYS}
     names = {group: choices[group] for group in GROUPS} | {"system": family_name(choices)}

@@ -57,6 +57,9 @@ def train(
     **Arguments:** `recordings`: the members of a family that has no formula.
     """
     seed_everything(config.seed, workers=True, verbose=False)
+    last = folder / "checkpoints" / "last.ckpt"
+    if recordings is None and resume:
+        settings = _as_begun(last, settings)
     dtype = torch.float64 if config.trainer.precision == "64-true" else torch.float32
     learner = build_learner(settings).to(dtype)  # before Lightning loads a checkpoint: it would be rounded
     data: Any
@@ -90,7 +93,6 @@ def train(
         module = _on_orbits(config, learner, settings, data)
     else:
         module = instantiate(config.optim, _partial_=True)(learner, settings)
-    last = folder / "checkpoints" / "last.ckpt"
     resumed = learner.meta_trained and from_first(_ready(last, settings, resume))
     if config.resume and not resumed:
         log.info(f"There is no {last} to resume: training starts anew.")
@@ -190,6 +192,17 @@ def _on_orbits(
     if not isinstance(learner, Ridge) or not learner.net.has_energy:
         raise ConfigError("data.loss=orbits is not allowed here: it needs algo=ridge and a network with an energy")
     return OrbitLoop(learner, settings, config.optim.max_skipped, data)
+
+
+def _as_begun(last: Path, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings with the domain of the training that is to go on.
+
+    Another machine rounds its mass matrices otherwise, and the signs of the sums of their kinetic energies are free.
+    """
+    kept = read_checkpoint(last)[SETTINGS_KEY] if last.exists() else {}
+    if "domain" in kept and _essential(kept["system"]) == _essential(settings["system"]):
+        return {**settings, "domain": kept["domain"]}
+    return settings
 
 
 def _ready(last: Path, settings: Mapping[str, Any], resume: bool) -> bool:
