@@ -30,6 +30,19 @@ def test_a_double_pendulum_has_the_mass_matrix_of_its_formula():
         torch.testing.assert_close(found.momenta(q, rates[:, :2]), p, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("point", [(0.0, 0.0, 0.0, 0.0), (0.5, -1.0, 2.0, 1.0)])
+def test_a_single_state_tells_what_the_family_does(point):
+    system = DoublePendulum()
+    energies = with_kinetic_energies(system).kinetic
+    assert energies is not None
+    x = torch.tensor([point], dtype=torch.float64)
+    rates = system.field(x, system.sample_parameters(1, 1, "test"))
+    found = inertia_of(energies, Derivatives(x.numpy(), rates.numpy()))
+    matrix = found.matrix(torch.zeros(1, 2, dtype=torch.float64))
+    assert (torch.linalg.eigvalsh(matrix) > 0).all()
+    torch.testing.assert_close(found.momenta(x[:, :2], rates[:, :2]), x[:, 2:], rtol=0.05, atol=1e-6)
+
+
 @pytest.mark.parametrize("system", [Pendulum(), Kepler(), LotkaVolterra(), Chain(8), Chain(32)])
 def test_a_family_with_constant_masses_or_without_any_needs_none(system):
     assert with_kinetic_energies(system) == system.domain

@@ -39,7 +39,7 @@ class Momenta(NamedTuple):
         some = slice(None, None, -(-len(x) // MOST_POINTS))
         (q, p), (v, force), (error, rough) = (one[some].chunk(2, dim=-1) for one in (x, dxdt, error))
         # The error of a smoothed momentum is to that of its rate about as the momentum is to its rate.
-        noise = rough * p.std(0) / force.std(0).clamp_min(1e-300)
+        noise = rough * (p.square().mean(0) / force.square().mean(0).clamp_min(1e-300)).sqrt()
         missed = MISSED**2
         error = (error.square() + missed * v.square().mean(0)).sqrt()
         return cls(q, v, p, error, (noise.square() + missed * p.square().mean(0)).sqrt())
