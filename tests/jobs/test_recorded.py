@@ -192,7 +192,6 @@ def test_recorded_families_are_swept(home, tmp_path):
     assert "orbit_rel_median" in (tmp_path / "summary.md").read_text()
 
 
-@pytest.mark.usefixtures("without_baselines", "without_calibration")
 @pytest.mark.parametrize("loss", ["derivatives", "orbits"])
 def test_a_driven_family_is_learned_and_its_forecast_goes_on_with_the_input(loss, tmp_path, monkeypatch):
     (tmp_path / "springs").mkdir()

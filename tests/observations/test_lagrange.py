@@ -61,10 +61,8 @@ def error_of_momenta(inertia, mechanism):
     return np.sqrt(np.square(factor * found - p).sum() / np.square(p).sum())
 
 
-@pytest.mark.parametrize(
-    ("name", "columns", "noise"),
-    [*((name, "q,v", 0.01) for name in FAMILIES), ("double pendulums", "q", 0.001), ("unequal springs", "q", 0.001)],
-)
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(("columns", "noise"), [("q,v", 0.01), ("q", 0.001)])
 def test_the_mass_matrices_of_a_family_are_found(name, columns, noise):
     make, _, expected = FAMILIES[name]
     made, seen = family(make, columns, noise)

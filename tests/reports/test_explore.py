@@ -102,7 +102,7 @@ def test_any_network_is_computed_as_in_python(tmp_path):
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(1)
     given, expected = {}, {}
-    t = torch.linspace(0, 0.75, 13, dtype=torch.float64)
+    t = torch.linspace(0, 1.5, 13, dtype=torch.float64)
     for name, make in NETWORKS.items():
         system = adapted(make(), generator)
         domain = system.systems.net.domain

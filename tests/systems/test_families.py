@@ -131,7 +131,7 @@ class SunElsewhere(SimulatedSystem):
 
     parameter_names = ("k",)
     parameter_ranges = ((0.5, 2.0),)
-    horizon = 10.0
+    horizon = 20.0
     domain = Domain.box(
         {"q1": (-2.0, 4.0), "q2": (-3.0, 3.0), "p1": (-2.0, 2.0), "p2": (-2.0, 2.0)},
         exclusions=(Exclusion(((1, 0, 0, 0), (0, 1, 0, 0)), (1.0, 0.0), 0.3),),
@@ -152,9 +152,10 @@ class TestAFamilyWithASingularityAndACentre(SystemContract):
         for x in (system.domain.grid(), system.domain.draw(0, ("a",), range(20), 50)):
             assert ((x[..., :2] - torch.tensor([1.0, 0.0])).norm(dim=-1) >= 0.3).all()
 
-    def test_a_true_orbit_is_never_frozen(self, system):
+    @pytest.mark.parametrize("eccentricity", [0.98, 0.99])
+    def test_a_true_orbit_is_never_frozen(self, system, eccentricity):
         """Two periods of a very eccentric orbit, against Kepler's equation."""
-        a, eccentricity, k = 1.0, 0.99, torch.tensor([[1.0]], dtype=torch.float64)
+        a, k = 1.0, torch.tensor([[1.0]], dtype=torch.float64)
         x0 = torch.tensor([[1 + a * (1 + eccentricity), 0, 0, ((1 - eccentricity) / (1 + eccentricity)) ** 0.5]])
         t = torch.linspace(0, 4 * torch.pi, 81, dtype=torch.float64)
         orbit = system.orbit(x0.double(), k, t)[:, 0]

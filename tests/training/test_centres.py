@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from meta_hamiltonian.dynamics.inertia import Entry, Factor
 from meta_hamiltonian.episodes.recorded import RecordedDataModule
 from meta_hamiltonian.episodes.recordings import load_recordings
 from meta_hamiltonian.learners import Ridge
 from meta_hamiltonian.models import NaturalNetwork
 from meta_hamiltonian.observations.instrument import Instrument, record
-from meta_hamiltonian.systems import HenonHeiles, Kepler, Pendulum, Recorded, TwoBody
+from meta_hamiltonian.systems import HenonHeiles, Kepler, Pendulum, Recorded, SpringPendulum, TwoBody
 from meta_hamiltonian.training.centres import find_centre
 
 SUN = np.array([3.0, -1.0])
@@ -101,6 +102,25 @@ def test_a_radius_is_the_distance_to_a_centre(tmp_path):
     assert around.coordinate == 0
     assert domain.coordinates[0].low >= around.radius > 0
     learner = ridge(domain)
+    learner.find_prior(data.known)
+    assert not learner.uses_body
+    assert learner.prior_factor.any(1).sum() <= 16
+
+
+def test_a_spring_pendulum_in_polar_coordinates_needs_no_centre(tmp_path):
+    """Its momenta tell that the mass matrix has r², so that the energy of the rotation is a feature."""
+    record(SpringPendulum(spread=0.0), 6, tmp_path, Instrument(duration=12.0, noise=0.005))
+    for path in tmp_path.glob("member-*.csv"):
+        table = np.loadtxt(path, delimiter=",", skiprows=1)
+        table[:, 1] += 1  # of a stretched spring, whose rest length is 1
+        header = "t,r (m),phi (rad),p_r,p_phi"
+        np.savetxt(path, table, delimiter=",", header=header, comments="", fmt="%.10g")
+    data = data_of(tmp_path)
+    kinetic = data.recordings.domain.kinetic
+    assert kinetic is not None
+    assert Entry(1, 1, Factor((2, 0), (0, 0))) in kinetic.entries
+    assert find_centre(ridge, data) is None
+    learner = ridge(data.recordings.domain)
     learner.find_prior(data.known)
     assert not learner.uses_body
     assert learner.prior_factor.any(1).sum() <= 16

@@ -129,7 +129,7 @@ def adapt(
         domain = trained.learner.net.domain
         reading = _read(observations, domain, chosen) if reading is None else reading
         defined = trained.settings.get("recordings", {}).get("inertia")
-        if asked and domain.kinetic is not None and not domain.kinetic.recorded:
+        if asked and domain.defines_momenta:
             raise ValueError(
                 f"--inertia {inertia} is not allowed here: the momenta of this family are M(q) dq/dt, and a recording "
                 "tells the mass matrix M of its member; leave it out"

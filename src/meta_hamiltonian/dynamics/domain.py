@@ -201,6 +201,11 @@ class Domain(Space):
         """`H` with its unit."""
         return labelled("H", self.energy_unit)
 
+    @property
+    def defines_momenta(self) -> bool:
+        """Whether momenta were not recorded, but are M(q) dq/dt by definition, with mass matrices that motions tell."""
+        return self.kinetic is not None and not self.kinetic.recorded
+
     @functools.cached_property
     def half_widths(self) -> tuple[float, ...]:
         """Half the length of the box along each coordinate."""

@@ -176,19 +176,19 @@ def fit(
         raise ValueError(f"inertia must be a finite number above 0{several}, got {inertia!r}")
     if steps is not None and steps < 0:
         raise ValueError(f"steps must be at least 0, got {steps}")
-    energies = learner.net.domain.kinetic
+    domain = learner.net.domain
     if isinstance(observations, Derivatives):
         found = _of_derivatives(learner, observations, how, kinds, steps, validation_loss)
     else:
         unknown = any(trajectory.p is None for trajectory in observations)
-        if unknown and not same_momenta and (energies is None or energies.recorded):
+        if unknown and not same_momenta and not domain.defines_momenta:
             check_momentum(learner, torch.tensor(each, dtype=torch.float64), usual_error(learner, validation_loss))
-        own = Inertias(tuple(each), energies).of(observations)
+        own = Inertias(tuple(each), domain.kinetic).of(observations)
         found = _of_trajectories(learner, observations, how, own, kinds, steps, validation_loss, said)
-    if energies is None or not energies.recorded:
+    if domain.kinetic is None or domain.defines_momenta:
         return found
-    own = inertia_of(energies, observations)
-    told = f"p is M(q) dq/dt with {own.words(learner.net.domain.names[:n])}, found from the momenta."
+    own = inertia_of(domain.kinetic, observations)
+    told = f"p is M(q) dq/dt with {own.words(domain.names[:n])}, found from the momenta."
     return dataclasses.replace(found, inertia=own, notes=[*found.notes, told])
 
 
@@ -227,7 +227,7 @@ def _of_trajectories(
     defined = None
     if any(trajectory.p is None for trajectory in observations):
         defined = inertia
-        if (energies := learner.net.domain.kinetic) is None or energies.recorded:
+        if not learner.net.domain.defines_momenta:
             m = ", ".join(f"{one:g}" for one in dict.fromkeys(inertia.values))
             notes.append(f"p was not observed: it is {m} · dq/dt, so energies are in units of that inertia.")
         else:

@@ -28,8 +28,9 @@ class FieldNetwork(nn.Module, abc.ABC):
     has_head: ClassVar[bool] = True
     """Whether its field is linear in a `head`, with `field_features`."""
     takes_latents: ClassVar[bool] = False
-    takes_kinetic_energies: bool = False
     """Whether features may depend on numbers of each member beside the state, see `set_latents`."""
+    takes_kinetic_energies: bool = False
+    """Whether the kinetic energies that its domain may have become features."""
 
     head: nn.Linear
     activation: Activation

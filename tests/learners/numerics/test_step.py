@@ -85,9 +85,9 @@ from meta_hamiltonian.systems import Pendulum
 
 torch.set_num_threads(2)
 CASES = {
-    "MAML": (MAML, HamiltonianNetwork, torch.float64, 1e-9, {"inner_steps": 1, "learn_lr": True}),
+    "MAML": (MAML, HamiltonianNetwork, torch.float64, 1e-9, {"inner_steps": 2, "learn_lr": True}),
     "MetaSGD": (MetaSGD, VectorFieldNetwork, torch.float32, 1e-5, {"inner_steps": 1, "first_order": True}),
-    "ANIL": (ANIL, HamiltonianNetwork, torch.float32, 1e-5, {"inner_steps": 2, "learn_lr": True}),
+    "ANIL": (ANIL, HamiltonianNetwork, torch.float32, 1e-5, {"inner_steps": 1, "learn_lr": True}),
 }
 for learner_class, kind, dtype, tolerance, arguments in map(CASES.get, sys.argv[1:]):
 
